@@ -1,0 +1,133 @@
+"""Audio files in and out, and levels. One rule throughout: mono, float32, full scale at 1."""
+
+import math
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+SILENCE_DB = -120.0
+
+
+def rms_db(audio, dim=-1):
+    """Root mean square in dB relative to 1.0, over `dim`; silence gives -120.
+
+    audio: [..., N]. Returns [...].
+    """
+    power = audio.double().square().mean(dim)
+    return (10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()).to(audio.dtype)
+
+
+def active_mask(audio, sample_rate, range_db=40.0, window=0.05, hop=0.025):
+    """Samples that belong to a 50 ms window (every 25 ms) at most `range_db` below the loudest.
+
+    The window and hop are the authors'; they compare with a fixed energy (1e-4), which depends on
+    the level of a recording, so the threshold here is relative.
+
+    audio: [N]. Returns a boolean tensor [N]; all False for silence.
+    """
+    size, step = round(window * sample_rate), round(hop * sample_rate)
+    padded = torch.nn.functional.pad(audio.detach(), (0, max(0, size - len(audio))))
+    padded = torch.nn.functional.pad(padded, (0, -(len(padded) - size) % step))
+    levels = rms_db(padded.unfold(0, size, step))
+    mask = torch.zeros(len(padded), dtype=torch.bool)
+    if levels.max() > SILENCE_DB:
+        for i in torch.nonzero(levels > levels.max() - range_db).flatten().tolist():
+            mask[i * step : i * step + size] = True
+    return mask[: len(audio)]
+
+
+def active_span(audio, sample_rate, range_db=40.0):
+    """First and one-past-last active sample of `audio` [N]; (0, 0) for silence."""
+    places = torch.nonzero(active_mask(audio, sample_rate, range_db)).flatten()
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def resample(audio, old_rate, new_rate):
+    """`audio` [..., N] at another rate in Hz (a band-limited kernel of 64 zero crossings)."""
+    if old_rate == new_rate:
+        return audio
+    import torchaudio.functional
+
+    return torchaudio.functional.resample(audio, old_rate, new_rate, lowpass_filter_width=64)
+
+
+def read(path, sample_rate=None, mono="error"):
+    """Read an audio file.
+
+    path: anything that libsndfile reads (WAV, FLAC, Ogg, MP3).
+    sample_rate: resample to this rate in Hz; None keeps the file's.
+    mono: what to do with more than one channel: "error", "mean" or "first".
+
+    Returns (audio, rate): float32 [N] and the rate in Hz.
+    Raises FileNotFoundError for a missing file and ValueError for an unreadable or empty one, for
+    NaN or infinite samples, and for several channels unless `mono` says what to do with them.
+    """
+    import soundfile
+
+    if mono not in ("error", "mean", "first"):
+        raise ValueError(f'mono is {mono!r}; accepted: "error", "mean", "first"')
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no audio file at {path}")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read as audio: {error}") from error
+    if samples.shape[0] == 0:
+        raise ValueError(f"{path} holds no samples")
+    audio = torch.from_numpy(samples).T
+    if not torch.isfinite(audio).all():
+        raise ValueError(f"{path} holds NaN or infinite samples")
+    if audio.shape[0] > 1 and mono == "error":
+        raise ValueError(
+            f'{path} has {audio.shape[0]} channels; one is needed (or mono="mean", mono="first")'
+        )
+    audio = audio.mean(0) if mono == "mean" else audio[0]
+    target = sample_rate or rate
+    return resample(audio, rate, target).contiguous(), target
+
+
+def write(path, audio, sample_rate, subtype="PCM_16"):
+    """Write mono audio; the format follows the ending of `path` (.wav, .flac, .ogg).
+
+    The file appears whole or not at all: it is written beside its place and then renamed.
+
+    audio: floating [N]; samples beyond -1..1 are clipped, with a warning.
+    sample_rate: Hz. subtype: libsndfile's name of the sample format (ignored for .ogg).
+    Raises ValueError for an ending that is not known, for audio that is empty, not mono, not
+    floating, or that holds NaN or infinite samples.
+    """
+    import soundfile
+
+    path = Path(path)
+    if path.suffix.lower() not in (".wav", ".flac", ".ogg"):
+        raise ValueError(f"{path.name} ends in {path.suffix!r}; accepted: .wav, .flac, .ogg")
+    audio = torch.as_tensor(audio).detach().cpu()
+    if audio.ndim != 1 or len(audio) == 0:
+        raise ValueError(f"audio has shape {list(audio.shape)}; mono [N] with N > 0 is needed")
+    if not audio.is_floating_point():
+        raise ValueError(f"audio is {audio.dtype}; floating samples in -1..1 are needed")
+    if not torch.isfinite(audio).all():
+        raise ValueError("audio holds NaN or infinite samples")
+    peak = float(audio.abs().max())
+    if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
+        warnings.warn(f"{path.name}: peak {peak:.3f} exceeds 1; the file is clipped", stacklevel=2)
+        audio = audio.clamp(-1, 1)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
+    os.close(handle)
+    try:
+        kind = "VORBIS" if path.suffix.lower() == ".ogg" else subtype
+        smallest = {"compression_level": 1.0} if path.suffix.lower() == ".flac" else {}
+        soundfile.write(temporary, audio.numpy(), sample_rate, subtype=kind, **smallest)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def gain(db):
+    """Amplitude factor of a level in dB."""
+    return math.pow(10.0, db / 20)

@@ -1,0 +1,237 @@
+"""Renders the pocket corpus: `python -m unasdiff_teach.data.render`.
+
+Needs Debian's flite, espeak-ng, fluidsynth and fluid-soundfont-gm. The same versions give the same
+samples; the manifest hashes samples, not files, so the version of the FLAC encoder does not matter.
+"""
+
+import argparse
+import csv
+import hashlib
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+
+from . import _phrases, _sentences
+from .audio import active_mask, active_span, gain, read, resample, rms_db, write
+
+SAMPLE_RATE = 8000
+SEED = 20260
+CORPUS = Path(__file__).parent / "corpus"
+SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
+RMS_DB = -23.0  # over the active part
+PEAK = 0.98
+RANGE_DB = 45.0  # what lies this far below the loudest 50 ms counts as silence
+BITS = 12  # stored in 16-bit FLAC: rounding 54 dB below the signal, and two thirds of the size
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """One synthetic voice; an unheard one appears in the test split only."""
+
+    name: str
+    engine: str
+    setting: str
+    heard: bool = True
+
+
+VOICES = (
+    Voice("flite_rms", "flite", "rms"),
+    Voice("flite_slt", "flite", "slt"),
+    Voice("flite_kal16", "flite", "kal16"),
+    Voice("espeak_us_m3", "espeak-ng", "en-us+m3"),
+    Voice("espeak_gb_f3", "espeak-ng", "en-gb+f3"),
+    Voice("espeak_us_m7", "espeak-ng", "en-us+m7"),
+    Voice("flite_awb", "flite", "awb", heard=False),
+    Voice("espeak_scotland_f5", "espeak-ng", "en-gb-scotland+f5", heard=False),
+)
+# Clips for each voice or class, and the shortest and longest clip in seconds.
+SPEECH_COUNT = {"train": 60, "validation": 8, "test": 10}
+SPEECH_SECONDS = {"train": (2.5, 4.5), "validation": (2.2, 4.0), "test": (2.2, 4.0)}
+SOUND_COUNT = {"train": 25, "validation": 8, "test": 12}
+SOUND_SECONDS = {"train": (3.5, 4.5), "validation": (2.2, 3.0), "test": (2.2, 3.0)}
+SLOT = 7.0  # seconds from one rendered phrase to the next
+LICENCE = {
+    "flite": "output of flite (BSD-like licence)",
+    "espeak-ng": "output of espeak-ng (program: GPL-3.0-or-later)",
+    "fluidsynth": "rendered from FluidR3 GM (MIT)",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the manifest. `sha256`: of the 16-bit little-endian samples.
+
+    `text`: what is spoken, or the seed of the phrase. `active_start`, `active_end`: samples.
+    """
+
+    id: str
+    kind: str
+    label: str
+    split: str
+    file: str
+    duration: str
+    samples: int
+    rms_db: str
+    peak: str
+    active_start: int
+    active_end: int
+    sha256: str
+    engine: str
+    text: str
+    licence: str
+
+
+def check_programs():
+    """Raise SystemExit that names what is missing."""
+    missing = [name for name in ("flite", "espeak-ng", "fluidsynth") if not shutil.which(name)]
+    if not SOUND_FONT.is_file():
+        missing.append("fluid-soundfont-gm")
+    if missing:
+        raise SystemExit(
+            f"The pocket corpus needs {', '.join(missing)}. On Debian or Ubuntu:\n"
+            f"    sudo apt install {' '.join(missing)}\n"
+            "The corpus that is shipped with the package needs none of them."
+        )
+
+
+def speak(voice, text, speed, path):
+    """Let `voice` read `text` into a WAV file; `speed` 1 is the voice's own."""
+    if voice.engine == "flite":
+        stretch = f"duration_stretch={1 / speed:.3f}"
+        command = ["flite", "-voice", voice.setting, "--setf", stretch, "-t", text, "-o", path]
+    else:
+        rate = str(round(165 * speed))
+        command = ["espeak-ng", "-v", voice.setting, "-s", rate, "-w", path, text]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+
+
+def play(midi, folder):
+    """Render MIDI bytes without reverb and chorus. Returns (audio [N], rate in Hz)."""
+    (folder / "phrases.mid").write_bytes(midi)
+    command = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", "0.4", "-r", "48000",
+               "-T", "wav", "-O", "float", "-F", folder / "phrases.wav",
+               SOUND_FONT, folder / "phrases.mid"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    return read(folder / "phrases.wav", mono="mean")
+
+
+def trim(audio, margin=0.02):
+    """Cut silence from both ends of `audio` [N] at 8 kHz, but for `margin` seconds."""
+    start, end = active_span(audio, SAMPLE_RATE, RANGE_DB)
+    pad = round(margin * SAMPLE_RATE)
+    return audio[max(0, start - pad) : end + pad]
+
+
+def level(audio):
+    """Remove the offset and scale `audio` [N] to RMS_DB over its active part, peak below PEAK.
+
+    The last 10 ms fade out, so that a phrase that is cut off does not click. Samples are rounded to
+    BITS.
+    """
+    audio = audio - audio.mean()
+    fade = SAMPLE_RATE // 100
+    audio[-fade:] *= torch.linspace(1, 0, fade)
+    active = audio[active_mask(audio, SAMPLE_RATE, RANGE_DB)]
+    scale = gain(RMS_DB - float(rms_db(active)))
+    audio = audio * min(scale, PEAK / float(audio.abs().max()))
+    return (audio * 2 ** (BITS - 1)).round() / 2 ** (BITS - 1)
+
+
+def to_pcm(audio):
+    """16-bit samples of `audio` [N] as bytes (little-endian): what the manifest hashes."""
+    return (audio * 32768).round().clamp(-32768, 32767).numpy().astype("<i2").tobytes()
+
+
+def store(root, kind, label, split, number, audio, engine, text):
+    """Write one clip and return its row of the manifest."""
+    name = f"{label}_{split}_{number:02d}"
+    file = f"{kind}/{label}/{name}.flac"
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    write(root / file, level(audio), SAMPLE_RATE)
+    audio, _ = read(root / file)
+    start, end = active_span(audio, SAMPLE_RATE, RANGE_DB)
+    active = audio[active_mask(audio, SAMPLE_RATE, RANGE_DB)]
+    return Row(
+        id=name, kind=kind, label=label, split=split, file=file,
+        duration=f"{len(audio) / SAMPLE_RATE:.3f}", samples=len(audio),
+        rms_db=f"{float(rms_db(active)):.2f}", peak=f"{float(audio.abs().max()):.3f}",
+        active_start=start, active_end=end, sha256=hashlib.sha256(to_pcm(audio)).hexdigest(),
+        engine=engine, text=text, licence=LICENCE[engine],
+    )
+
+
+def render_voice(root, folder, voice, split, used):
+    """Yield the rows of one voice in one split. `used`: sentences that are taken, extended here."""
+    rng = random.Random(f"{SEED} {voice.name} {split}")
+    shortest, longest = SPEECH_SECONDS[split]
+    number = 0
+    while number < SPEECH_COUNT[split]:
+        text = _sentences.sentence(rng)
+        if text in used:
+            continue
+        speak(voice, text, rng.uniform(0.92, 1.08), folder / "speech.wav")
+        audio, rate = read(folder / "speech.wav")
+        audio = trim(resample(audio, rate, SAMPLE_RATE))
+        if shortest <= len(audio) / SAMPLE_RATE <= longest:
+            used.add(text)
+            yield store(root, "speech", voice.name, split, number, audio, voice.engine, text)
+            number += 1
+
+
+def render_class(root, folder, label, split):
+    """Yield the rows of one sound class in one split."""
+    seeds = [f"{SEED} {label} {split} {i}" for i in range(SOUND_COUNT[split])]
+    rngs = [random.Random(seed) for seed in seeds]
+    seconds = [rng.uniform(*SOUND_SECONDS[split]) for rng in rngs]
+    audio, rate = play(_phrases.midi_file(label, rngs, seconds, SLOT), folder)
+    audio = resample(audio, rate, SAMPLE_RATE)
+    for i, seed in enumerate(seeds):
+        begin = round((SLOT / 2 + i * SLOT - 0.1) * SAMPLE_RATE)
+        clip = trim(audio[begin : begin + round((SLOT - 0.1) * SAMPLE_RATE)])
+        clip = clip[: round(seconds[i] * SAMPLE_RATE)].clone()
+        yield store(root, "sound", label, split, i, clip, "fluidsynth", f"seed {seed}")
+
+
+def write_manifest(rows, path):
+    """Write the manifest; refuses two clips with the same samples."""
+    if len({row.sha256 for row in rows}) != len(rows):
+        raise RuntimeError("two clips hold the same samples")
+    with open(path, "w", newline="\n", encoding="utf-8") as file:
+        names = [field.name for field in fields(Row)]
+        table = csv.DictWriter(file, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+
+
+def render(root=CORPUS):
+    """Render every clip below `root` and write `root`/manifest.csv."""
+    check_programs()
+    torch.set_num_threads(1)
+    root, rows, used, begin = Path(root), [], set(), time.time()
+    for kind in ("speech", "sound"):
+        shutil.rmtree(root / kind, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for split in SPLITS:
+            for voice in VOICES:
+                if voice.heard or split == "test":
+                    rows += render_voice(root, folder, voice, split, used)
+            for label in _phrases.INSTRUMENTS:
+                rows += render_class(root, folder, label, split)
+            print(f"{split}: {len(rows)} clips so far, {time.time() - begin:.0f} s", flush=True)
+    write_manifest(rows, root / "manifest.csv")
+    size = sum((root / row.file).stat().st_size for row in rows)
+    print(f"{len(rows)} clips, {size / 1e6:.1f} MB, {root / 'manifest.csv'}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Render the pocket corpus.")
+    parser.add_argument("--root", default=CORPUS, help="folder to write to (default: the package)")
+    render(parser.parse_args().root)
