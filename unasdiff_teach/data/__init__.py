@@ -1,0 +1,12 @@
+"""Audio in and out, the pocket corpus, and mixtures."""
+
+from .audio import read, write
+from .mixtures import MixtureRules, mixtures, real_mixtures, synthesise
+from .pocket import SAMPLE_RATE, pocket, pocket_hash
+
+POCKET_RATE = SAMPLE_RATE
+
+__all__ = [
+    "POCKET_RATE", "SAMPLE_RATE", "MixtureRules", "mixtures", "pocket", "pocket_hash", "read",
+    "real_mixtures", "synthesise", "write",
+]

@@ -1,0 +1,157 @@
+"""Draws the fixed lists of mixtures: `python -m unasdiff_teach.data.mixture_lists`.
+
+The lists are drawn once from a seed and committed, before any prior is trained.
+"""
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .audio import active_span
+from .mixtures import (
+    LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, synthesise,
+)
+from .pocket import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
+
+VERSION = "1"
+SEED = 7
+COUNT = {"test": 20, "validation": 12}
+COUNT_SPEECH_SOUND = {"test": 40, "validation": 24}
+SOUND_SECONDS = (1.0, 2.0)
+REAL_COUNT = 10
+HEARD_VOICES = tuple(voice for voice in VOICES if voice not in UNHEARD_VOICES)
+
+
+class Deck:
+    """Deals items evenly: each once, in random order, before any comes a second time."""
+
+    def __init__(self, items, rng):
+        self.items, self.rng, self.rest = list(items), rng, []
+
+    def deal(self, barred=()):
+        """The next item that is not among `barred`."""
+        if all(item in barred for item in self.rest):
+            fresh = [item for item in self.items if item not in self.rest]
+            self.rest = self.rest + self.rng.sample(fresh, len(fresh))
+        item = next(item for item in self.rest if item not in barred)
+        self.rest.remove(item)
+        return item
+
+
+def excerpt(audio, seconds, rng):
+    """(first sample, samples) of an excerpt that begins within the active part of `audio`."""
+    length = min(round(seconds * SAMPLE_RATE), len(audio))
+    first, last = active_span(audio, SAMPLE_RATE)
+    return rng.randint(min(first, len(audio) - length), max(0, min(last, len(audio)) - length)), length
+
+
+def draw(clips, rng):
+    """Parts of a random mixture of `clips` [(audio, seconds)], none beyond full scale.
+
+    A short, spiky sound at its level over the canvas can pass 1.0, where files clip and the clamp
+    of the Tweedie estimate bites: such a draw is repeated.
+    """
+    while True:
+        cuts = [excerpt(audio, seconds(), rng) for audio, seconds in clips]
+        pieces = [audio[a : a + n] for (audio, _), (a, n) in zip(clips, cuts)]
+        mixture = synthesise(pieces, MixtureRules.pocket(), rng.randrange(2**31))
+        if float(mixture.mixture.abs().max()) < 1 and float(mixture.sources.abs().max()) < 1:
+            break
+    return [
+        {"start": a + part.start, "length": part.length, "offset": part.offset,
+         "level_db": part.level_db}
+        for (a, _), part in zip(cuts, mixture.parts)
+    ]
+
+
+def voices_of(task, split, count, rng):
+    """Voices of each mixture [count][speakers]; in the test split half of them are unheard."""
+    heard, unheard = Deck(HEARD_VOICES, rng), Deck(UNHEARD_VOICES, rng)
+    speakers = TASKS[task].count("speech")
+    result = []
+    for i in range(count):
+        chosen = []
+        for k in range(speakers):
+            # Every combination of heard and unheard comes equally often; the extra shift after
+            # 12 mixtures lets each sound class meet both.
+            strange = split == "test" and (i + i // 12 if k == 0 else i // 2) % 2 == 1
+            chosen.append((unheard if strange else heard).deal(barred=chosen))
+        result.append(chosen)
+    return result
+
+
+def draw_list(task, split):
+    """The list of one task and split, as it is stored."""
+    rng = random.Random(f"{SEED} {task} {split}")
+    count = (COUNT_SPEECH_SOUND if task == SPEECH_SOUND else COUNT)[split]
+    decks = {
+        label: Deck([clip for clip in pocket(kind, split) if clip.label == label], rng)
+        for kind in ("speech", "sound")
+        for label in pocket(kind, split).labels
+    }
+    # One order of the classes, repeated: each appears equally often (give or take one).
+    order = rng.sample(SOUND_CLASSES, len(SOUND_CLASSES))
+    sounds = TASKS[task].count("sound")
+    spoken = voices_of(task, split, count, rng)
+    entries = []
+    for i in range(count):
+        # Strides keep the classes of one mixture apart and their combinations changing.
+        classes = [order[(i + k * (1 + 3 * k + i // 12)) % 12] for k in range(sounds)]
+        clips = [decks[label].deal() for label in spoken[i] + classes]
+        seconds = {"speech": lambda: 2.0, "sound": lambda: rng.uniform(*SOUND_SECONDS)}
+        parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
+        entries.append({
+            "id": f"{task.replace(' + ', '_').replace(' ', '')}_{split}_{i:02d}",
+            "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
+        })
+    return entries
+
+
+def draw_real_list(folder):
+    """Ten mixtures of the real recordings in `folder`: the ten longest sounds, each once."""
+    rng = random.Random(f"{SEED} real")
+    files = [path for path in sorted((folder / "fsdkaggle2018").iterdir())
+             if path.name.split("__")[0] in SOUND_CLASSES]
+    names = [f"fsdkaggle2018/{path.name}" for path in files]
+    audio = {name: read_real(folder, name) for name in names}
+    sounds = sorted(names, key=lambda name: -len(audio[name]))[:REAL_COUNT]
+    # Two speakers of VCTK, the others from the collection of many.
+    speech = ["vctk/" + next((folder / "vctk").glob(f"{who}_*")).name for who in ("p227", "p351")]
+    others = [f"speech/{path.name}" for path in sorted((folder / "speech").glob("*.ogg"))]
+    speech += rng.sample(others, REAL_COUNT - len(speech))
+    entries = []
+    for i, pair in enumerate(zip(speech, rng.sample(sounds, len(sounds)))):
+        clips = [read_real(folder, name) for name in pair]
+        seconds = (lambda: 2.0, lambda: rng.uniform(*SOUND_SECONDS))
+        parts = draw(list(zip(clips, seconds)), rng)
+        entries.append({
+            "id": f"real_{i:02d}",
+            "sources": [{"file": name, **part} for name, part in zip(pair, parts)],
+        })
+    return entries
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def main():
+    torch.set_num_threads(1)
+    rules = asdict(MixtureRules.pocket())
+    lists = {task: {split: draw_list(task, split) for split in LIST_SPLITS} for task in TASKS}
+    write_json(CORPUS / "mixtures.json",
+               {"version": VERSION, "corpus": pocket_hash(), "rules": rules, "lists": lists})
+    try:
+        folder = real_audio_folder()
+    except FileNotFoundError as error:
+        print(f"real_mixtures.json stays as it is: {error}")
+        return
+    write_json(CORPUS / "real_mixtures.json",
+               {"version": VERSION, "rules": rules, "mixtures": draw_real_list(Path(folder))})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The pocket corpus: synthetic voices and rendered sounds at 8 kHz, shipped with the package."""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import torch
+
+from .audio import read
+
+SAMPLE_RATE = 8000
+CORPUS_VERSION = "1"
+CORPUS = Path(__file__).parent / "corpus"
+SPLITS = ("train", "validation", "test")
+VOICES = (
+    "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7",
+    "flite_awb", "espeak_scotland_f5",
+)
+UNHEARD_VOICES = ("flite_awb", "espeak_scotland_f5")  # in the test split only
+SOUND_CLASSES = (
+    "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano",
+    "Double_bass", "Snare_drum", "Hi-hat", "Cowbell", "Telephone", "Applause",
+)
+LABELS = {"speech": VOICES, "sound": SOUND_CLASSES}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of the corpus.
+
+    label: voice, or name of the sound class. heard: whether a prior may have been trained on this
+    voice (always True for sounds: their classes are all heard, their test clips are not).
+    text: the sentence, or the seed of the phrase. length: samples.
+    """
+
+    id: str
+    kind: str
+    label: str
+    split: str
+    heard: bool
+    text: str
+    length: int
+    path: Path
+    sample_rate: int = SAMPLE_RATE
+
+    @cached_property
+    def audio(self):
+        """float32 [N], read on first use. Raises FileNotFoundError if the file is not there."""
+        return read(self.path)[0]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Clips end to end, so that a batch of random crops is one gather.
+
+    audio: float32 [S]. offsets, lengths, labels: int64 [C], one entry for each clip; `labels` are
+    places in `PocketSet.labels`.
+    """
+
+    audio: torch.Tensor
+    offsets: torch.Tensor
+    lengths: torch.Tensor
+    labels: torch.Tensor
+
+    def crops(self, count, length, generator=None, shortest=None):
+        """Draw `count` excerpts of `length` samples: clip uniform, then place uniform.
+
+        A clip shorter than `length` lies at a random place in zeros. With `shortest` an excerpt
+        shows only a random stretch of `shortest` to `length` samples, the rest is zero: what a
+        short sound placed in a mixture's canvas looks like.
+
+        Returns (audio float32 [count, length], labels int64 [count]).
+        """
+        clip = torch.randint(len(self.lengths), (count,), generator=generator)
+        spare = self.lengths[clip] - length
+        start = spare.clamp(max=0) + (
+            torch.rand(count, generator=generator) * (spare.abs() + 1)
+        ).long()
+        place = start[:, None] + torch.arange(length)  # [count, length]
+        visible = (place >= 0) & (place < self.lengths[clip, None])
+        if shortest is not None:
+            width = shortest + torch.rand(count, generator=generator) * (length - shortest)
+            left = torch.rand(count, generator=generator) * (length - width)
+            index = torch.arange(length)
+            visible &= (index >= left[:, None]) & (index < (left + width)[:, None])
+        place = (self.offsets[clip, None] + place).clamp(0, len(self.audio) - 1)
+        return self.audio[place] * visible, self.labels[clip]
+
+
+class PocketSet(Sequence):
+    """The clips of one kind and split, in the manifest's order.
+
+    labels: names in a fixed order; a name's place is its class index. For speech they are voices.
+    """
+
+    def __init__(self, kind, split, clips):
+        self.kind, self.split, self.clips = kind, split, tuple(clips)
+        self.labels, self.sample_rate = LABELS[kind], SAMPLE_RATE
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, index):
+        return self.clips[index]
+
+    def __repr__(self):
+        return f"PocketSet({self.kind!r}, {self.split!r}, {len(self)} clips)"
+
+    def packed(self):
+        """All audio as one tensor, with the place, length and class index of each clip."""
+        lengths = torch.tensor([clip.length for clip in self.clips])
+        return Packed(
+            audio=torch.cat([clip.audio for clip in self.clips]),
+            offsets=lengths.cumsum(0) - lengths,
+            lengths=lengths,
+            labels=torch.tensor([self.labels.index(clip.label) for clip in self.clips]),
+        )
+
+
+def manifest_rows(path=CORPUS / "manifest.csv"):
+    """The manifest as a list of dictionaries of strings, one for each clip."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@cache
+def pocket_hash():
+    """SHA-256 of the manifest (hexadecimal), which holds a hash of every clip's samples.
+
+    Model cards quote it as the data that a prior was trained on. Line endings do not change it.
+    """
+    text = (CORPUS / "manifest.csv").read_bytes().replace(b"\r\n", b"\n")
+    return hashlib.sha256(text).hexdigest()
+
+
+@cache
+def pocket(kind, split="train"):
+    """The clips of the pocket corpus of one kind and split.
+
+    kind: "speech" or "sound". split: "train", "validation" or "test".
+    Returns a `PocketSet`. Raises ValueError for another kind or split.
+    """
+    if kind not in LABELS:
+        raise ValueError(f"kind is {kind!r}; accepted: {', '.join(map(repr, LABELS))}")
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, SPLITS))}")
+    clips = [
+        Clip(
+            id=row["id"], kind=kind, label=row["label"], split=split,
+            heard=row["label"] not in UNHEARD_VOICES, text=row["text"],
+            length=int(row["samples"]), path=CORPUS / row["file"],
+        )
+        for row in manifest_rows()
+        if row["kind"] == kind and row["split"] == split
+    ]
+    return PocketSet(kind, split, clips)
+
+
+@cache
+def clip_by_id(split):
+    """{id: Clip} of both kinds in one split."""
+    return {clip.id: clip for kind in LABELS for clip in pocket(kind, split)}
