@@ -22,6 +22,7 @@ COUNT = {"test": 20, "validation": 12}
 COUNT_SPEECH_SOUND = {"test": 40, "validation": 24}
 SOUND_SECONDS = (1.0, 2.0)
 REAL_COUNT = 10
+DRAWS = 30
 HEARD_VOICES = tuple(voice for voice in VOICES if voice not in UNHEARD_VOICES)
 
 
@@ -45,26 +46,27 @@ def excerpt(audio, seconds, rng):
     """(first sample, samples) of an excerpt that begins within the active part of `audio`."""
     length = min(round(seconds * SAMPLE_RATE), len(audio))
     first, last = active_span(audio, SAMPLE_RATE)
-    return rng.randint(min(first, len(audio) - length), max(0, min(last, len(audio)) - length)), length
+    latest = max(0, last - length)
+    return rng.randint(min(first, latest), latest), length
 
 
 def draw(clips, rng):
-    """Parts of a random mixture of `clips` [(audio, seconds)], none beyond full scale.
+    """Parts of a random mixture of `clips` [(audio, seconds)], or None if every draw is too loud.
 
     A short, spiky sound at its level over the canvas can pass 1.0, where files clip and the clamp
     of the Tweedie estimate bites: such a draw is repeated.
     """
-    while True:
+    for _ in range(DRAWS):
         cuts = [excerpt(audio, seconds(), rng) for audio, seconds in clips]
         pieces = [audio[a : a + n] for (audio, _), (a, n) in zip(clips, cuts)]
         mixture = synthesise(pieces, MixtureRules.pocket(), rng.randrange(2**31))
         if float(mixture.mixture.abs().max()) < 1 and float(mixture.sources.abs().max()) < 1:
-            break
-    return [
-        {"start": a + part.start, "length": part.length, "offset": part.offset,
-         "level_db": part.level_db}
-        for (a, _), part in zip(cuts, mixture.parts)
-    ]
+            return [
+                {"start": a + part.start, "length": part.length, "offset": part.offset,
+                 "level_db": part.level_db}
+                for (a, _), part in zip(cuts, mixture.parts)
+            ]
+    return None
 
 
 def voices_of(task, split, count, rng):
@@ -100,9 +102,11 @@ def draw_list(task, split):
     for i in range(count):
         # Strides keep the classes of one mixture apart and their combinations changing.
         classes = [order[(i + k * (1 + 3 * k + i // 12)) % 12] for k in range(sounds)]
-        clips = [decks[label].deal() for label in spoken[i] + classes]
         seconds = {"speech": lambda: 2.0, "sound": lambda: rng.uniform(*SOUND_SECONDS)}
-        parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
+        speech, parts = [decks[voice].deal() for voice in spoken[i]], None
+        while parts is None:
+            clips = speech + [decks[label].deal() for label in classes]
+            parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
         entries.append({
             "id": f"{task.replace(' + ', '_').replace(' ', '')}_{split}_{i:02d}",
             "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
@@ -127,6 +131,8 @@ def draw_real_list(folder):
         clips = [read_real(folder, name) for name in pair]
         seconds = (lambda: 2.0, lambda: rng.uniform(*SOUND_SECONDS))
         parts = draw(list(zip(clips, seconds)), rng)
+        if parts is None:
+            raise RuntimeError(f"{pair} is too loud at every draw; choose another seed")
         entries.append({
             "id": f"real_{i:02d}",
             "sources": [{"file": name, **part} for name, part in zip(pair, parts)],
@@ -135,10 +141,12 @@ def draw_real_list(folder):
 
 
 def write_json(path, content):
+    """Write JSON with the same bytes on every system."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def main():
+    """Draw all lists; those of real recordings only where the recordings are."""
     torch.set_num_threads(1)
     rules = asdict(MixtureRules.pocket())
     lists = {task: {split: draw_list(task, split) for split in LIST_SPLITS} for task in TASKS}

@@ -70,7 +70,8 @@ class Packed:
 
         A clip shorter than `length` lies at a random place in zeros. With `shortest` an excerpt
         shows only a random stretch of `shortest` to `length` samples, the rest is zero: what a
-        short sound placed in a mixture's canvas looks like.
+        short sound placed in a mixture's canvas looks like. An excerpt that falls into a pause of a
+        rhythm is silent: scale to a level with a guard.
 
         Returns (audio float32 [count, length], labels int64 [count]).
         """
