@@ -1,0 +1,59 @@
+# make book   build _build/html          make lab      open the notebooks in JupyterLab
+# make test   run every test             make execute  run every notebook, store its outputs
+# Both set themselves up first: .venv, requirements.txt and the package, again only when these change.
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.set-up-done
+NBVAL  := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test test-fast test-notebooks lab execute corpus priors doctor clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+	@echo "also: make doctor, corpus, priors, test-fast, test-notebooks, clean"
+
+$(PY):
+	@sh scripts/create_venv.sh $(VENV)
+
+$(STAMP): requirements.txt pyproject.toml | $(PY)
+	@sh scripts/create_venv.sh $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(STAMP)
+
+book: $(STAMP)
+	$(PY) scripts/build_book.py
+
+test: $(STAMP)
+	$(PY) scripts/build_book.py --quiet
+	$(PY) -m pytest tests
+	$(PY) -m pytest $(NBVAL) book
+
+# without the book and its notebooks: seconds instead of minutes
+test-fast: $(STAMP)
+	$(PY) -m pytest tests --ignore=tests/test_pages.py -m "not slow and not browser"
+
+test-notebooks: $(STAMP)
+	$(PY) -m pytest $(NBVAL) book
+
+lab: $(STAMP)
+	$(PY) -m jupyterlab book
+
+execute: $(STAMP)
+	$(PY) scripts/execute_notebooks.py
+
+corpus: $(STAMP)
+	$(PY) -m unasdiff_teach.data.render
+
+priors: $(STAMP)
+	$(PY) -m unasdiff_teach.training.pocket
+
+doctor: $(STAMP)
+	$(PY) -m unasdiff_teach.doctor
+
+clean:
+	rm -rf _build build dist unasdiff_teach.egg-info

@@ -1,0 +1,30 @@
+"""A Sphinx extension: what keeps the built pages readable from file:// with the network off."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict:
+    # MathJax from the Python package sphinx-mathjax-offline, which copies it into the pages.
+    app.setup_extension("sphinx-mathjax-offline")
+    # Its SVG output needs no font files: some browsers refuse those on file:// pages.
+    app.config.mathjax_path = "mathjax/tex-svg.js"
+    # Jupyter Book sets this option of sphinx_comments, which is left out, and -W minds.
+    app.add_config_value("comments_config", {}, "html")
+    app.connect("build-finished", _keep_only_svg_mathjax, priority=900)  # after the copy
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _keep_only_svg_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Delete the bundles that no page loads; `input/tex/extensions` is fetched on demand."""
+    mathjax = Path(app.outdir) / "_static" / "mathjax"
+    if error or not mathjax.is_dir():
+        return
+    for entry in mathjax.iterdir():
+        if entry.name in ("tex-svg.js", "input", "a11y"):
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -1,0 +1,276 @@
+"""The built pages: complete, self-contained, and working from file:// with the network off."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).resolve().parent.parent
+MEGABYTE = 2**20
+LARGEST_PAGE = 3 * MEGABYTE
+NARROW = 390  # pixels: a phone held upright
+
+# attributes whose value a browser fetches by itself
+FETCHED = {
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "audio": ("src",),
+    "video": ("src", "poster"),
+    "source": ("src", "srcset"),
+    "track": ("src",),
+    "iframe": ("src",),
+    "embed": ("src",),
+    "object": ("data",),
+    "image": ("href", "xlink:href"),
+    "use": ("href", "xlink:href"),
+}
+LINKS_FOLLOWED_BY_READERS_ONLY = {"canonical", "index", "search", "next", "prev", "author", "license"}
+
+
+def toc_files() -> list[str]:
+    """Every file that _toc.yml names, in reading order."""
+    found = []
+
+    def walk(node):
+        if isinstance(node, dict):
+            found.extend(node[key] for key in ("root", "file") if key in node)
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    return found
+
+
+PAGES = toc_files()
+
+
+@lru_cache(maxsize=None)
+def soup_of(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.fixture(params=PAGES)
+def page(request, html) -> Path:
+    return html / f"{request.param}.html"
+
+
+def is_external(url: str) -> bool:
+    return url.startswith("//") or urlsplit(url).scheme in ("http", "https", "ftp", "ws", "wss")
+
+
+# ---------------------------------------------------------------------------------------- as files
+
+
+def test_toc_names_each_page_of_the_book_once():
+    assert len(PAGES) == len(set(PAGES)), "a page stands in _toc.yml twice"
+    written = {
+        str(p.relative_to(ROOT).with_suffix("").as_posix())
+        for p in (ROOT / "book").rglob("*")
+        if p.suffix in (".md", ".ipynb") and ".ipynb_checkpoints" not in p.parts
+    }
+    assert written == set(PAGES), "book/ and _toc.yml name different pages"
+
+
+def test_every_page_is_built(page):
+    assert page.is_file()
+    assert soup_of(page).h1, "a page has a title"
+
+
+def test_the_page_to_open_leads_to_the_book(html):
+    refresh = soup_of(html / "index.html").find("meta", attrs={"http-equiv": "Refresh"})
+    target = refresh["content"].partition("url=")[2]
+    assert (html / target).is_file()
+
+
+def test_nothing_is_fetched_from_elsewhere(page):
+    soup = soup_of(page)
+    for name, attributes in FETCHED.items():
+        for tag in soup.find_all(name):
+            for attribute in attributes:
+                for url in tag.get(attribute, "").split(","):
+                    assert not is_external(url.strip()), f"{tag.name} fetches {url.strip()}"
+    for tag in soup.find_all("link"):
+        if not LINKS_FOLLOWED_BY_READERS_ONLY & set(tag.get("rel", [])):
+            assert not is_external(tag.get("href", "")), f"link fetches {tag['href']}"
+    for tag in soup.find_all("script", src=False):
+        urls = re.findall(r"https?://[^\s\"'<>]+", tag.string or "")
+        assert not [u for u in urls if not u.startswith("http://www.w3.org/")], f"inline script names {urls}"
+    styles = [tag.string or "" for tag in soup.find_all("style")] + [t["style"] for t in soup.find_all(style=True)]
+    for style in styles:
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style)
+
+
+def test_style_sheets_fetch_nothing_from_elsewhere(html):
+    for path in (html / "_static").rglob("*.css"):
+        style = path.read_text(encoding="utf-8", errors="replace")
+        assert not re.search(r"(@import\s+|url\()\s*[\"']?(https?:)?//", style), path
+
+
+def test_internal_links_resolve(page, html):
+    broken = []
+    for tag in soup_of(page).find_all("a", href=True):
+        url = urlsplit(tag["href"])
+        if url.scheme or tag["href"].startswith("//"):
+            continue
+        target = (page.parent / unquote(url.path)).resolve() if url.path else page
+        if not target.is_file() or not target.is_relative_to(html.resolve()):
+            broken.append(tag["href"])
+        elif url.fragment and target.suffix == ".html":
+            anchor = unquote(url.fragment)
+            soup = soup_of(target)
+            if not (soup.find(id=anchor) or soup.find(attrs={"name": anchor})):
+                broken.append(tag["href"])
+    assert not broken
+
+
+def test_every_picture_has_a_text(page):
+    bare = [str(tag)[:120] for tag in soup_of(page).find_all("img") if not tag.get("alt", "").strip()]
+    # Sphinx writes the file name where no text was given
+    bare += [tag["alt"] for tag in soup_of(page).find_all("img") if re.search(r"\.(png|svg|jpe?g)$", tag.get("alt", ""))]
+    assert not bare
+
+
+def test_no_page_is_too_large(page):
+    pictures = {tag["src"] for tag in soup_of(page).find_all("img") if not tag["src"].startswith("data:")}
+    size = page.stat().st_size + sum((page.parent / unquote(src)).stat().st_size for src in pictures)
+    assert size <= LARGEST_PAGE, f"{size / MEGABYTE:.1f} MB with its pictures"
+
+
+def test_no_dead_widget_is_shown(page):
+    assert not soup_of(page).find("script", type="application/vnd.jupyter.widget-view+json")
+    for output in soup_of(page).select(".cell_output"):
+        assert not re.match(r"\s*(\w*Box|\w*Slider|Output|Tab|Accordion|interactive)\(", output.get_text())
+
+
+# ---------------------------------------------------------------------------------- in a real browser
+
+
+@dataclass
+class Visit:
+    """What happened while one page was open."""
+
+    errors: list[str] = field(default_factory=list)
+    external: list[str] = field(default_factory=list)
+    formulas: int = 0
+    typeset: int = 0
+    bad_formulas: list[str] = field(default_factory=list)
+    broken_pictures: list[str] = field(default_factory=list)
+    widths: dict[str, int] = field(default_factory=dict)
+    overflowing: list[str] = field(default_factory=list)
+    backgrounds: dict[str, str] = field(default_factory=dict)
+
+
+LOOK = """async () => {
+    if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+    const seen = (selector) => [...document.querySelectorAll(selector)];
+    return {
+        formulas: seen('.math').length,
+        typeset: seen('.math').filter((m) => m.querySelector('mjx-container svg')).length,
+        bad: seen('mjx-container').filter((m) => m.querySelector('[data-mml-node=merror], [fill=red]')).map((m) => m.textContent),
+        broken: seen('.bd-article img').filter((i) => i.complete && !i.naturalWidth).map((i) => i.src.slice(0, 99)),
+        background: getComputedStyle(document.body).backgroundColor,
+    };
+}"""
+
+# elements that stick out of the window although no ancestor scrolls them
+OVERFLOW = """() => {
+    const scrolls = (e) => { for (; e && e !== document.body; e = e.parentElement)
+        if (getComputedStyle(e).overflowX !== 'visible') return true; return false; };
+    return [...document.querySelectorAll('.bd-main *')]
+        .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e))
+        .map((e) => e.outerHTML.slice(0, 99)).slice(0, 5);
+}"""
+
+
+def visit(browser, url: str) -> Visit:
+    """Open a page with the network off, light and then dark and narrow, and note what happens."""
+    result = Visit()
+    context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.on("console", lambda message: result.errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: result.errors.append(str(error)))
+    tab.on("requestfailed", lambda request: result.errors.append(f"not loaded: {request.url[:200]}"))
+    tab.on("request", lambda request: result.external.append(request.url) if is_external(request.url) else None)
+    tab.goto(url)
+    seen = tab.evaluate(LOOK)
+    result.formulas, result.typeset, result.bad_formulas = seen["formulas"], seen["typeset"], seen["bad"]
+    result.broken_pictures = seen["broken"]
+    result.backgrounds["light"] = seen["background"]
+
+    tab.emulate_media(color_scheme="dark")
+    tab.set_viewport_size({"width": NARROW, "height": 800})
+    tab.reload()
+    result.backgrounds["dark"] = tab.evaluate(LOOK)["background"]
+    result.widths = tab.evaluate("() => ({page: document.documentElement.scrollWidth, window: innerWidth})")
+    result.overflowing = tab.evaluate(OVERFLOW)
+    context.close()
+    return result
+
+
+@pytest.fixture(scope="module")
+def visits(browser, html):
+    return lru_cache(maxsize=None)(lambda name: visit(browser, (html / f"{name}.html").as_uri()))
+
+
+@pytest.fixture(params=PAGES)
+def visited(request, visits) -> Visit:
+    return visits(request.param)
+
+
+@pytest.mark.browser
+def test_page_opens_without_errors(visited):
+    assert not visited.errors
+
+
+@pytest.mark.browser
+def test_page_asks_nothing_from_the_network(visited):
+    assert not visited.external
+
+
+@pytest.mark.browser
+def test_formulas_are_typeset(visited):
+    assert visited.typeset == visited.formulas
+    assert not visited.bad_formulas, "a command that MathJax does not know, or a syntax error"
+
+
+@pytest.mark.browser
+def test_pictures_are_shown(visited):
+    assert not visited.broken_pictures
+
+
+@pytest.mark.browser
+def test_page_fits_a_narrow_screen(visited):
+    assert visited.widths["page"] <= visited.widths["window"], visited.overflowing
+    assert not visited.overflowing
+
+
+@pytest.mark.browser
+def test_page_has_a_light_and_a_dark_face(visited):
+    def brightness(colour):
+        return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+
+    assert brightness(visited.backgrounds["light"]) > 200
+    assert brightness(visited.backgrounds["dark"]) < 60
+
+
+@pytest.mark.browser
+def test_search_works_without_a_server(browser, html):
+    context = browser.new_context(offline=True)
+    tab = context.new_page()
+    errors = []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto((html / "search.html").as_uri() + "?q=diffusion")
+    tab.wait_for_selector("#search-results li a", timeout=10_000)
+    assert not errors
+    context.close()
