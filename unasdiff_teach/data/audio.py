@@ -1,8 +1,7 @@
 """Audio files in and out, and levels. One rule throughout: mono, float32, full scale at 1."""
 
-import math
 import os
-import tempfile
+import uuid
 import warnings
 from pathlib import Path
 
@@ -18,6 +17,11 @@ def rms_db(audio, dim=-1):
     """
     power = audio.double().square().mean(dim)
     return (10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()).to(audio.dtype)
+
+
+def gain(db):
+    """Amplitude factor of a level in dB."""
+    return 10.0 ** (db / 20)
 
 
 def active_mask(audio, sample_rate, range_db=40.0, window=0.05, hop=0.025):
@@ -116,18 +120,12 @@ def write(path, audio, sample_rate, subtype="PCM_16"):
     if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
         warnings.warn(f"{path.name}: peak {peak:.3f} exceeds 1; the file is clipped", stacklevel=2)
         audio = audio.clamp(-1, 1)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
+    temporary = path.with_name(f".writing-{uuid.uuid4().hex}{path.suffix}")
     try:
         kind = "VORBIS" if path.suffix.lower() == ".ogg" else subtype
         smallest = {"compression_level": 1.0} if path.suffix.lower() == ".flac" else {}
         soundfile.write(temporary, audio.numpy(), sample_rate, subtype=kind, **smallest)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def gain(db):
-    """Amplitude factor of a level in dB."""
-    return math.pow(10.0, db / 20)

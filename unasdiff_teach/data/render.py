@@ -17,40 +17,27 @@ from pathlib import Path
 
 import torch
 
-from . import _phrases, _sentences
+from . import _phrases, _sentences, mixture_lists
 from .audio import active_mask, active_span, gain, read, resample, rms_db, write
+from .pocket import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash
 
-SAMPLE_RATE = 8000
 SEED = 20260
-CORPUS = Path(__file__).parent / "corpus"
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
 RMS_DB = -23.0  # over the active part
 PEAK = 0.98
 RANGE_DB = 45.0  # what lies this far below the loudest 50 ms counts as silence
 BITS = 12  # stored in 16-bit FLAC: rounding 54 dB below the signal, and two thirds of the size
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Voice:
-    """One synthetic voice; an unheard one appears in the test split only."""
-
-    name: str
-    engine: str
-    setting: str
-    heard: bool = True
-
-
-VOICES = (
-    Voice("flite_rms", "flite", "rms"),
-    Voice("flite_slt", "flite", "slt"),
-    Voice("flite_kal16", "flite", "kal16"),
-    Voice("espeak_us_m3", "espeak-ng", "en-us+m3"),
-    Voice("espeak_gb_f3", "espeak-ng", "en-gb+f3"),
-    Voice("espeak_us_m7", "espeak-ng", "en-us+m7"),
-    Voice("flite_awb", "flite", "awb", heard=False),
-    Voice("espeak_scotland_f5", "espeak-ng", "en-gb-scotland+f5", heard=False),
-)
+# Engine of each voice, and the engine's own name for it.
+ENGINES = {
+    "flite_rms": ("flite", "rms"),
+    "flite_slt": ("flite", "slt"),
+    "flite_kal16": ("flite", "kal16"),
+    "espeak_us_m3": ("espeak-ng", "en-us+m3"),
+    "espeak_gb_f3": ("espeak-ng", "en-gb+f3"),
+    "espeak_us_m7": ("espeak-ng", "en-us+m7"),
+    "flite_awb": ("flite", "awb"),
+    "espeak_scotland_f5": ("espeak-ng", "en-gb-scotland+f5"),
+}
 # Clips for each voice or class, and the shortest and longest clip in seconds.
 SPEECH_COUNT = {"train": 60, "validation": 8, "test": 10}
 SPEECH_SECONDS = {"train": (2.5, 4.5), "validation": (2.2, 4.0), "test": (2.2, 4.0)}
@@ -103,12 +90,13 @@ def check_programs():
 
 def speak(voice, text, speed, path):
     """Let `voice` read `text` into a WAV file; `speed` 1 is the voice's own."""
-    if voice.engine == "flite":
+    engine, setting = ENGINES[voice]
+    if engine == "flite":
         stretch = f"duration_stretch={1 / speed:.3f}"
-        command = ["flite", "-voice", voice.setting, "--setf", stretch, "-t", text, "-o", path]
+        command = ["flite", "-voice", setting, "--setf", stretch, "-t", text, "-o", path]
     else:
         rate = str(round(165 * speed))
-        command = ["espeak-ng", "-v", voice.setting, "-s", rate, "-w", path, text]
+        command = ["espeak-ng", "-v", setting, "-s", rate, "-w", path, text]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
@@ -169,7 +157,7 @@ def store(root, kind, label, split, number, audio, engine, text):
 
 def render_voice(root, folder, voice, split, used):
     """Yield the rows of one voice in one split. `used`: sentences that are taken, extended here."""
-    rng = random.Random(f"{SEED} {voice.name} {split}")
+    rng = random.Random(f"{SEED} {voice} {split}")
     shortest, longest = SPEECH_SECONDS[split]
     number = 0
     while number < SPEECH_COUNT[split]:
@@ -181,7 +169,8 @@ def render_voice(root, folder, voice, split, used):
         audio = trim(resample(audio, rate, SAMPLE_RATE))
         if shortest <= len(audio) / SAMPLE_RATE <= longest:
             used.add(text)
-            yield store(root, "speech", voice.name, split, number, audio, voice.engine, text)
+            engine = ENGINES[voice][0]
+            yield store(root, "speech", voice, split, number, audio, engine, text)
             number += 1
 
 
@@ -210,28 +199,43 @@ def write_manifest(rows, path):
         table.writerows(asdict(row) for row in rows)
 
 
+def render_clips(root, folder):
+    """Render all clips below `root`; `folder` takes what is in between. Returns the rows."""
+    rows, used, begin = [], set(), time.time()
+    for split in SPLITS:
+        for voice in VOICES:
+            if split == "test" or voice not in UNHEARD_VOICES:
+                rows += render_voice(root, folder, voice, split, used)
+        for label in SOUND_CLASSES:
+            rows += render_class(root, folder, label, split)
+        print(f"{split}: {len(rows)} clips so far, {time.time() - begin:.0f} s", flush=True)
+    return rows
+
+
 def render(root=CORPUS):
-    """Render every clip below `root` and write `root`/manifest.csv."""
+    """Render the corpus, then put it in place of the one below `root`.
+
+    In the package's own folder the lists of mixtures are drawn anew as well.
+    """
     check_programs()
     torch.set_num_threads(1)
-    root, rows, used, begin = Path(root), [], set(), time.time()
-    for kind in ("speech", "sound"):
-        shutil.rmtree(root / kind, ignore_errors=True)
+    root = Path(root)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for split in SPLITS:
-            for voice in VOICES:
-                if voice.heard or split == "test":
-                    rows += render_voice(root, folder, voice, split, used)
-            for label in _phrases.INSTRUMENTS:
-                rows += render_class(root, folder, label, split)
-            print(f"{split}: {len(rows)} clips so far, {time.time() - begin:.0f} s", flush=True)
-    write_manifest(rows, root / "manifest.csv")
-    size = sum((root / row.file).stat().st_size for row in rows)
+        fresh = Path(name) / "corpus"
+        rows = render_clips(fresh, Path(name))
+        write_manifest(rows, fresh / "manifest.csv")
+        size = sum((fresh / row.file).stat().st_size for row in rows)
+        for kind in ("speech", "sound"):
+            shutil.rmtree(root / kind, ignore_errors=True)
+        shutil.copytree(fresh, root, dirs_exist_ok=True)
     print(f"{len(rows)} clips, {size / 1e6:.1f} MB, {root / 'manifest.csv'}")
+    if root == CORPUS:
+        mixture_lists.main()
+        print(f"data hash {pocket_hash()}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render the pocket corpus.")
-    parser.add_argument("--root", default=CORPUS, help="folder to write to (default: the package)")
+    parser.add_argument("--root", default=CORPUS, type=Path,
+                        help="folder (default: the package's)")
     render(parser.parse_args().root)
