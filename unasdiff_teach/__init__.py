@@ -1,0 +1,32 @@
+"""Teach, run and extend unsupervised single-channel audio separation with diffusion source priors."""
+
+import importlib
+
+from . import networks, priors
+from .conflict import ConflictRecorder, guidance_bound
+from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, tweedie
+from .guidance import CQT, DPS, DSG, Hybrid, smooth_max
+from .reconstruction import ReconstructionLoss
+from .schedule import NoiseSchedule
+from .separation import AnalyticalConfig, Separation, SeparationConfig, StepRecord, separate, separate_analytical
+
+__version__ = "0.1.0"
+__all__ = [
+    "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "Hybrid", "NoiseSchedule", "ReconstructionLoss",
+    "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "check", "data", "denoising_loss", "evaluation",
+    "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
+    "separate_analytical", "show", "si_sdr", "smooth_max", "training", "tweedie",
+]  # fmt: skip
+
+_ROOMS = ("check", "data", "evaluation", "show", "training")
+
+
+def __getattr__(name: str):
+    # Rooms that need pandas, matplotlib or soundfile are imported when first used.
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    if name == "si_sdr":
+        from .evaluation import si_sdr
+
+        return si_sdr
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

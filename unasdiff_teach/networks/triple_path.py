@@ -1,0 +1,377 @@
+"""The paper's network: a U-Net over complex STFT spectra with attention along three paths (Fig. 4)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class TriplePathConfig:
+    """Everything that fixes a triple-path U-Net. The defaults are the paper's 37 M network.
+
+    Attributes:
+        n_fft, hop: window (periodic square-root Hann) and hop of the network's STFT, in samples; n_fft = 2 hop, and
+            hop + 1 bins must be a multiple of 4 patch[0] sub_bands.
+        channels: width of the first level; the levels below are twice and four times as wide.
+        embedding: width of the time and class embeddings.
+        heads: attention heads in every path.
+        depths: blocks in encoder 1, encoder 2, latent, decoder 2, decoder 1.
+        sub_bands: interleaved sub-bands of the global path (frequency modulo sub_bands).
+        squeezed: channels to which the global path squeezes a sub-band.
+        classes: number of labels; one more row of the table is the unconditional class.
+        patch: (frequency, time) bins folded into channels before the first level; (1, 1) is the paper.
+        normalized_stft: divide the spectrum by sqrt(n_fft), so that unit-variance noise has spectra of order one.
+        zero_init: true AdaLN-Zero (Peebles and Xie 2023). False is the released code's effective initialisation, which
+            overwrites the zeros by Xavier-uniform values (difference 13 of "paper versus code").
+        paths: which of "global", "frame" and "frequency" are present, for ablation.
+    """
+
+    n_fft: int = 510
+    hop: int = 255
+    channels: int = 72
+    embedding: int = 128
+    heads: int = 4
+    depths: tuple[int, int, int, int, int] = (2, 4, 8, 4, 2)
+    sub_bands: int = 4
+    squeezed: int = 16
+    classes: int = 1
+    patch: tuple[int, int] = (1, 1)
+    normalized_stft: bool = False
+    zero_init: bool = True
+    paths: tuple[str, ...] = ("global", "frame", "frequency")
+
+    @classmethod
+    def paper(cls, classes: int = 1) -> TriplePathConfig:
+        """The configuration of the paper: 37,212,016 parameters with one class, 37,243,376 with fifty."""
+        return cls(classes=classes)
+
+    @classmethod
+    def pocket(cls, classes: int = 1) -> TriplePathConfig:
+        """About 2 M parameters for 8 kHz: patches of 4 bins by 2 frames make it affordable on two CPU cores."""
+        return cls(
+            n_fft=254, hop=127, channels=32, embedding=64, depths=(1, 1, 2, 1, 1), sub_bands=2, classes=classes,
+            patch=(4, 2), normalized_stft=True,
+        )  # fmt: skip
+
+    def replace(self, **changes) -> TriplePathConfig:
+        return replace(self, **changes)
+
+    @property
+    def bins(self) -> int:
+        """Frequency positions of the first level."""
+        return (self.n_fft // 2 + 1) // self.patch[0]
+
+    def __post_init__(self):
+        object.__setattr__(self, "depths", tuple(self.depths))
+        object.__setattr__(self, "patch", tuple(self.patch))
+        object.__setattr__(self, "paths", tuple(self.paths))
+        if (self.n_fft // 2 + 1) % (4 * self.patch[0] * self.sub_bands):
+            raise ValueError(
+                f"n_fft = {self.n_fft} has {self.n_fft // 2 + 1} bins; they must be a multiple of 4 x patch x sub_bands"
+                f" = {4 * self.patch[0] * self.sub_bands}"
+            )
+        if self.channels % (2 * self.heads):
+            raise ValueError(f"channels = {self.channels} must be a multiple of 2 x heads = {2 * self.heads}")
+        if not set(self.paths) <= {"global", "frame", "frequency"}:
+            raise ValueError(f"paths is {self.paths}; known are 'global', 'frame' and 'frequency'")
+
+
+class TriplePathUNet(nn.Module):
+    """eps = net(x [B, N], time [B], label [B]): the noise in x, predicted as a complex spectrum.
+
+    `time` is the authors' scaled time trunc(t 1000 / T), and `label` 0..classes - 1, or `classes` for the
+    unconditional class. N must exceed n_fft / 2 samples.
+    """
+
+    def __init__(self, config: TriplePathConfig = TriplePathConfig()):
+        super().__init__()
+        self.config = c = config
+        width = (c.channels, 2 * c.channels, 4 * c.channels)
+        folded = 2 * c.patch[0] * c.patch[1]
+        self.stem = nn.Conv2d(folded, width[0], 3, padding=1, bias=False)
+        self.encoder1 = Level(c, width[0], c.depths[0])
+        self.down1 = nn.Conv2d(width[0], width[0] // 2, 3, padding=1, bias=False)
+        self.encoder2 = Level(c, width[1], c.depths[1])
+        self.down2 = nn.Conv2d(width[1], width[1] // 2, 3, padding=1, bias=False)
+        self.latent = Level(c, width[2], c.depths[2], global_bins=c.bins // 4)
+        self.up2 = nn.Conv2d(width[2], 2 * width[2], 3, padding=1, bias=False)
+        self.merge2 = nn.Linear(2 * width[1], width[1])
+        self.decoder2 = Level(c, width[1], c.depths[3])
+        self.up1 = nn.Conv2d(width[1], 2 * width[1], 3, padding=1, bias=False)
+        self.merge1 = nn.Linear(2 * width[0], width[0])
+        self.decoder1 = Level(c, width[0], c.depths[4])
+        self.head = Head(c, folded)
+        self.register_buffer("window", torch.hann_window(c.n_fft).sqrt(), persistent=False)
+        self._initialise()
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """Predict the noise of x.
+
+        Args:
+            x: [B, N] waveforms.
+            time: [B], 0..1000.
+            label: [B] integers, or None for the unconditional class.
+        """
+        if x.shape[-1] <= self.config.n_fft // 2:
+            raise ValueError(f"a signal of {x.shape[-1]} samples is too short: the STFT needs more than {self.config.n_fft // 2}")
+        if label is None:
+            label = torch.full((len(x),), self.config.classes, device=x.device)
+        return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
+
+    def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        """The real-valued part between the two transforms (what `torch.compile` can take). [B, folded, F, T] -> same."""
+        h = skip1 = self.encoder1(_last(self.stem(h)), time, label)  #          [B, F, T, C]
+        h = F.pixel_unshuffle(self.down1(_first(h)), 2)
+        h = skip2 = self.encoder2(_last(h), time, label)  #                     [B, F/2, T/2, 2C]
+        h = F.pixel_unshuffle(self.down2(_first(h)), 2)
+        h = self.latent(_last(h), time, label)  #                               [B, F/4, T/4, 4C]
+        h = _last(F.pixel_shuffle(self.up2(_first(h)), 2))
+        h = self.decoder2(self.merge2(torch.cat([h, skip2], -1)), time, label)  # [B, F/2, T/2, 2C]
+        h = _last(F.pixel_shuffle(self.up1(_first(h)), 2))
+        h = self.decoder1(self.merge1(torch.cat([h, skip1], -1)), time, label)  # [B, F, T, C]
+        return self.head(h, time)
+
+    def _spectrum(self, x: Tensor) -> Tensor:
+        """Waveforms [B, N] -> real and imaginary parts, patches folded into channels, [B, 2 pf pt, F, T]."""
+        c = self.config
+        frames = x.shape[-1] // c.hop + 1
+        x = F.pad(x, (0, -frames % (4 * c.patch[1]) * c.hop))
+        z = torch.stft(x, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, return_complex=True)
+        h = torch.view_as_real(z).permute(0, 3, 1, 2)
+        if c.patch != (1, 1):
+            pf, pt = c.patch
+            h = h.unflatten(3, (-1, pt)).unflatten(2, (-1, pf)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+        return h.contiguous(memory_format=torch.channels_last)
+
+    def _waveform(self, h: Tensor, length: int) -> Tensor:
+        """The inverse of `_spectrum`, cut to `length` samples."""
+        c = self.config
+        if c.patch != (1, 1):
+            pf, pt = c.patch
+            h = h.unflatten(1, (2, pf, pt)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        z = torch.view_as_complex(h.permute(0, 2, 3, 1).contiguous())
+        padded = (z.shape[-1] - 1) * c.hop
+        x = torch.istft(z, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, length=max(padded, length))
+        return x[..., :length]
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        if self.config.zero_init:
+            for module in self.modules():
+                if isinstance(module, Level | Head):
+                    nn.init.zeros_(module.modulation.weight)
+
+    @classmethod
+    def from_authors_state_dict(cls, state_dict: dict[str, Tensor], heads: int = 4, n_fft: int = 510, hop: int = 255) -> TriplePathUNet:
+        """Build the network that a state dict of the released code describes, and load it.
+
+        Widths, depths and label count are read off the shapes; what no shape tells is given by the arguments.
+
+        Raises:
+            ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
+        """
+        from .foreign import triple_path_from_authors
+
+        return triple_path_from_authors(state_dict, heads, n_fft, hop)
+
+
+class Level(nn.Module):
+    """Blocks at one resolution with one embedding of time and class; all their modulations come from one product."""
+
+    def __init__(self, config: TriplePathConfig, dim: int, depth: int, global_bins: int = 0):
+        super().__init__()
+        self.embed_time = TimeEmbedding(config.embedding)
+        self.embed_label = nn.Embedding(config.classes + 1, config.embedding)
+        self.blocks = nn.ModuleList(Block(config, dim, global_bins) for _ in range(depth))
+        self.sizes = [size for block in self.blocks for size in block.modulation_sizes]
+        self.modulation = nn.Linear(config.embedding, sum(self.sizes))
+
+    def forward(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        condition = F.silu(self.embed_time(time) + self.embed_label(label))
+        modulation = iter(self.modulation(condition)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
+        for block in self.blocks:
+            h = block(h, modulation)
+        return h
+
+
+class Block(nn.Module):
+    """[Global-temporal, in the latent level only,] then intra-frame, then intra-frequency attention."""
+
+    def __init__(self, config: TriplePathConfig, dim: int, global_bins: int):
+        super().__init__()
+        use = config.paths
+        self.globally = GlobalPath(config, dim, global_bins) if global_bins and "global" in use else None
+        self.frame = AxialPath(dim, config.heads, along="frequency") if "frame" in use else None
+        self.frequency = AxialPath(dim, config.heads, along="time") if "frequency" in use else None
+        self.paths = [path for path in (self.globally, self.frame, self.frequency) if path is not None]
+        self.modulation_sizes = [size for path in self.paths for size in path.modulation_sizes]
+
+    def forward(self, h: Tensor, modulation) -> Tensor:
+        for path in self.paths:
+            h = path(h, *(next(modulation) for _ in path.modulation_sizes))
+        return h
+
+
+class AxialPath(nn.Module):
+    """Fig. 4(b): attention along one axis, frequency (intra-frame) or time (intra-frequency), then a SwiGLU layer."""
+
+    def __init__(self, dim: int, heads: int, along: str):
+        super().__init__()
+        self.swap = along == "frequency"
+        self.pre = nn.Linear(dim, 2 * dim)
+        self.attention = Attention(dim, heads)
+        self.ffn = FeedForward(dim)
+        self.modulation_sizes = [6 * dim]
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+        h = _swiglu(self.pre(_norm(x)))  #                      [B, F, T, C]
+        h = _modulate(_norm(h), scale1, shift1)
+        h = h.transpose(1, 2) if self.swap else h  #            [B, other axis, attended axis, C]
+        h = self.attention(h.flatten(0, 1)).unflatten(0, h.shape[:2])
+        h = h.transpose(1, 2) if self.swap else h
+        x = torch.addcmul(x, gate1, h)
+        return torch.addcmul(x, gate2, self.ffn(_modulate(_norm(x), scale2, shift2)))
+
+
+class GlobalPath(nn.Module):
+    """Fig. 4(c): attention along time over all frequencies at once, squeezed into interleaved sub-bands."""
+
+    def __init__(self, config: TriplePathConfig, dim: int, bins: int):
+        super().__init__()
+        self.sub_bands, self.squeezed = config.sub_bands, config.squeezed
+        feature = config.squeezed * bins // config.sub_bands
+        self.squeeze = nn.Linear(dim * config.sub_bands, 2 * config.squeezed)
+        self.attention = Attention(feature, config.heads)
+        self.recover = nn.Conv2d(config.squeezed, dim * config.sub_bands, (3, 1), padding=(1, 0))
+        self.ffn = FeedForward(dim)
+        self.modulation_sizes = [3 * feature, 3 * dim]
+
+    def forward(self, x: Tensor, modulation: Tensor, modulation_ffn: Tensor) -> Tensor:
+        B, n_bins, T, C = x.shape
+        S, Q = self.sub_bands, self.squeezed
+        shift, scale, gate = modulation[:, 0].chunk(3, -1)  #   [B, 1, feature]
+        h = _norm(x).unflatten(1, (n_bins // S, S)).permute(0, 1, 3, 4, 2).flatten(3)  # channel c S + (f mod S)
+        h = _swiglu(self.squeeze(h))  #                         [B, F/S, T, Q]
+        h = h.permute(0, 2, 3, 1).flatten(2)  #                 [B, T, Q F/S]
+        h = gate * self.attention(_modulate(_norm(h), scale, shift))
+        # The norm after the gate takes most of the gate's size away again; kept, as trained weights rely on it.
+        h = _norm(h).unflatten(2, (Q, n_bins // S)).permute(0, 2, 3, 1)  # [B, Q, F/S, T]
+        h = self.recover(h).unflatten(1, (C, S)).permute(0, 3, 2, 4, 1)  # [B, F/S, S, T, C]
+        x = x + h.flatten(1, 2)
+        shift, scale, gate = modulation_ffn.chunk(3, -1)
+        return torch.addcmul(x, gate, self.ffn(_modulate(_norm(x), scale, shift)))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU layer (Shazeer 2020) of twice the width."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.enter = nn.Linear(dim, 4 * dim)
+        self.leave = nn.Linear(2 * dim, dim)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.leave(_swiglu(self.enter(h)))
+
+
+class Attention(nn.Module):
+    """Self-attention [M, L, D] -> [M, L, D] with rotary positions."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, h: Tensor) -> Tensor:
+        qk, v = self.qkv(h).split((2 * h.shape[-1], h.shape[-1]), -1)
+        q, k = rotate(qk.unflatten(-1, (2, self.heads, -1))).permute(2, 0, 3, 1, 4)  # [M, heads, L, d]
+        v = v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.out(fused_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the scaled time through a two-layer perceptron, [B] -> [B, dim]."""
+
+    def __init__(self, dim: int, sinusoids: int = 128):
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False)
+        self.enter = nn.Linear(2 * sinusoids, dim)
+        self.leave = nn.Linear(dim, dim)
+
+    def forward(self, time: Tensor) -> Tensor:
+        angle = time[:, None].to(self.frequencies.dtype) * self.frequencies
+        return self.leave(F.silu(self.enter(torch.cat([angle.cos(), angle.sin()], -1))))
+
+
+class Head(nn.Module):
+    """The last convolutions, modulated by time alone, [B, F, T, C] -> [B, folded, F, T]."""
+
+    def __init__(self, config: TriplePathConfig, folded: int):
+        super().__init__()
+        self.embed_time = TimeEmbedding(config.embedding)
+        self.modulation = nn.Linear(config.embedding, 2 * config.channels)
+        self.smooth = nn.Conv2d(config.channels, config.channels, 3, padding=1)
+        self.out = nn.Conv2d(config.channels, folded, 3, padding=1, bias=False)
+
+    def forward(self, h: Tensor, time: Tensor) -> Tensor:
+        shift, scale = self.modulation(F.silu(self.embed_time(time)))[:, None, None].chunk(2, -1)
+        h = _modulate(_norm(_last(self.smooth(_first(h)))), scale, shift)
+        return self.out(_first(h))
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v by the fused kernel; on a GPU a head size that it cannot take is padded with zeros."""
+    d = q.shape[-1]
+    pad = -d % 8 if q.is_cuda else 0
+    if pad:
+        q, k, v = (F.pad(a, (0, pad)) for a in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
+
+
+def rotate(q: Tensor) -> Tensor:
+    """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/d)."""
+    turn = _rotary_table(q.shape[1], q.shape[-1], q.device).to(q.dtype.to_complex())
+    pairs = torch.view_as_complex(q.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn.view(turn.shape[:1] + (1,) * (q.ndim - 3) + turn.shape[1:])).flatten(-2)
+
+
+@lru_cache(maxsize=64)
+def _rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
+    rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
+    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
+
+
+def _norm(h: Tensor) -> Tensor:
+    return F.layer_norm(h, h.shape[-1:], eps=1e-6)
+
+
+def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, h, 1 + scale)
+
+
+def _swiglu(h: Tensor) -> Tensor:
+    value, gate = h.chunk(2, -1)
+    return value * F.silu(gate)
+
+
+def _last(h: Tensor) -> Tensor:
+    return h.permute(0, 2, 3, 1)
+
+
+def _first(h: Tensor) -> Tensor:
+    return h.permute(0, 3, 1, 2)

@@ -1,0 +1,166 @@
+"""A trained network as a prior: scaling of time, preconditioning, class guidance, and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..networks import TriplePathConfig, TriplePathUNet
+from ..schedule import NoiseSchedule
+
+Target = Literal["eps", "preconditioned"]
+
+
+class NeuralPrior(nn.Module):
+    """eps = prior(x_t [M, N], t [M], label [M] or None): a noise prediction network behind the `Prior` interface.
+
+    Attributes:
+        net: network, called as net(x [M, N], time [M], label [M]).
+        schedule: chain that it was trained on; a schedule with another T_train does not fit.
+        sample_rate: Hz.
+        labels: class names, the position is the label; empty for an unconditional prior.
+        target: "eps", the network predicts the noise (the paper); "preconditioned", it predicts the unit-variance
+            target of Karras et al. 2022 (Table 1, EDM) for signals of RMS `sigma_data`.
+        time_scale: the network sees trunc(t time_scale / T_train) (difference 21: the released code has 1000).
+        cfg_scale: strength of classifier-free guidance, u + cfg_scale (c - u); None is off, as published (difference 14).
+        card: how the prior was made.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        schedule: NoiseSchedule,
+        sample_rate: int,
+        labels: Sequence[str] = (),
+        target: Target = "eps",
+        sigma_data: float = 0.1,
+        time_scale: float = 1000.0,
+        cfg_scale: float | None = None,
+        card: dict | None = None,
+    ):
+        super().__init__()
+        if target not in ("eps", "preconditioned"):
+            raise ValueError(f"target is {target!r}; accepted are 'eps' and 'preconditioned'")
+        self.net, self.schedule, self.sample_rate = net, schedule, sample_rate
+        self.labels, self.target, self.sigma_data = tuple(labels), target, sigma_data
+        self.time_scale, self.cfg_scale, self.card = time_scale, cfg_scale, card or {}
+
+    @property
+    def unconditional(self) -> int:
+        """The label of the network's unconditional class: the last row of its table; 0 for an unconditional prior."""
+        return len(self.labels)
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        if label is None:
+            label = torch.full((len(x_t),), self.unconditional, device=x_t.device)
+        if self.cfg_scale is None or not self.labels:
+            return self._predict(x_t, t, label)
+        guided = self._predict(x_t, t, label)
+        free = self._predict(x_t, t, torch.full_like(label, self.unconditional))
+        return free + self.cfg_scale * (guided - free)
+
+    def _predict(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        # In float32 on purpose, then truncated: this is the released code's rounding.
+        time = (t.to(torch.float32) * (self.time_scale / self.schedule.T_train)).trunc()
+        if self.target == "eps":
+            return self.net(x_t, time, label)
+        scale = preconditioning(self.schedule, t, x_t, self.sigma_data)
+        x0_hat = scale.skip * x_t + scale.out * self.net(scale.enter * x_t, time, label)
+        return (x_t - scale.signal * x0_hat) / scale.noise
+
+
+@dataclass(frozen=True)
+class Preconditioning:
+    """Factors of x0_hat = skip x_t + out F(enter x_t), with x_t = signal x_0 + noise eps; each [M, 1]."""
+
+    signal: Tensor
+    noise: Tensor
+    enter: Tensor
+    skip: Tensor
+    out: Tensor
+
+
+def preconditioning(schedule: NoiseSchedule, t: Tensor, x_t: Tensor, sigma_data: float) -> Preconditioning:
+    """The factors of Karras et al. 2022 in the variance-preserving chain, for the training chain's index t [M]."""
+    alpha_bar = schedule.alpha_bar.to(x_t.device)[t][:, None]
+    variance = alpha_bar * sigma_data**2 + 1 - alpha_bar
+    factors = (
+        alpha_bar.sqrt(),
+        (1 - alpha_bar).sqrt(),
+        variance.rsqrt(),
+        alpha_bar.sqrt() * sigma_data**2 / variance,
+        sigma_data * ((1 - alpha_bar) / variance).sqrt(),
+    )
+    return Preconditioning(*(f.to(x_t.dtype) for f in factors))
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """What rebuilds a `NeuralPrior` around its weights; stored in the checkpoint's header."""
+
+    sample_rate: int
+    labels: tuple[str, ...] = ()
+    target: Target = "eps"
+    sigma_data: float = 0.1
+    time_scale: float = 1000.0
+    T: int = 200
+    beta_min: float = 1e-4
+    beta_max: float = 2e-2
+    network: TriplePathConfig = field(default_factory=TriplePathConfig)
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    def build(self, card: dict | None = None) -> NeuralPrior:
+        """A prior with freshly initialised weights."""
+        schedule = NoiseSchedule.linear(self.T, self.beta_min, self.beta_max)
+        net = TriplePathUNet(self.network)
+        return NeuralPrior(net, schedule, self.sample_rate, self.labels, self.target, self.sigma_data, self.time_scale, card=card)
+
+
+def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
+    """Write a prior as one safetensors file, its configuration and card in the header; atomic."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"format": "unasdiff_teach prior 1", "config": json.dumps(asdict(config)), "card": json.dumps(card)}
+    partial = path.with_suffix(".partial")
+    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in state_dict.items()}, partial, header)
+    partial.replace(path)
+
+
+def read(path: str | Path) -> NeuralPrior:
+    """Read a prior that `save` wrote; runs no code of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or its weights do not fit its configuration.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no prior at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            state = {key: file.get_tensor(key).float() for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if header.get("format") != "unasdiff_teach prior 1":
+        raise ValueError(f"{path} is a safetensors file, but not a prior of this package")
+    values = json.loads(header["config"])
+    config = PriorConfig(**values | {"network": TriplePathConfig(**values["network"])})
+    prior = config.build(card=json.loads(header["card"]))
+    try:
+        prior.net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit its configuration: {error}") from error
+    return prior.eval().requires_grad_(False)

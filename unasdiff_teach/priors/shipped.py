@@ -1,0 +1,25 @@
+"""The priors that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .neural import NeuralPrior, read
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def available() -> list[str]:
+    """Names of the shipped priors."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def load(name: str) -> NeuralPrior:
+    """A shipped prior, such as "pocket-speech" or "pocket-sound", ready to separate with.
+
+    Raises:
+        ValueError: no prior of this name is shipped.
+    """
+    if name not in available():
+        raise ValueError(f"no shipped prior is called {name!r}; there are {', '.join(available()) or 'none'}")
+    return read(WEIGHTS / f"{name}.safetensors")
