@@ -182,6 +182,7 @@ def test_deck_deals_evenly():
     assert all(deck.deal(barred="a") != "a" for _ in range(10))
 
 
+@pytest.mark.real_audio
 def test_real_mixtures():
     try:
         items = real_mixtures()
