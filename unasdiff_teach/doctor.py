@@ -7,12 +7,13 @@ temporary folder. The exit status is 1 when something that the library needs doe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -41,35 +42,35 @@ def check_python() -> Finding:
     return Finding("fail", "Python", where, "use Python 3.11 or 3.12")
 
 
-def _check_packages(subject: str, names: tuple[str, ...], level: str, todo: str) -> Finding:
+def _check_packages(subject: str, extra: str, level: str, todo: str) -> Finding:
+    """The packages that this one asks for: `extra` is "" for the library itself, else "book" or "test"."""
     found, missing = [], []
-    for name in names:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            missing.append(name)
+    for line in requires("unasdiff-teach") or []:
+        wanted, _, marker = line.partition(";")
+        if (f'"{extra}"' in marker) if extra else not marker:
+            name = re.match(r"[\w.-]+", wanted)[0]
+            try:
+                found.append(f"{name} {version(name)}")
+            except PackageNotFoundError:
+                missing.append(name)
     if missing:
         return Finding(level, subject, "missing: " + ", ".join(missing), todo)
     return Finding("ok", subject, ", ".join(found))
 
 
 def check_library() -> Finding:
-    names = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "safetensors", "lightning-fabric", "torchmetrics")
-    names += ("pesq", "pandas", "pyarrow", "typer", "tqdm", "matplotlib", "seaborn", "ipywidgets")
-    return _check_packages("library", names, "fail", "pip install -r requirements.txt")
+    return _check_packages("library", "", "fail", "pip install -r requirements.txt")
 
 
 def check_book() -> Finding:
-    names = ("jupyter-book", "sphinx", "sphinx-book-theme", "sphinx-mathjax-offline", "jupyterlab", "papermill")
-    finding = _check_packages("book", names, "note", "pip install -r requirements.txt (needed to build the book)")
+    finding = _check_packages("book", "book", "note", "pip install -r requirements.txt (needed to build the book)")
     if finding.level == "ok" and not version("jupyter-book").startswith("1."):
         return Finding("note", "book", finding.what, "jupyter-book 2 ignores _config.yml: install 1.0.4.post1")
     return finding
 
 
 def check_tests() -> Finding:
-    names = ("pytest", "nbval", "beautifulsoup4", "playwright")
-    return _check_packages("tests", names, "note", "pip install -r requirements.txt (needed to run the tests)")
+    return _check_packages("tests", "test", "note", "pip install -r requirements.txt (needed to run the tests)")
 
 
 def check_device() -> Finding:

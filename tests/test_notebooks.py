@@ -1,0 +1,114 @@
+"""What every notebook of the book keeps to. That its stored outputs are true is proven by `pytest --nbval book`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LONGEST_CELL = 30  # lines
+LARGEST_CLIP = 200_000  # characters of base64: five seconds at 16 kHz and 16 bits are 213 kB, two at 8 kHz 43 kB
+LARGEST_NOTEBOOK = 3 * 2**20  # bytes
+SHORTEST_ALT = 15  # characters
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_REPR = re.compile(r"(\w*(Box|Slider|Text|Progress|Picker)|Output|Tab|Accordion|Dropdown|interactive|HTML|Label)\(")
+
+NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    """(number in the notebook counted from 1, cell) for each code cell."""
+    return [(i, cell) for i, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [(i, cell, output) for i, cell in code_cells(notebook) for output in cell.outputs]
+
+
+def text_of(value) -> str:
+    return value if isinstance(value, str) else "".join(value)
+
+
+def test_every_cell_was_run_in_order(notebook):
+    counts = [cell.execution_count for _, cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), "run `make execute`: cells were not run, or not from the top"
+
+
+def test_no_error_and_no_stderr(notebook):
+    bad = [i for i, _, o in outputs(notebook) if o.output_type == "error" or o.get("name") == "stderr"]
+    assert not bad, f"cells {bad}"
+
+
+def test_no_dead_widget(notebook):
+    assert "widgets" not in notebook.metadata, "stored widget state: run `make execute`"
+    for i, cell, output in outputs(notebook):
+        data = output.get("data", {})
+        assert WIDGET not in data, f"cell {i} stores a dead widget: run `make execute`"
+        if WIDGET_REPR.match(text_of(data.get("text/plain", ""))):
+            tags = cell.metadata.get("tags", [])
+            assert {"remove-output", "remove-cell"} & set(tags), f"cell {i}: tag a widget's cell `remove-output`"
+
+
+def test_nothing_volatile_is_stored(notebook):
+    for i, cell in enumerate(notebook.cells, 1):
+        assert not {"execution", "papermill", "ExecuteTime"} & set(cell.metadata), f"cell {i}: run `make execute`"
+    assert "version" not in notebook.metadata.get("language_info", {}), "run `make execute`"
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_cells_are_short(notebook):
+    long = {i: lines for i, c in code_cells(notebook) if (lines := c.source.count("\n") + 1) > LONGEST_CELL}
+    assert not long, f"cells with more than {LONGEST_CELL} lines: {long}"
+
+
+def test_every_figure_has_a_text(notebook):
+    for i, cell in code_cells(notebook):
+        pictures = sum(any(mime.startswith("image/") for mime in o.get("data", {})) for o in cell.outputs)
+        assert pictures <= 1, f"cell {i} has {pictures} pictures, and its metadata only one text"
+        if pictures:
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) >= SHORTEST_ALT, f"cell {i}: put what its figure shows into metadata mystnb.image.alt"
+
+
+def test_every_picture_in_the_text_has_a_text(notebook):
+    for i, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "markdown":
+            assert not re.search(r"!\[\s*\]\(", cell.source), f"cell {i}"
+            assert not re.search(r"<img(?![^>]*\balt=\"[^\"]+\")", cell.source), f"cell {i}"
+
+
+def test_sounds_are_small_and_stay_here(notebook, path):
+    for i, _, output in outputs(notebook):
+        html = text_of(output.get("data", {}).get("text/html", ""))
+        assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", html), f"cell {i} fetches from elsewhere"
+        clips = re.findall(r"data:audio/[^;]+;base64,([A-Za-z0-9+/=\s]+)", html)
+        assert all(len(clip) <= LARGEST_CLIP for clip in clips), f"cell {i}: a clip of {max(map(len, clips))} characters"
+    assert path.stat().st_size <= LARGEST_NOTEBOOK
+
+
+def test_begins_with_its_title(notebook):
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.lstrip().startswith("# ")
+
+
+def test_parameters_are_literals(notebook):
+    cells = [c for _, c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) <= 1
+    for cell in cells:
+        for statement in ast.parse(cell.source).body:
+            assert isinstance(statement, (ast.Assign, ast.AnnAssign)), "papermill can replace assignments only"
+            ast.literal_eval(statement.value)
