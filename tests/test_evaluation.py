@@ -1,0 +1,418 @@
+"""Scores, ceilings, intervals, runs and tables."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from unasdiff_teach import evaluation as ev
+from unasdiff_teach.data import mixtures
+
+DATA = Path(__file__).parent / "data"
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# SI-SDR
+
+
+def test_si_sdr_equals_the_released_code():
+    file = np.load(DATA / "si_sdr.npz")
+    ours = ev.si_sdr(torch.tensor(file["estimate"]), torch.tensor(file["reference"]))
+    assert np.abs(ours.numpy() - file["si_snr_db"])[1:].max() < 1e-3
+    assert ours[0] == pytest.approx(80)  # a perfect estimate
+
+
+@pytest.mark.parametrize("zero_mean", [True, False])
+def test_si_sdr_equals_torchmetrics(zero_mean):
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    reference = noise(7, 3, 4000) + 0.1
+    level = torch.logspace(-2.9, 2, 7)[:, None, None]
+    estimate = 0.3 * reference + 0.3 * level * noise(7, 3, 4000, seed=1)
+    theirs = scale_invariant_signal_distortion_ratio(estimate, reference, zero_mean=zero_mean)
+    assert theirs.min() < -35 and 50 < theirs.max() < 60
+    torch.testing.assert_close(ev.si_sdr(estimate, reference, zero_mean), theirs, atol=1e-3, rtol=0)
+
+
+def test_si_sdr_ignores_scale_and_with_zero_mean_offset():
+    reference, other = noise(2, 1000)
+    estimate = reference + 0.5 * other
+    score = ev.si_sdr(estimate, reference)
+    for gain in (-1.0, 1e-4, 1e4):
+        torch.testing.assert_close(ev.si_sdr(gain * estimate, reference), score, atol=1e-3, rtol=0)
+        torch.testing.assert_close(ev.si_sdr(estimate, gain * reference), score, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ev.si_sdr(estimate + 3, reference - 2), score, atol=1e-3, rtol=0)
+    assert ev.si_sdr(estimate + 3, reference, zero_mean=False) < score - 5
+
+
+def test_si_sdr_of_orthogonal_parts_is_the_ratio_of_their_energies():
+    t = torch.arange(800) / 800
+    target, rest = torch.sin(2 * torch.pi * 5 * t), torch.sin(2 * torch.pi * 9 * t)
+    assert ev.si_sdr(target + 0.1 * rest, target).item() == pytest.approx(20, abs=1e-3)
+
+
+def test_si_sdr_of_silence_is_the_lowest_value_and_gradients_stay_finite():
+    signal, silence = noise(1000), torch.zeros(1000)
+    estimate = silence.clone().requires_grad_()
+    for e, r in ((silence, signal), (signal, silence), (silence, silence), (estimate, signal)):
+        assert ev.si_sdr(e, r).item() == pytest.approx(-80)
+    ev.si_sdr(estimate, signal).backward()
+    assert torch.isfinite(estimate.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("estimate", "reference", "message"),
+    [
+        (torch.zeros(3), torch.zeros(4), "one shape"),
+        (torch.tensor([math.nan, 1.0]), torch.ones(2), "estimate holds NaN"),
+        (torch.ones(2), torch.tensor([math.inf, 1.0]), "reference holds NaN or inf"),
+        (torch.ones(2, dtype=torch.int16), torch.ones(2), "int16"),
+        (torch.zeros(0), torch.zeros(0), "N > 0"),
+    ],
+)
+def test_si_sdr_refuses(estimate, reference, message):
+    with pytest.raises(ValueError, match=message):
+        ev.si_sdr(estimate, reference)
+
+
+# permutations
+
+
+def test_best_permutation_finds_each_source_in_a_batch():
+    reference = noise(4, 3, 500)
+    order = torch.tensor([[0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0]])
+    estimate = torch.empty_like(reference).scatter_(1, order[:, :, None].expand(-1, -1, 500), reference)
+    estimate += 0.1 * noise(4, 3, 500, seed=1)
+    index, scores = ev.best_permutation(estimate, reference)
+    assert index.tolist() == order.tolist()
+    matched = estimate.take_along_dim(index[..., None], 1)
+    torch.testing.assert_close(scores, ev.si_sdr(matched, reference))
+    for b in range(4):
+        torch.testing.assert_close(ev.best_permutation(estimate[b], reference[b])[1], scores[b], atol=1e-4, rtol=0)
+
+
+def test_only_sources_of_one_kind_are_permuted():
+    reference = noise(3, 500)
+    estimate = reference[[2, 0, 1]]
+    speech = ("speech", None)
+    assert ev.best_permutation(estimate, reference, "none")[0].tolist() == [0, 1, 2]
+    assert ev.best_permutation(estimate, reference, "all")[0].tolist() == [1, 2, 0]
+    kinds = [speech, speech, ("sound", "Chime")]
+    assert ev.best_permutation(reference[[1, 0, 2]], reference, "kind", kinds)[0].tolist() == [1, 0, 2]
+    assert ev.best_permutation(estimate, reference, "kind", kinds)[0].tolist() in ([0, 1, 2], [1, 0, 2])
+    kinds = [speech, ("sound", "Chime"), ("sound", "Flute")]
+    assert ev.best_permutation(estimate, reference, "kind", kinds)[0].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="one entry for each of 3"):
+        ev.best_permutation(estimate, reference, "kind")
+    with pytest.raises(ValueError, match="'any'"):
+        ev.best_permutation(estimate, reference, "any")
+
+
+def test_failure_is_a_mean_below_zero():
+    assert ev.failure(torch.tensor([[5.0, -4.0], [3.0, -4.0]])).tolist() == [False, True]
+
+
+# PESQ
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    try:
+        return mixtures("1 speech + 1 sound", "test", count=3)
+    except FileNotFoundError:
+        pytest.skip("the pocket corpus is not there")
+
+
+def test_pesq_of_speech(pocket):
+    mixture, speech = pocket[0].mixture, pocket[0].sources[0]
+    same = ev.pesq_score(speech, speech, 8000)
+    assert same.mode == "nb" and same.score > 4.5
+    mixed = ev.pesq_score(mixture, speech, 8000).score
+    assert 1 <= mixed < 2.5
+    for gain in (-1.0, 1e-3, 100.0):
+        assert ev.pesq_score(gain * mixture, speech, 8000).score == pytest.approx(mixed, abs=1e-3)
+    wide = ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000)
+    assert wide.mode == "wb" and wide.score > 4.5
+    assert ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000, "nb").mode == "nb"
+
+
+def test_pesq_without_an_utterance(pocket):
+    speech = pocket[0].sources[0]
+    silence = torch.zeros_like(speech)
+    assert math.isnan(ev.pesq_score(speech, silence, 8000).score)
+    assert math.isnan(ev.pesq_score(silence, silence, 8000).score)
+    assert math.isnan(ev.pesq_score(speech[:1000], speech[:1000], 8000).score)
+    assert ev.pesq_score(silence, speech, 8000) == (1.0, "nb")
+
+
+@pytest.mark.parametrize(("rate", "mode"), [(44100, None), (8000, "wb"), (16000, "full")])
+def test_pesq_refuses(rate, mode):
+    with pytest.raises(ValueError, match=str(rate)):
+        ev.pesq_score(noise(8000), noise(8000), rate, mode)
+
+
+# oracle masks
+
+
+@pytest.mark.parametrize("kind", ["ratio", "binary", "wiener"])
+def test_oracle_masks_beat_the_mixture_and_sum_to_it(pocket, kind):
+    mixture = torch.stack([m.mixture for m in pocket])
+    sources = torch.stack([m.sources for m in pocket])
+    estimate = ev.oracle_mask(mixture, sources, kind)
+    torch.testing.assert_close(estimate.sum(1), mixture, atol=1e-5, rtol=0)
+    before = ev.si_sdr(mixture[:, None].expand_as(sources), sources)
+    assert (ev.si_sdr(estimate, sources) > before + 3).all()
+    torch.testing.assert_close(ev.oracle_mask(mixture[0], sources[0], kind), estimate[0], atol=1e-6, rtol=0)
+
+
+def test_oracle_mask_of_silence_is_finite():
+    assert torch.isfinite(ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000))).all()
+
+
+@pytest.mark.parametrize("arguments", [{"kind": "soft"}, {"hop": 400}, {"n_fft": 16384}])
+def test_oracle_mask_refuses(arguments):
+    with pytest.raises(ValueError):
+        ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000), **arguments)
+
+
+# intervals
+
+
+def test_bootstrap_agrees_with_the_normal_interval():
+    values = np.random.default_rng(3).normal(5, 2, 400)
+    mean, low, high, n, left_out = ev.bootstrap_mean(values)
+    half = 1.96 * values.std() / 20
+    assert mean == pytest.approx(values.mean()) and (n, left_out) == (400, 0)
+    assert mean - low == pytest.approx(half, rel=0.08) and high - mean == pytest.approx(half, rel=0.08)
+    assert ev.bootstrap_mean(values) == ev.bootstrap_mean(values)
+
+
+def test_bootstrap_covers_the_true_mean():
+    trials = np.random.default_rng(4).normal(1, 3, (400, 40))
+    intervals = [ev.bootstrap_mean(values, resamples=400) for values in trials]
+    coverage = np.mean([i.low <= 1 <= i.high for i in intervals])
+    assert 0.90 <= coverage <= 0.98
+
+
+def test_paired_difference_is_narrower_and_leaves_out_nan():
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 10, 50)
+    a, b = shared + 1 + 0.1 * rng.normal(size=50), shared.copy()
+    a[0] = np.nan
+    paired = ev.paired_difference(a, b)
+    assert paired.low < 1 < paired.high and paired.high - paired.low < 0.1
+    assert (paired.n, paired.left_out) == (49, 1)
+
+
+def test_intervals_of_few_values():
+    assert math.isnan(ev.bootstrap_mean([]).mean)
+    one = ev.bootstrap_mean([2.0, math.nan])
+    assert one.mean == 2 and math.isnan(one.low) and (one.n, one.left_out) == (1, 1)
+    with pytest.raises(ValueError, match="pairs"):
+        ev.paired_difference([1.0], [1.0, 2.0])
+
+
+# runs
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stand-in for `data.Mixture`, a tenth of a second long."""
+
+    id: str
+    sources: torch.Tensor
+    task: str = "1 speech + 1 sound"
+    kinds: tuple = ("speech", "sound")
+    labels: tuple = (None, "Chime")
+    heard: tuple = (True, True)
+    split: str = "test"
+    voices: tuple = ("a voice", None)
+    sample_rate: int = 8000
+
+    @property
+    def mixture(self):
+        return self.sources.sum(0)
+
+
+def clips(count, k=2, **fields):
+    return [Clip(f"clip {k} {i}", noise(k, 800, seed=100 * k + i), **fields) for i in range(count)]
+
+
+class Noisy:
+    """Adds the noise of each mixture's seed to its sources; stops at a call if told to, and remembers what it saw."""
+
+    def __init__(self, level=0.3, stop_at=None):
+        self.level, self.stop_at, self.seen, self.calls = level, stop_at, [], 0
+
+    def __call__(self, mixtures, seeds):
+        self.calls += 1
+        if self.calls == self.stop_at:
+            raise KeyboardInterrupt
+        self.seen += [m.id for m in mixtures]
+        return torch.stack([m.sources + self.level * noise(*m.sources.shape, seed=s) for m, s in zip(mixtures, seeds)]), 7
+
+
+def numbers(frame):
+    return frame.drop(columns=["seconds", "batch"])
+
+
+def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(tmp_path):
+    items = clips(7)
+    whole = ev.evaluate([ev.Method("noisy", Noisy())], items, tmp_path / "whole", batch=3)
+
+    stopped = Noisy(stop_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        ev.evaluate([ev.Method("noisy", stopped)], items, tmp_path / "parts", batch=2)
+    journal = tmp_path / "parts" / "results.jsonl"
+    assert len(journal.read_text().splitlines()) == 4
+    with open(journal, "a") as file:
+        file.write('[{"mixture": "cli')  # torn by the stop
+    rest = Noisy()
+    resumed = ev.evaluate([ev.Method("noisy", rest)], items[::-1], tmp_path / "parts", batch=4)
+
+    assert sorted(stopped.seen + rest.seen) == [m.id for m in items]
+    pd.testing.assert_frame_equal(numbers(whole), numbers(resumed))
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["results.parquet"]
+
+    again = Noisy()
+    third = ev.evaluate([ev.Method("noisy", again)], items, tmp_path / "parts")
+    assert again.calls == 0
+    pd.testing.assert_frame_equal(third, resumed)
+
+
+def test_a_stop_while_compacting_neither_loses_nor_doubles(tmp_path):
+    run = ev.Run(tmp_path)
+    first = ev.evaluate([ev.Method("noisy", Noisy())], clips(2), run)
+    run.append([json.loads(first[first["mixture"] == "clip 2 0"].to_json(orient="records"))])
+    assert len(run.results()) == 4
+    assert len(ev.evaluate([ev.Method("noisy", Noisy())], clips(3), run)) == 6
+
+
+def test_seeds_depend_on_identifier_and_run_only(tmp_path):
+    assert ev.noise_seed(0, "clip") == ev.noise_seed(0, "clip") != ev.noise_seed(1, "clip")
+    assert ev.noise_seed(0, "clip") == 2051921312
+    results = ev.evaluate([ev.Method("a", Noisy()), ev.Method("b", Noisy())], clips(2), tmp_path)
+    results = ev.evaluate([ev.Method("a", Noisy())], clips(2), tmp_path, seed=1)
+    assert len(results) == 12
+    of = results.set_index(["method", "seed"])["si_sdr"]
+    assert of["a", 0].tolist() == of["b", 0].tolist() != of["a", 1].tolist()
+
+
+def test_a_run_refuses_to_mix(tmp_path):
+    items = clips(2)
+    ev.evaluate([ev.Method("noisy", Noisy(), settings="level 0.3")], items, tmp_path)
+    with pytest.raises(ValueError, match="settings = 'level 0.3', now 'level 1'"):
+        ev.evaluate([ev.Method("noisy", Noisy(1), settings="level 1")], items, tmp_path)
+    method = ev.Method("noisy", Noisy(), settings="level 0.3")
+    with pytest.raises(ValueError, match="permute = 'kind', now 'all'"):
+        ev.evaluate([method], items, tmp_path, scoring=ev.Scoring.authors())
+    other = [Clip(m.id, 2 * m.sources) for m in items]
+    with pytest.raises(ValueError, match="another mixture"):
+        ev.evaluate([method], other, tmp_path)
+    with pytest.raises(ValueError, match="more than once: clip 2 0"):
+        ev.evaluate([method], items + items[:1], tmp_path)
+
+
+def test_bad_estimates_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'short' returned \[2, 2, 3\]"):
+        ev.evaluate([ev.Method("short", lambda m, s: (torch.zeros(2, 2, 3), 0))], clips(2), tmp_path)
+    with pytest.raises(ValueError, match="'wild' returned NaN or infinite samples for clip 2 0, clip 2 1"):
+        ev.evaluate([ev.Method("wild", lambda m, s: (torch.full((2, 2, 800), math.nan), 0))], clips(2), tmp_path)
+
+
+def test_results_of_the_pocket_corpus(pocket, tmp_path):
+    methods = [ev.unprocessed(), ev.oracle("wiener")]
+    results = ev.evaluate(methods, pocket, tmp_path).set_index("method")
+    assert results.loc["unprocessed", "si_sdr"].tolist() == results.loc["unprocessed", "si_sdr_unprocessed"].tolist()
+    speech = results[results["kind"] == "speech"]
+    assert (speech["pesq_mode"] == "nb").all()
+    assert speech.loc["oracle wiener", "pesq"].mean() > speech.loc["unprocessed", "pesq"].mean() + 0.5
+    assert results[results["kind"] == "sound"]["pesq"].isna().all()
+    assert results.loc["oracle wiener", "si_sdr"].mean() > 8
+
+
+def test_swapped_speakers_are_found_and_labelled_sounds_are_not(tmp_path):
+    def swap(mixtures, seeds):
+        return torch.stack([m.sources.flip(0) for m in mixtures]), 0
+
+    speakers = clips(1, kinds=("speech", "speech"), labels=(None, None), task="2 speech")
+    sounds = [Clip("sounds", noise(2, 800), task="2 sounds", kinds=("sound", "sound"), labels=("Chime", "Flute"))]
+    results = ev.evaluate([ev.Method("swap", swap)], speakers + sounds, tmp_path).set_index("task")
+    assert results.loc["2 speech", "estimate"].tolist() == [1, 0] and (results.loc["2 speech", "si_sdr"] > 70).all()
+    assert results.loc["2 sounds", "estimate"].tolist() == [0, 1] and (results.loc["2 sounds", "si_sdr"] < 0).all()
+
+
+# tables
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    triples = clips(4, 3, task="1 speech + 2 sounds", kinds=("speech", "sound", "sound"), labels=(None, "Chime", "Flute"),
+                    heard=(False, True, True), voices=("another", None, None))  # fmt: skip
+    methods = [ev.unprocessed(), ev.Method("hybrid", Noisy(0.3), "recommended"), ev.Method("dps", Noisy(1.2), "recommended")]
+    return ev.evaluate(methods, clips(6) + triples, tmp_path_factory.mktemp("run"))
+
+
+def test_summary_counts_a_mixture_once(results):
+    table = ev.summary(results)
+    row = table.loc["1 speech + 1 sound", "hybrid", "recommended"]
+    rows = results[(results["task"] == "1 speech + 1 sound") & (results["method"] == "hybrid")]
+    assert len(rows) == 12 and row["n"] == 6
+    assert row["mean"] == pytest.approx(rows["si_sdr"].mean()) and row["low"] < row["mean"] < row["high"]
+    assert row["mean"] == pytest.approx(-20 * math.log10(0.3), abs=0.3)
+    assert ev.as_text(table).unstack("task").shape == (3, 2)
+
+
+def test_pesq_that_found_no_utterance_is_counted(results):
+    row = ev.summary(results, "pesq").loc["1 speech + 1 sound", "hybrid", "recommended"]
+    assert (row["n"], row["left_out"]) == (0, 6)  # the stand-ins are shorter than PESQ accepts
+
+
+def test_failure_and_success(results):
+    failure = ev.summary(results, "failure").loc["1 speech + 1 sound"]["mean"]
+    assert failure["hybrid", "recommended"] == 0 and failure["dps", "recommended"] == 100
+    success = ev.summary(results, "si_sdr_success").loc["1 speech + 1 sound", "dps", "recommended"]
+    assert (success["n"], success["left_out"]) == (0, 6)
+
+
+def test_classes_voices_and_pairs(results):
+    classes = ev.by_class(results).reset_index()
+    assert set(classes["class"]) == {"speech", "Chime", "Flute"}
+    heard = ev.by_heard(results).loc["1 speech + 2 sounds"].reset_index()
+    assert not heard["heard"].any()
+    gain = ev.compare(results, "hybrid", "dps").loc["1 speech + 1 sound"]
+    assert gain["mean"] == pytest.approx(20 * math.log10(4), abs=0.3) and gain["n"] == 6
+    assert gain["high"] - gain["low"] < 1
+    with pytest.raises(ValueError, match="'dsg'"):
+        ev.compare(results, "dsg", "dps")
+    with pytest.raises(ValueError, match="'accent'"):
+        ev.summary(results, by=["accent"])
+    with pytest.raises(ValueError, match="'sdr'"):
+        ev.summary(results, "sdr")
+
+
+def test_beside_the_paper(results):
+    table = ev.beside_paper(results)
+    assert table.loc[("1 speech + 1 sound", "si_sdr", "hybrid"), ["paper", "preset"]].tolist() == [14.31, "recommended"]
+    assert table.loc[("2 sounds", "si_sdr", "hybrid"), ["paper", "mean"]].isna().tolist() == [False, True]
+    only_sounds = ev.beside_paper(results[results["kind"] == "sound"])
+    assert only_sounds.xs("pesq", level="metric")["mean"].isna().all() and only_sounds["mean"].notna().any()
+    assert len(ev.paper_table(3, "4 s")) == 13 and len(ev.paper_table(4)) == 20
+    with pytest.raises(ValueError, match="two lengths"):
+        ev.beside_paper(results, 3)
+
+
+def test_results_load_from_folder_and_file(results, tmp_path):
+    results.to_parquet(tmp_path / "results.parquet")
+    both = ev.load_results(tmp_path, tmp_path / "results.parquet")
+    assert len(both) == 2 * len(results)
+    with pytest.raises(FileNotFoundError):
+        ev.load_results(tmp_path / "nowhere")

@@ -1,0 +1,363 @@
+"""Score methods on lists of mixtures; a run that is stopped goes on where it was, and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
+from .oracle import oracle_mask
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data.mixtures import Mixture
+
+Key = tuple[str, str, str, int]
+"""Mixture, method, preset and seed: what makes an item of a run."""
+
+COLUMNS = {
+    "task": "string",  # as in `data.mixtures`
+    "split": "string",
+    "mixture": "string",  # identifier
+    "method": "string",
+    "preset": "string",
+    "settings": "string",  # all else that changes the method's numbers, in words
+    "seed": "int64",  # of the run
+    "noise_seed": "int64",  # of this mixture
+    "source": "int64",  # index k in the mixture
+    "estimate": "int64",  # which of the method's estimates answers to it
+    "kind": "string",  # "speech" or "sound"
+    "label": "string",  # class of a sound
+    "voice": "string",  # of speech
+    "heard": "bool",  # whether the prior was trained on this voice or class
+    "si_sdr": "float64",  # dB
+    "si_sdr_unprocessed": "float64",  # dB, of the mixture itself
+    "pesq": "float64",  # MOS-LQO, speech only; NaN by the rule of `pesq_score`
+    "pesq_mode": "string",  # "nb" or "wb"
+    "zero_mean": "bool",  # scoring
+    "permute": "string",  # scoring
+    "mixture_db": "float64",  # RMS of the mixture, tells whether it is still the same
+    "seconds": "float64",  # wall time of the method for one mixture: that of its batch over the batch's size
+    "batch": "int64",  # mixtures separated together
+    "network_calls": "int64",  # signals that passed through a network for this mixture
+    "device": "string",
+    "machine": "string",
+    "versions": "string",
+}
+ITEM = ["mixture", "method", "preset", "seed"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to separate, under the name that the tables show.
+
+    Attributes:
+        name: "hybrid", "dps" and so on; `paper_table` lists the names of the paper's methods.
+        separate: (mixtures, noise_seeds) -> (estimates [B, K, N], network calls for each mixture). The B mixtures agree
+            in K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates must not depend
+            on the others in its batch.
+        preset: of the configuration: "authors", "paper", "recommended", or "".
+        settings: everything else that changes the numbers, in words; a run refuses to mix results of two settings.
+    """
+
+    name: str
+    separate: Callable[[list[Mixture], list[int]], tuple[Tensor, int]]
+    preset: str = ""
+    settings: str = ""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How estimates are scored (difference 24 between paper and code).
+
+    zero_mean: remove means before SI-SDR. permute: see `best_permutation`; sources are of one kind here if they agree in
+    kind and label. Speech is scored with PESQ as well, where the rate allows it (8 or 16 kHz).
+    """
+
+    zero_mean: bool = True
+    permute: Permute = "kind"
+
+    @classmethod
+    def paper(cls) -> Scoring:
+        """The text: SI-SDR as it is, identities known from the labels."""
+        return cls(zero_mean=False)
+
+    @classmethod
+    def authors(cls) -> Scoring:
+        """The released code: means removed, the best of all permutations in every task."""
+        return cls(permute="all")
+
+    @classmethod
+    def recommended(cls) -> Scoring:
+        """Means removed, and only sources that the separator cannot tell apart are permuted."""
+        return cls()
+
+    def replace(self, **changes) -> Scoring:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+def unprocessed() -> Method:
+    """The mixture itself as the estimate of each source: the first row of the paper's Table 2."""
+    return Method("unprocessed", lambda mixtures, seeds: (_repeated(mixtures), 0))
+
+
+def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
+    """An oracle mask as a method, named "oracle ratio" and so on; see `oracle_mask`."""
+
+    def separate(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        sources = torch.stack([m.sources for m in mixtures])
+        return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind, n_fft, hop), 0
+
+    return Method(f"oracle {kind}", separate, settings=f"n_fft={n_fft}, hop={hop}")
+
+
+def noise_seed(seed: int, mixture_id: str) -> int:
+    """The seed of a mixture's noise, in 0..2^32 - 1: a stable hash of the run's seed and the mixture's identifier alone."""
+    return zlib.crc32(f"{seed}/{mixture_id}".encode())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results, for one process at a time; give each of several processes its own and load them together.
+
+    While a run goes on, every scored mixture is one line of `results.jsonl`; `compact` moves all into
+    `results.parquet`. A stop at any moment loses at most the batch in progress.
+    """
+
+    folder: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "results.parquet"
+
+    def results(self) -> pd.DataFrame:
+        """All results so far: one row for each source of each item, columns as in `COLUMNS`, in a fixed order."""
+        import pandas as pd
+
+        rows = pd.read_parquet(self.table).to_dict("records") if self.table.exists() else []
+        for line in self._lines():
+            rows += json.loads(line)
+        frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+        # A stop between the two steps of `compact` leaves items in both files.
+        frame = frame.drop_duplicates([*ITEM, "source"])
+        return frame.sort_values(["task", *ITEM, "source"], ignore_index=True)
+
+    def repair(self) -> None:
+        """Cut a line that a stop has torn off the journal's end; needed once before appending."""
+        whole = sum(len(line) for line in self._lines())
+        if self.journal.exists() and self.journal.stat().st_size > whole:
+            os.truncate(self.journal, whole)
+
+    def append(self, items: Sequence[list[dict]]) -> None:
+        """Store scored mixtures, each a list of one row per source; when this returns they are on disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.journal, "ab") as file:
+            file.write("".join(json.dumps(rows) + "\n" for rows in items).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def compact(self) -> pd.DataFrame:
+        """Move all results into one Parquet file, and return them."""
+        frame = self.results()
+        if self.journal.exists():
+            partial = self.table.with_suffix(".partial")
+            with open(partial, "wb") as file:
+                frame.to_parquet(file, index=False)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.table)
+            self.journal.unlink()
+        return frame
+
+    def _lines(self) -> list[bytes]:
+        """The journal's complete lines."""
+        if not self.journal.exists():
+            return []
+        return [line for line in self.journal.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def evaluate(
+    methods: Sequence[Method],
+    mixtures: Sequence[Mixture],
+    run: Run | str | Path,
+    seed: int = 0,
+    scoring: Scoring | None = None,
+    batch: int = 8,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Separate and score every mixture with every method, and store the results; what the run holds already is skipped.
+
+    The noise of a mixture depends on `seed` and its identifier alone: not on the batch, the order or the method.
+
+    Args:
+        methods: with distinct (name, preset).
+        mixtures: with distinct identifiers, of any tasks.
+        run: a `Run` or its folder.
+        seed: of all noise.
+        scoring: by default `Scoring.recommended()`.
+        batch: most mixtures separated at once; they agree in task, K, N and sample rate.
+        progress: show a progress bar.
+
+    Returns:
+        Everything that the run holds, see `Run.results`.
+
+    Raises:
+        ValueError: two methods or mixtures share a name or identifier; a method returns estimates of another shape, or
+            NaN; or the run holds an item of the same name made with other settings, another scoring or another mixture.
+    """
+    from tqdm import tqdm
+
+    run, scoring = run if isinstance(run, Run) else Run(run), scoring or Scoring.recommended()
+    _check_names("methods", [(m.name, m.preset) for m in methods])
+    _check_names("mixtures", [m.id for m in mixtures])
+    if any(not m.id for m in mixtures):
+        raise ValueError("a mixture has no id; results could not be told apart")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; at least 1 is needed")
+    stored = {tuple(row[c] for c in ITEM): row for row in run.results().to_dict("records")}
+    # All of it first: a clash with stored results must show before hours of work, not after.
+    todo = [[m for m in mixtures if not _finished(stored, method, m, seed, scoring)] for method in methods]
+    run.repair()
+    with tqdm(total=sum(map(len, todo)), unit="mixture", disable=not progress) as bar:
+        for method, left in zip(methods, todo):
+            bar.set_description(method.name)
+            for group in _batches(left, batch):
+                run.append(_score(method, group, seed, scoring))
+                bar.update(len(group))
+    return run.compact()
+
+
+def _finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: int, scoring: Scoring) -> bool:
+    """Whether the run holds this item.
+
+    Raises:
+        ValueError: it holds one of this name that was made otherwise.
+    """
+    row = stored.get((mixture.id, method.name, method.preset, seed))
+    if row is None:
+        return False
+    now = {"settings": method.settings, "zero_mean": scoring.zero_mean, "permute": scoring.permute}
+    for column, value in now.items():
+        if row[column] != value:
+            raise ValueError(
+                f"the run holds {method.name!r} on {mixture.id!r} with {column} = {row[column]!r}, now {value!r}; "
+                "rename the method or use another folder"
+            )
+    if abs(row["mixture_db"] - _level(mixture)) > 1e-3:
+        raise ValueError(f"the run holds {mixture.id!r} for another mixture; use another folder")
+    return True
+
+
+def _batches(mixtures: list[Mixture], size: int) -> Iterator[list[Mixture]]:
+    """Groups of at most `size` mixtures of one task, shape and sample rate."""
+    groups: dict[tuple, list[Mixture]] = {}
+    for mixture in mixtures:
+        groups.setdefault((mixture.task, mixture.sources.shape, mixture.sample_rate), []).append(mixture)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) -> list[list[dict]]:
+    """Separate one batch; rows [B][K]."""
+    seeds = [noise_seed(seed, m.id) for m in mixtures]
+    start = time.perf_counter()
+    estimates, calls = method.separate(mixtures, seeds)
+    device = estimates.device
+    estimates = estimates.detach().to("cpu", torch.float32)
+    seconds = (time.perf_counter() - start) / len(mixtures)
+
+    sources = torch.stack([m.sources for m in mixtures])
+    if estimates.shape != sources.shape:
+        raise ValueError(f"{method.name!r} returned {list(estimates.shape)}; needed is [B, K, N] = {list(sources.shape)}")
+    if not torch.isfinite(estimates).all():
+        bad = [m.id for m, e in zip(mixtures, estimates) if not torch.isfinite(e).all()]
+        raise ValueError(f"{method.name!r} returned NaN or infinite samples for {', '.join(bad)}")
+    before = si_sdr(_repeated(mixtures), sources, scoring.zero_mean)
+    common = {
+        "method": method.name, "preset": method.preset, "settings": method.settings, "seed": seed,
+        "zero_mean": scoring.zero_mean, "permute": scoring.permute, "seconds": seconds, "batch": len(mixtures),
+        "network_calls": calls, "device": _device(device), "machine": _machine(), "versions": _versions(),
+    }  # fmt: skip
+    items = []
+    for b, mixture in enumerate(mixtures):
+        kinds = list(zip(mixture.kinds, mixture.labels, strict=True))
+        index, scores = best_permutation(estimates[b], sources[b], scoring.permute, kinds, scoring.zero_mean)
+        items.append([
+            common | _describe(mixture, k) | {
+                "noise_seed": seeds[b], "estimate": int(index[k]), "si_sdr": float(scores[k]),
+                "si_sdr_unprocessed": float(before[b, k]),
+            } | _pesq(estimates[b, index[k]], mixture, k)
+            for k in range(len(sources[b]))
+        ])  # fmt: skip
+    return items
+
+
+def _describe(mixture: Mixture, k: int) -> dict:
+    return {
+        "task": mixture.task, "split": mixture.split, "mixture": mixture.id, "mixture_db": _level(mixture), "source": k,
+        "kind": mixture.kinds[k], "label": mixture.labels[k], "voice": mixture.voices[k], "heard": bool(mixture.heard[k]),
+    }  # fmt: skip
+
+
+def _pesq(estimate: Tensor, mixture: Mixture, k: int) -> dict:
+    if mixture.kinds[k] != "speech" or mixture.sample_rate not in PESQ_MODES:
+        return {"pesq": float("nan"), "pesq_mode": None}
+    score, mode = pesq_score(estimate, mixture.sources[k], mixture.sample_rate)
+    return {"pesq": score, "pesq_mode": mode}
+
+
+def _repeated(mixtures: list[Mixture]) -> Tensor:
+    """Each mixture once for each of its sources, [B, K, N]."""
+    return torch.stack([m.mixture.expand_as(m.sources) for m in mixtures])
+
+
+def _level(mixture: Mixture) -> float:
+    """RMS in dB, -120 at least."""
+    return float(10 * torch.log10(mixture.mixture.double().square().mean() + 1e-12))
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+def _versions() -> str:
+    names = ("unasdiff-teach", "torch", "pesq")
+    return ", ".join(f"{name} {_version(name)}" for name in names)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+def _check_names(what: str, names: list) -> None:
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} must differ; given more than once: {', '.join(twice)}")
