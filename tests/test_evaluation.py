@@ -350,6 +350,33 @@ def test_swapped_speakers_are_found_and_labelled_sounds_are_not(tmp_path):
     assert results.loc["2 sounds", "estimate"].tolist() == [0, 1] and (results.loc["2 sounds", "si_sdr"] < 0).all()
 
 
+def test_sampling_does_not_depend_on_the_batch(tmp_path):
+    from unasdiff_teach import AnalyticalConfig, NoiseSchedule, SeparationConfig, priors
+
+    items = clips(3, labels=(None, None))
+    schedule = NoiseSchedule.linear().respace(10)
+    gaussians = {"speech": priors.Gaussian(std=0.3), "sound": priors.Gaussian(std=0.1)}
+    methods = [
+        ev.sampling("hybrid", gaussians, SeparationConfig.authors(), "authors", schedule),
+        ev.sampling("analytical", gaussians, AnalyticalConfig.authors(), "authors", schedule),
+    ]
+    together = ev.evaluate(methods, items, tmp_path / "3", batch=3)
+    alone = ev.evaluate(methods, items, tmp_path / "1", batch=1)
+    pd.testing.assert_frame_equal(numbers(together), numbers(alone), atol=1e-3, rtol=0)
+    assert (together[together["method"] == "hybrid"]["network_calls"] == 10).all()
+    other = ev.sampling("hybrid", gaussians, SeparationConfig.paper(), "authors", schedule)
+    with pytest.raises(ValueError, match="with settings"):
+        ev.evaluate([other], items, tmp_path / "3")
+
+
+def test_a_method_knows_the_weights_of_its_prior():
+    prior = torch.nn.Linear(2, 2)
+    before = ev.sampling("hybrid", {"speech": prior}, None).settings
+    assert ev.sampling("hybrid", {"speech": prior}, None).settings == before
+    torch.nn.init.zeros_(prior.bias)
+    assert ev.sampling("hybrid", {"speech": prior}, None).settings != before
+
+
 # tables
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .methods import Method
 from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
-from .oracle import oracle_mask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,31 +51,12 @@ COLUMNS = {
     "mixture_db": "float64",  # RMS of the mixture, tells whether it is still the same
     "seconds": "float64",  # wall time of the method for one mixture: that of its batch over the batch's size
     "batch": "int64",  # mixtures separated together
-    "network_calls": "int64",  # signals that passed through a network for this mixture
+    "network_calls": "int64",  # network evaluations for each source
     "device": "string",
     "machine": "string",
     "versions": "string",
 }
 ITEM = ["mixture", "method", "preset", "seed"]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to separate, under the name that the tables show.
-
-    Attributes:
-        name: "hybrid", "dps" and so on; `paper_table` lists the names of the paper's methods.
-        separate: (mixtures, noise_seeds) -> (estimates [B, K, N], network calls for each mixture). The B mixtures agree
-            in K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates must not depend
-            on the others in its batch.
-        preset: of the configuration: "authors", "paper", "recommended", or "".
-        settings: everything else that changes the numbers, in words; a run refuses to mix results of two settings.
-    """
-
-    name: str
-    separate: Callable[[list[Mixture], list[int]], tuple[Tensor, int]]
-    preset: str = ""
-    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,21 +88,6 @@ class Scoring:
     def replace(self, **changes) -> Scoring:
         """A copy with some fields changed."""
         return replace(self, **changes)
-
-
-def unprocessed() -> Method:
-    """The mixture itself as the estimate of each source: the first row of the paper's Table 2."""
-    return Method("unprocessed", lambda mixtures, seeds: (_repeated(mixtures), 0))
-
-
-def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
-    """An oracle mask as a method, named "oracle ratio" and so on; see `oracle_mask`."""
-
-    def separate(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
-        sources = torch.stack([m.sources for m in mixtures])
-        return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind, n_fft, hop), 0
-
-    return Method(f"oracle {kind}", separate, settings=f"n_fft={n_fft}, hop={hop}")
 
 
 def noise_seed(seed: int, mixture_id: str) -> int:
@@ -215,7 +181,7 @@ def evaluate(
         run: a `Run` or its folder.
         seed: of all noise.
         scoring: by default `Scoring.recommended()`.
-        batch: most mixtures separated at once; they agree in task, K, N and sample rate.
+        batch: most mixtures separated at once; they agree in kinds, K, N and sample rate.
         progress: show a progress bar.
 
     Returns:
@@ -269,10 +235,10 @@ def _finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: i
 
 
 def _batches(mixtures: list[Mixture], size: int) -> Iterator[list[Mixture]]:
-    """Groups of at most `size` mixtures of one task, shape and sample rate."""
+    """Groups of at most `size` mixtures that agree in kinds, shape and sample rate."""
     groups: dict[tuple, list[Mixture]] = {}
     for mixture in mixtures:
-        groups.setdefault((mixture.task, mixture.sources.shape, mixture.sample_rate), []).append(mixture)
+        groups.setdefault((mixture.kinds, mixture.sources.shape, mixture.sample_rate), []).append(mixture)
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
@@ -293,7 +259,7 @@ def _score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring)
     if not torch.isfinite(estimates).all():
         bad = [m.id for m, e in zip(mixtures, estimates) if not torch.isfinite(e).all()]
         raise ValueError(f"{method.name!r} returned NaN or infinite samples for {', '.join(bad)}")
-    before = si_sdr(_repeated(mixtures), sources, scoring.zero_mean)
+    before = si_sdr(torch.stack([m.mixture.expand_as(m.sources) for m in mixtures]), sources, scoring.zero_mean)
     common = {
         "method": method.name, "preset": method.preset, "settings": method.settings, "seed": seed,
         "zero_mean": scoring.zero_mean, "permute": scoring.permute, "seconds": seconds, "batch": len(mixtures),
@@ -325,11 +291,6 @@ def _pesq(estimate: Tensor, mixture: Mixture, k: int) -> dict:
         return {"pesq": float("nan"), "pesq_mode": None}
     score, mode = pesq_score(estimate, mixture.sources[k], mixture.sample_rate)
     return {"pesq": score, "pesq_mode": mode}
-
-
-def _repeated(mixtures: list[Mixture]) -> Tensor:
-    """Each mixture once for each of its sources, [B, K, N]."""
-    return torch.stack([m.mixture.expand_as(m.sources) for m in mixtures])
 
 
 def _level(mixture: Mixture) -> float:

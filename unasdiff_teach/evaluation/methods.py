@@ -1,0 +1,103 @@
+"""Ways to separate, in the form that `evaluate` takes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import Prior
+from ..schedule import NoiseSchedule
+from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
+from .oracle import oracle_mask
+
+if TYPE_CHECKING:
+    from ..data.mixtures import Mixture
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to separate, under the name that the tables show.
+
+    Attributes:
+        name: "hybrid", "dps" and so on; `paper_table` lists the names of the paper's methods.
+        separate: (mixtures, noise_seeds) -> (estimates [B, K, N], network evaluations for each source). The B mixtures
+            agree in kinds, K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates must
+            not depend on the others in its batch.
+        preset: of the configuration: "authors", "paper", "recommended", or "".
+        settings: everything else that changes the numbers, in words; a run refuses to mix results of two settings.
+    """
+
+    name: str
+    separate: Callable[[list[Mixture], list[int]], tuple[Tensor, int]]
+    preset: str = ""
+    settings: str = ""
+
+
+def sampling(
+    name: str,
+    priors: Mapping[str, Prior],
+    config: SeparationConfig | AnalyticalConfig,
+    preset: str = "",
+    schedule: NoiseSchedule | None = None,
+    device: str | torch.device = "cpu",
+) -> Method:
+    """Diffusion sampling as a method: `separate`, or `separate_analytical`, as the type of `config` says.
+
+    Args:
+        name, preset: see `Method`.
+        priors: for each kind of source, "speech" and "sound", its prior, on `device`. Its labels are those of the mixture.
+        config, schedule: see `separate`.
+        device: where to separate.
+    """
+    sampler = separate_analytical if isinstance(config, AnalyticalConfig) else separate
+
+    def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        result = sampler(
+            torch.stack([m.mixture for m in mixtures]).to(device),
+            [priors[kind] for kind in mixtures[0].kinds],
+            [list(m.labels) for m in mixtures],
+            schedule,
+            config,
+            noise=seeds,
+            sample_rate=mixtures[0].sample_rate,
+        )
+        return result.sources, result.calls
+
+    settings = [str(config), *(f"{kind} prior {_fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
+    if schedule is not None:
+        settings.append(f"{len(schedule)} steps {_checksum(schedule.alpha_bar):08x}")
+    return Method(name, run, preset, ", ".join(settings))
+
+
+def unprocessed() -> Method:
+    """The mixture itself as the estimate of each source: the first row of the paper's Table 2."""
+    return Method("unprocessed", lambda mixtures, seeds: (torch.stack([m.mixture.expand_as(m.sources) for m in mixtures]), 0))
+
+
+def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
+    """An oracle mask as a method, named "oracle ratio" and so on; see `oracle_mask`."""
+
+    def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        sources = torch.stack([m.sources for m in mixtures])
+        return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind, n_fft, hop), 0
+
+    return Method(f"oracle {kind}", run, settings=f"n_fft={n_fft}, hop={hop}")
+
+
+def _fingerprint(prior: Prior) -> str:
+    """What tells two trainings apart: a checksum of a network's weights, or the type of an exact prior."""
+    if not isinstance(prior, nn.Module):
+        return type(prior).__name__
+    checksum = 0
+    for weight in prior.state_dict().values():
+        checksum = _checksum(weight, checksum)
+    return f"{checksum:08x}"
+
+
+def _checksum(values: Tensor, start: int = 0) -> int:
+    return zlib.crc32(values.detach().cpu().flatten().view(torch.uint8).numpy(), start)
