@@ -1,0 +1,19 @@
+"""Figures, a listening player and a live explorer, for notebooks (Figs. 2, 3). Nothing else imports this room."""
+
+from .explorer import GammaExplorer, curves, gamma_explorer
+from .figures import (
+    bars_with_intervals,
+    guidance_curves,
+    log_spectrograms,
+    schedule_curves,
+    spectrograms,
+    trajectories,
+    waveforms,
+)
+from .player import Player, Track, player
+from .style import PALETTE, use_style
+
+__all__ = [
+    "PALETTE", "GammaExplorer", "Player", "Track", "bars_with_intervals", "curves", "gamma_explorer", "guidance_curves",
+    "log_spectrograms", "player", "schedule_curves", "spectrograms", "trajectories", "use_style", "waveforms",
+]

@@ -1,0 +1,129 @@
+"""Line plots as short SVG strings: what a slider can redraw many times in a second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from .style import GREY, INK, PAPER
+
+MAX_POINTS = 200
+"""Points drawn of a longer curve."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: x and y [n], its colour, and its pattern as in SVG's stroke-dasharray."""
+
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    dash: str = "none"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure.
+
+    Attributes:
+        box: left, top, width and height of the plotting area.
+        title: shown above it.
+        lines: name -> curve; names that do not start with "_" are listed in a legend if `legend` is set.
+        x_range: ends of the horizontal axis.
+        y_range: ends of the vertical axis; None takes those of the curves.
+        log: logarithmic vertical axis; it needs a `y_range`, and what lies outside is drawn on the edge.
+        mark: x of a vertical line, or None.
+    """
+
+    box: tuple[float, float, float, float]
+    title: str
+    lines: Mapping[str, Line]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float] | None = None
+    log: bool = False
+    mark: float | None = None
+    legend: bool = False
+
+    def _y_ticks(self) -> np.ndarray:
+        if self.log:
+            return 10.0 ** np.arange(*np.rint(np.log10(self.y_range)) + (0, 1))
+        values = np.concatenate([line.y for line in self.lines.values()])
+        low, high = self.y_range or (values.min(), values.max())
+        return MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)
+
+    def svg(self) -> str:
+        left, top, width, height = self.box
+        bottom = top + height
+        y_ticks = self._y_ticks()
+        scale = np.log10 if self.log else np.asarray
+        low, high = scale(y_ticks[0]), scale(y_ticks[-1])
+
+        def across(x):
+            return left + width * (np.asarray(x) - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
+
+        def up(y):
+            inside = np.clip(y, y_ticks[0], y_ticks[-1])
+            return bottom - height * (scale(inside) - low) / (high - low)
+
+        parts = [_text(left, top - 9, self.title, weight="bold")]
+        for tick in y_ticks:
+            parts.append(_stroke(f"M{left:g} {up(tick):.1f}h{width:g}", "#dcdfe2"))
+            parts.append(_text(left - 6, up(tick) + 6, _number(tick, self.log), anchor="end"))
+        x_ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=True).tick_values(*self.x_range)
+        for tick in x_ticks[(x_ticks >= self.x_range[0]) & (x_ticks <= self.x_range[1])]:
+            parts.append(_stroke(f"M{across(tick):.1f} {bottom:g}v5", GREY))
+            parts.append(_text(across(tick), bottom + 22, f"{tick:g}", anchor="middle"))
+        if self.mark is not None:
+            parts.append(_stroke(f"M{across(self.mark):.1f} {top:g}v{height:g}", INK, width=1.5, dash="2 3"))
+        for line in self.lines.values():
+            keep = np.unique(np.linspace(0, len(line.x) - 1, MAX_POINTS).round().astype(int))
+            points = " ".join(f"{x:.1f} {y:.1f}" for x, y in zip(across(line.x[keep]), up(line.y[keep])))
+            parts.append(_stroke(f"M{points}", line.colour, width=2.5, dash=line.dash))
+        parts.append(_stroke(f"M{left:g} {top:g}v{height:g}h{width:g}", GREY))
+        if self.legend:
+            named = {name: line for name, line in self.lines.items() if not name.startswith("_")}
+            for place, (name, line) in enumerate(named.items()):
+                start = left + width - 108 * (len(named) - place)
+                parts.append(_stroke(f"M{start:g} {top - 15:g}h32", line.colour, width=2.5, dash=line.dash))
+                parts.append(_text(start + 38, top - 9, name))
+        return "".join(parts)
+
+
+def picture(width: int, height: int, panels: Sequence[Panel], description: str, x_label: str) -> str:
+    """An SVG element that is as wide as its place allows, `width` pixels at most.
+
+    Args:
+        width, height: of the drawing, in pixels.
+        panels: what it shows.
+        description: its alternative text.
+        x_label: label of the lowest horizontal axis.
+    """
+    label = _text(width / 2, height - 10, x_label, anchor="middle")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(description)}" style="width:100%;max-width:{width}px;height:auto;background:{PAPER};'
+        f'font:17px \'DejaVu Sans\',Verdana,sans-serif" fill="{INK}">'
+        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>{label}{"".join(panel.svg() for panel in panels)}</svg>'
+    )
+
+
+def _stroke(path: str, colour: str, width: float = 1, dash: str = "none") -> str:
+    dashes = "" if dash == "none" else f' stroke-dasharray="{dash}"'
+    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}"{dashes}/>'
+
+
+def _text(x: float, y: float, content: str, anchor: str = "start", weight: str = "normal") -> str:
+    bold = "" if weight == "normal" else f' font-weight="{weight}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{bold}>{escape(content)}</text>'
+
+
+def _number(value: float, log: bool) -> str:
+    """A tick's label; powers of ten on logarithmic axes."""
+    if log:
+        return "10" + str(round(math.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{value + 0:g}".replace("-", "\N{MINUS SIGN}")
