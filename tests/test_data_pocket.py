@@ -72,7 +72,7 @@ def test_manifest_hash_ignores_line_endings(tmp_path, monkeypatch):
 
 def test_pocket_set():
     speech, sound = pocket("speech", "test"), pocket("sound")
-    assert sound.labels == SOUND_CLASSES and speech.labels == VOICES
+    assert sound.labels == tuple(sorted(SOUND_CLASSES)) and speech.labels == VOICES
     assert {clip.label for clip in speech if not clip.heard} == set(UNHEARD_VOICES)
     assert all(clip.heard for clip in sound)
     assert speech[0].audio is speech[0].audio
@@ -83,31 +83,6 @@ def test_pocket_set():
 def test_unknown_names(kind, split):
     with pytest.raises(ValueError, match="accepted"):
         pocket(kind, split)
-
-
-def test_packed():
-    clips = pocket("sound", "validation")
-    packed = clips.packed()
-    for i in (0, 40, 95):
-        start = int(packed.offsets[i])
-        assert torch.equal(packed.audio[start : start + int(packed.lengths[i])], clips[i].audio)
-        assert clips.labels[int(packed.labels[i])] == clips[i].label
-
-
-def test_crops():
-    packed = pocket("sound", "validation").packed()
-    seed = torch.Generator().manual_seed
-    x, labels = packed.crops(16, 12000, seed(0))
-    again, _ = packed.crops(16, 12000, seed(0))
-    assert x.shape == (16, 12000) and labels.shape == (16,) and torch.equal(x, again)
-    # Clips of up to 3 s in a canvas of 4 s lie whole in zeros.
-    x, _ = packed.crops(16, 32000, seed(1))
-    energy = packed.audio.square()
-    whole = [float(energy[o : o + n].sum()) for o, n in zip(packed.offsets, packed.lengths)]
-    for row in x:
-        assert min(abs(float(row.square().sum()) - e) for e in whole) < 1e-2
-    x, _ = packed.crops(64, 8000, seed(2), shortest=4000)
-    assert float((x != 0).float().mean()) < 0.85
 
 
 def test_sentences_vary():

@@ -290,8 +290,8 @@ class _Task:
     """A checked separation task: mixtures [B, N], one prior and one label for each source, the noise of the run."""
 
     def __init__(self, mixture, prior, labels, schedule, noise, sample_rate):
-        self.single = mixture.ndim == 1
         self.mixture = _checked(mixture)
+        self.single = mixture.ndim == 1
         self.labels = _label_rows(labels, len(self.mixture))
         B, self.K, N = len(self.mixture), len(self.labels[0]), self.mixture.shape[-1]
         self.shape = (B, self.K, N)

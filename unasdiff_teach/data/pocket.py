@@ -24,7 +24,7 @@ SOUND_CLASSES = (
     "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano",
     "Double_bass", "Snare_drum", "Hi-hat", "Cowbell", "Telephone", "Applause",
 )
-LABELS = {"speech": VOICES, "sound": SOUND_CLASSES}
+LABELS = {"speech": VOICES, "sound": tuple(sorted(SOUND_CLASSES))}  # the place of a name is its class index
 
 
 @dataclass(frozen=True)
@@ -52,49 +52,11 @@ class Clip:
         return read(self.path)[0]
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Clips end to end, so that a batch of random crops is one gather.
-
-    audio: float32 [S]. offsets, lengths, labels: int64 [C], one entry for each clip; `labels` are
-    places in `PocketSet.labels`.
-    """
-
-    audio: torch.Tensor
-    offsets: torch.Tensor
-    lengths: torch.Tensor
-    labels: torch.Tensor
-
-    def crops(self, count, length, generator=None, shortest=None):
-        """Draw `count` excerpts of `length` samples: clip uniform, then place uniform.
-
-        A clip shorter than `length` lies at a random place in zeros. With `shortest` an excerpt
-        shows only a random stretch of `shortest` to `length` samples, the rest is zero: what a
-        short sound placed in a mixture's canvas looks like. An excerpt that falls into a pause of a
-        rhythm is silent: scale to a level with a guard.
-
-        Returns (audio float32 [count, length], labels int64 [count]).
-        """
-        clip = torch.randint(len(self.lengths), (count,), generator=generator)
-        spare = self.lengths[clip] - length
-        start = spare.clamp(max=0) + (
-            torch.rand(count, generator=generator) * (spare.abs() + 1)
-        ).long()
-        place = start[:, None] + torch.arange(length)  # [count, length]
-        visible = (place >= 0) & (place < self.lengths[clip, None])
-        if shortest is not None:
-            width = shortest + torch.rand(count, generator=generator) * (length - shortest)
-            left = torch.rand(count, generator=generator) * (length - width)
-            index = torch.arange(length)
-            visible &= (index >= left[:, None]) & (index < (left + width)[:, None])
-        place = (self.offsets[clip, None] + place).clamp(0, len(self.audio) - 1)
-        return self.audio[place] * visible, self.labels[clip]
-
-
 class PocketSet(Sequence):
     """The clips of one kind and split, in the manifest's order.
 
-    labels: names in a fixed order; a name's place is its class index. For speech they are voices.
+    labels: names in a fixed order; a name's place is its class index (sounds: alphabetical). For speech
+    they are voices.
     """
 
     def __init__(self, kind, split, clips):
@@ -109,16 +71,6 @@ class PocketSet(Sequence):
 
     def __repr__(self):
         return f"PocketSet({self.kind!r}, {self.split!r}, {len(self)} clips)"
-
-    def packed(self):
-        """All audio as one tensor, with the place, length and class index of each clip."""
-        lengths = torch.tensor([clip.length for clip in self.clips])
-        return Packed(
-            audio=torch.cat([clip.audio for clip in self.clips]),
-            offsets=lengths.cumsum(0) - lengths,
-            lengths=lengths,
-            labels=torch.tensor([self.labels.index(clip.label) for clip in self.clips]),
-        )
 
 
 def manifest_rows(path=CORPUS / "manifest.csv"):

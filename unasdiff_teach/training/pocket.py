@@ -1,4 +1,4 @@
-"""The two shipped priors: `python -m unasdiff_teach.training.pocket speech|sound`, resumable."""
+"""Trains the two shipped priors, resumable: `python -m unasdiff_teach.training.pocket [speech|sound]`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 from .. import data
 from ..networks import TriplePathConfig
 from ..priors.neural import PriorConfig
+from ..priors.shipped import WEIGHTS
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
 
+KINDS = ("speech", "sound")
 SECONDS = 2.0
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
 
@@ -38,14 +40,16 @@ def trainer(kind: str, folder: str | Path, config: TrainConfig) -> PriorTrainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("speech", "sound"))
-    parser.add_argument("--folder", type=Path, help="where state and milestones go; default runs/pocket-KIND")
+    parser.add_argument("kinds", nargs="*", default=KINDS, help=f"which priors; default {' '.join(KINDS)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/pocket-KIND")
     parser.add_argument("--steps", type=int, default=TrainConfig.pocket().steps)
     args = parser.parse_args()
-    folder = args.folder or Path("runs") / f"pocket-{args.kind}"
-    run = trainer(args.kind, folder, TrainConfig.pocket(steps=args.steps))
-    run.fit()
-    run.export(folder / f"pocket-{args.kind}.safetensors")
+    if unknown := set(args.kinds) - set(KINDS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    for kind in args.kinds:
+        run = trainer(kind, args.folder / f"pocket-{kind}", TrainConfig.pocket(steps=args.steps))
+        run.fit()
+        run.export(WEIGHTS / f"pocket-{kind}.safetensors")
 
 
 if __name__ == "__main__":

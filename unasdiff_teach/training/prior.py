@@ -57,7 +57,7 @@ class TrainConfig:
     @classmethod
     def pocket(cls, **changes) -> TrainConfig:
         """Short training on two CPU cores, spent where the prior is made (low noise)."""
-        base = cls(steps=8000, batch=8, learning_rate=1e-3, warmup=100, cosine=True, ema_decay=0.998, log_uniform=0.8)
+        base = cls(steps=7000, batch=8, learning_rate=8e-4, warmup=100, cosine=True, ema_decay=0.998, log_uniform=0.8)
         return replace(base, **changes)
 
     def rate(self, step: int) -> float:
@@ -72,7 +72,7 @@ def draw_steps(schedule: NoiseSchedule, count: int, log_uniform: float, generato
     """Steps t [count]: a share uniform in log(noise / signal), where a prior is made, the rest uniform in t."""
     ratio = schedule.noise_to_signal.log()
     at = ratio[0] + (ratio[-1] - ratio[0]) * torch.rand(count, generator=generator, dtype=ratio.dtype)
-    even_in_log = torch.searchsorted(ratio, at).clamp(max=len(schedule) - 1)
+    even_in_log = torch.searchsorted((ratio[:-1] + ratio[1:]) / 2, at)  # the nearest step
     even_in_t = torch.randint(len(schedule), (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < log_uniform, even_in_log, even_in_t)
 

@@ -1,0 +1,283 @@
+"""Algorithm 1 around closed-form priors: exactness, batches, seeds, guards; guidance and losses against their formulas."""
+
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+import unasdiff_teach as ut
+
+S = ut.NoiseSchedule.linear()
+FAST = ut.SeparationConfig.recommended().replace(steps=20)
+N = 1024
+
+
+def spectrum(centre, width=20.0, floor=1e-4):
+    k = torch.arange(N // 2 + 1)
+    return floor + 0.3 * torch.exp(-0.5 * ((k - centre) / width) ** 2)
+
+
+LOW, HIGH = (ut.priors.StationaryGaussian(spectrum(c)) for c in (60, 300))
+
+
+def sources(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.cat([LOW.sample((1, N), g), HIGH.sample((1, N), g)])
+
+
+# --- exact posterior -------------------------------------------------------------------------------------------------
+
+
+def test_the_exact_posterior_of_two_gaussian_sources_is_the_wiener_filter():
+    y = sources().sum(0)
+    mean, covariance = ut.priors.gaussian_posterior(y, [LOW, HIGH])
+    wiener = torch.fft.irfft(torch.fft.rfft(y.double()) * LOW.power / (LOW.power + HIGH.power), n=N)
+    assert torch.allclose(mean[0], wiener, atol=1e-8)
+    assert torch.allclose(mean.sum(0), y.double(), atol=1e-8)
+    # Given their sum, the two sources err in opposite directions by equal amounts.
+    assert torch.allclose(covariance[0, :, 0], covariance[1, :, 1], atol=1e-9)
+    assert torch.allclose(covariance[0, :, 0], -covariance[0, :, 1], atol=1e-9)
+
+
+def test_guided_sampling_comes_close_to_the_wiener_filter():
+    x = sources()
+    exact = ut.priors.gaussian_posterior(x.sum(0), [LOW, HIGH])[0]
+    guided = ut.separate(x.sum(0), [LOW, HIGH], [None, None], S, FAST.replace(steps=60)).sources
+    assert ut.si_sdr(exact.float(), x).mean() > 20
+    # The gap to the exact posterior mean is a finding of chapter 5; here: it stays far below the sources themselves.
+    assert (guided - exact).square().mean().sqrt() < 0.35 * x.square().mean().sqrt()
+    assert ut.si_sdr(guided, x).mean() > 8
+
+
+# --- batches, seeds, priors, labels ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical])
+def test_a_batch_of_three_equals_three_single_runs(separate):
+    y = torch.stack([sources(seed).sum(0) for seed in range(3)])
+    config = {"config": FAST} if separate is ut.separate else {"schedule": S.respace(20)}
+    batch = separate(y, [LOW, HIGH], [None, None], noise=[5, 6, 7], **config).sources
+    single = [separate(y[b], [LOW, HIGH], [None, None], noise=5 + b, **config).sources for b in range(3)]
+    assert batch.shape == (3, 2, N)
+    assert torch.allclose(batch, torch.stack(single), atol=1e-5)
+    assert torch.equal(batch, separate(y, [LOW, HIGH], [None, None], noise=5, **config).sources)
+
+
+def test_the_same_seed_gives_the_same_result_and_another_does_not():
+    y = sources().sum(0)
+    first, again, other = (ut.separate(y, [LOW, HIGH], [None, None], config=FAST, noise=seed).sources for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.allclose(first, other, atol=1e-3)
+
+
+def test_rows_that_share_a_prior_go_through_it_in_one_call():
+    seen = []
+
+    def prior(x_t, t, label):
+        seen.append((tuple(x_t.shape), tuple(t.shape), label.tolist()))
+        return LOW(x_t, t)
+
+    y = torch.stack([sources(0).sum(0), sources(1).sum(0)])
+    result = ut.separate(y, prior, [[0, 1, 2], [3, 4, 5]], S, FAST)
+    assert result.sources.shape == (2, 3, N) and result.calls == len(seen) == 20
+    assert set(map(str, seen)) == {str(((6, N), (6,), [0, 1, 2, 3, 4, 5]))}
+
+
+def test_the_noise_callable_is_asked_for_each_kind_in_order():
+    asked = []
+
+    def noise(kind, i, shape):
+        asked.append((kind, i, shape))
+        return torch.zeros(shape)
+
+    ut.separate(sources().sum(0), LOW, [0, 0], S, FAST.replace(init_noise="independent"), noise)
+    assert asked == [("init", 0, (2, N))] + [("step", i, (2, N)) for i in range(19)]
+    asked.clear()
+    ut.separate(sources().sum(0)[None], LOW, [0, 0], S, FAST, noise)
+    assert asked[0] == ("init", 0, (1, N)) and asked[1] == ("step", 0, (1, 2, N))
+
+
+def test_records_describe_the_update():
+    records = []
+    result = ut.separate(sources().sum(0), [LOW, HIGH], [None, None], S, FAST, noise=lambda kind, i, shape: torch.zeros(shape), on_step=records.append)
+    assert [r.t for r in records] == result.schedule.index.flip(0).tolist()
+    for r in records:
+        update = r.g_prior + r.gamma[:, None] * r.g_cond
+        assert torch.allclose(r.x_prev, r.x_t + update, atol=1e-5)
+    assert records[0].loss.shape == () and records[0].gamma.shape == (2,)
+
+
+# --- guards ----------------------------------------------------------------------------------------------------------
+
+
+class Named(ut.priors.StationaryGaussian):
+    """An exact prior that claims class names and a rate."""
+
+    def __init__(self):
+        super().__init__(spectrum(60))
+        self.labels, self.unconditional, self.sample_rate = ("Chime", "Flute"), 2, 8000
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"mixture": torch.full((N,), math.nan)}, ValueError, "NaN"),
+        ({"mixture": torch.full((N,), math.inf)}, ValueError, "infinite"),
+        ({"mixture": torch.ones(N, dtype=torch.int16)}, TypeError, "int16"),
+        ({"mixture": [0.0] * N}, TypeError, "list"),
+        ({"mixture": torch.zeros(N, 2)}, ValueError, "stereo"),
+        ({"mixture": torch.zeros(1, 1, N)}, ValueError, "one channel"),
+        ({"mixture": torch.zeros(0)}, ValueError, "empty"),
+        ({"mixture": torch.zeros(100)}, ValueError, "100 samples"),
+        ({"labels": []}, ValueError, "labels is empty"),
+        ({"labels": [0]}, ValueError, "2 priors for K = 1"),
+        ({"labels": [[0, 0], [0, 0]]}, ValueError, "2 rows for 1 mixtures"),
+        ({"labels": [0, 1.5]}, ValueError, "1.5"),
+        ({"labels": [0, "Gong"]}, ValueError, "Chime, Flute"),
+        ({"labels": [0, 2]}, ValueError, r"0\.\.1"),
+        ({"labels": ["speech", 0]}, ValueError, "unconditional"),
+        ({"schedule": ut.NoiseSchedule.linear(T=100)}, ValueError, "100 steps"),
+        ({"sample_rate": 16000}, ValueError, "resample"),
+        ({"noise": [1, 2]}, ValueError, "2 seeds for 1"),
+    ],
+)
+@pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical])
+def test_bad_input_is_named(separate, change, error, message):
+    arguments = {"mixture": sources().sum(0), "prior": [LOW, Named()], "labels": [0, "Chime"], "schedule": S, "noise": 0} | change
+    with pytest.raises(error, match=message):
+        separate(**arguments)
+
+
+def test_silence_gives_a_finite_result():
+    for config in (FAST, ut.SeparationConfig.authors().replace(steps=20)):
+        assert torch.isfinite(ut.separate(torch.zeros(N), [LOW, HIGH], [None, None], S, config).sources).all()
+
+
+@pytest.mark.parametrize("field", ["grad_norm", "init", "start", "init_noise", "normalize"])
+def test_unknown_options_are_refused(field):
+    with pytest.raises(ValueError, match=f"{field} is 'nonsense'"):
+        ut.SeparationConfig.authors().replace(**{field: "nonsense"})
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        ut.SeparationConfig.authors().clamp = 2.0
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_projection_restores_the_mixture():
+    y = sources().sum(0)
+    projected = ut.separate(y, [LOW, HIGH], [None, None], S, FAST.replace(project=True)).sources
+    free = ut.separate(y, [LOW, HIGH], [None, None], S, FAST.replace(project=False)).sources
+    assert torch.allclose(projected.sum(0), y, atol=1e-5)
+    assert torch.allclose(projected - free, ((y - free.sum(0)) / 2).expand(2, N), atol=1e-6)
+
+
+def test_peak_normalisation_makes_the_result_scale_with_the_mixture():
+    y, config = sources().sum(0), FAST.replace(normalize="peak")
+    once, tenfold = (ut.separate(a * y, [LOW, HIGH], [None, None], S, config).sources for a in (1, 10))
+    assert torch.allclose(10 * once, tenfold, atol=1e-3)
+
+
+def test_the_loop_starts_where_it_is_told():
+    y, base = sources().sum(0), ut.SeparationConfig.authors()
+    assert ut.separate(y, LOW, [0, 0], S, base.replace(start="T")).calls == 200
+    records = []
+    assert ut.separate(y, LOW, [0, 0], S, base.replace(start="init_step"), on_step=records.append).calls == 150
+    assert records[0].t == 149
+    respaced = ut.separate(y, LOW, [0, 0], S, base.replace(start="init_step", steps=25))
+    assert respaced.calls == 25 and respaced.schedule.index[-1] == 149
+
+
+def test_the_initial_state_is_eq_12():
+    first = []
+    y = sources().sum(0)
+    ut.separate(y, LOW, [0, 0], S, ut.SeparationConfig.authors().replace(steps=2), lambda kind, i, shape: torch.ones(shape), first.append)
+    s = S.respace(2)
+    ab = s.alpha_bar[s.position(150)]
+    assert torch.allclose(first[0].x_t, (ab.sqrt() * y + (1 - ab).sqrt()).float().expand(2, N), atol=1e-6)
+
+
+def test_analytical_sampling_projects_two_sources_but_not_three():
+    y = sources().sum(0)
+    short = S.respace(20)
+    residual = {}
+    for K in (2, 3):
+        for name, config in (("authors", ut.AnalyticalConfig.authors()), ("recommended", ut.AnalyticalConfig.recommended())):
+            x = ut.separate_analytical(y, LOW, [0] * K, short, config).sources
+            residual[K, name] = float((x.sum(0) - y).abs().max())
+    assert residual[2, "authors"] < 1e-4 and residual[2, "recommended"] < 1e-4 and residual[3, "recommended"] < 1e-4
+    assert residual[3, "authors"] > 1e-2
+
+
+# --- guidance and losses ---------------------------------------------------------------------------------------------
+
+
+def test_smooth_max_lies_just_above_the_maximum():
+    a, b = torch.rand(100).double(), torch.rand(100).double()
+    c = 50.0
+    excess = ut.smooth_max(a, b, c) - torch.maximum(a, b)
+    assert (excess >= 0).all() and (excess <= math.log(2) / c + 1e-12).all()
+    assert torch.isfinite(ut.smooth_max(1e4, 2e4, 1e3))
+    with pytest.raises(ValueError, match="sharpness"):
+        ut.smooth_max(1.0, 2.0, 0.0)
+
+
+@pytest.mark.parametrize("rule", [ut.DSG(), ut.Hybrid(), ut.CQT()])
+def test_normalised_rules_step_by_strength_times_root_n(rule):
+    g = torch.randn(3, 64).double()
+    norm = torch.linalg.vector_norm(g, dim=-1)
+    step = torch.linalg.vector_norm(rule.gamma(S, 100, norm, 64)[:, None] * g, dim=-1)
+    assert torch.allclose(step, rule.strength(S)[100] * 8, rtol=1e-3)
+
+
+def test_dps_is_constant_and_dsg_ends_at_zero():
+    assert (ut.DPS(2.0).strength(S) == 2).all()
+    assert ut.DSG().strength(S)[0] == 0 and float(ut.DSG().gamma(S, 0, torch.ones(1), N)) == 0
+
+
+def test_the_original_dsg_keeps_the_length_of_the_step():
+    from unasdiff_teach.guidance import guided_step
+
+    noise, gradient, mean = (torch.randn(1, 2, 256) for _ in range(3))
+    norm = torch.linalg.vector_norm(gradient, dim=-1)
+    x, _ = guided_step(ut.DSG(variant="original", mix=0.5), mean, noise, gradient, norm, 100, S)
+    assert torch.allclose(torch.linalg.vector_norm(x - mean, dim=-1), S.sigma[100].float() * 16, rtol=1e-4)
+
+
+def test_guidance_bound_is_where_the_update_turns():
+    g_prior, g_cond = torch.randn(4, 50).double(), torch.randn(4, 50).double()
+    bound = ut.guidance_bound(g_prior, g_cond)
+    assert torch.allclose(((g_prior + bound[:, None] * g_cond) * g_cond).sum(-1), torch.zeros(4).double(), atol=1e-9)
+    assert ut.guidance_bound(g_prior, torch.zeros(4, 50).double()).eq(0).all()
+
+
+def test_the_conflict_recorder_keeps_a_whole_run():
+    recorder = ut.ConflictRecorder()
+    ut.separate(sources().sum(0), [LOW, HIGH], [None, None], S, FAST, on_step=recorder)
+    table = recorder.table()
+    assert table["bound"].shape == table["gamma"].shape == (20, 2) and table["progress"].dtype == torch.bool
+
+
+@pytest.mark.parametrize("N", [512, 1000, 16000])
+def test_group_term_equals_a_loop_over_chunks(N):
+    a, b = torch.randn(2, N), torch.randn(2, N)
+    chunks = (a - b).split(-(-N // 512), dim=-1)
+    norms = torch.stack([c.norm(dim=-1) for c in chunks])
+    assert torch.allclose(ut.ReconstructionLoss().group_term(a, b), norms.sum(0), rtol=1e-5)
+    paper = ut.ReconstructionLoss.paper().group_term(a, b)
+    assert torch.allclose(paper, norms.square().mean(0), rtol=1e-5)
+
+
+def test_a_perfect_reconstruction_has_a_finite_gradient():
+    x = torch.randn(1, N, requires_grad=True)
+    ut.ReconstructionLoss()(x.detach().clone(), x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_the_squared_loss_is_the_square():
+    a, b = torch.randn(2, N), torch.randn(2, N)
+    root, square = (ut.ReconstructionLoss(group=0, stft=0, squared=s)(a, b) for s in (False, True))
+    assert torch.allclose(root**2, square, rtol=1e-5)
