@@ -35,6 +35,7 @@ USED_AS = {
     "sphinx-mathjax-offline": r"\bsphinx-mathjax-offline\b",
     "sphinxcontrib-bibtex": r"\bsphinxcontrib\.bibtex\b",
     "nbval": r"--nbval\b",
+    "pyarrow": r"\b(to|read)_parquet\b",
     "setuptools": r"\bsetuptools\.build_meta\b",
     "lightning-fabric": r"\blightning_fabric\b|\blightning\.fabric\b",
 }
