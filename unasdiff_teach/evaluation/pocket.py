@@ -1,0 +1,94 @@
+"""The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure [METHOD ...]`.
+
+`tune` scores a grid of nine settings for each guidance rule on the first eight validation mixtures of 1 speech + 1 sound;
+`measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and at
+their best of the grid. Each method has a folder of its own, so that several processes may share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+from .. import data, priors
+from ..guidance import DPS, DSG, Guidance, Hybrid
+from ..separation import AnalyticalConfig, SeparationConfig
+from .methods import Method, oracle, sampling, unprocessed
+from .run import Run, evaluate
+from .tables import load_results
+
+TASK = "1 speech + 1 sound"
+TUNED_ON = 8  # validation mixtures
+DEFAULTS: dict[str, Guidance] = {"hybrid": Hybrid(), "dsg": DSG(), "dps": DPS()}
+GRID: dict[str, list[Guidance]] = {
+    "hybrid": [Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))],
+    "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
+    "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def pocket_priors() -> dict:
+    """The shipped priors by kind of source."""
+    return {"speech": priors.load("pocket-speech"), "sound": priors.load("pocket-sound")}
+
+
+def candidates(rule: str) -> list[Method]:
+    """The grid of a rule as methods, in the recommended configuration."""
+    loaded, base = pocket_priors(), SeparationConfig.recommended()
+    return [sampling(str(guidance), loaded, base.replace(guidance=guidance), "recommended") for guidance in GRID[rule]]
+
+
+def tune(rule: str, folder: Path, progress: bool = True) -> Guidance:
+    """The setting of a rule's grid with the best mean SI-SDR on the validation mixtures."""
+    mixtures = data.mixtures(task=TASK, split="validation", count=TUNED_ON)
+    scores = evaluate(candidates(rule), mixtures, Run(folder / f"tune-{rule}"), progress=progress)
+    best = scores.groupby("method")["si_sdr"].mean().idxmax()
+    return next(guidance for guidance in GRID[rule] if str(guidance) == best)
+
+
+def methods(name: str, folder: Path) -> list[Method]:
+    """The methods behind one name of the table."""
+    if name == "ceilings":
+        return [unprocessed(), oracle("ratio"), oracle("wiener")]
+    loaded = pocket_priors()
+    if name == "analytical":
+        return [sampling(name, loaded, AnalyticalConfig.authors(), "authors")]
+    if name == "recommended":
+        return [sampling(name, loaded, SeparationConfig.recommended(), name)]
+    tuned = SeparationConfig.recommended().replace(guidance=tune(name, folder))
+    return [
+        sampling(f"{name} tuned", loaded, tuned, "recommended"),
+        sampling(name, loaded, SeparationConfig.authors(guidance=DEFAULTS[name]), "authors"),
+    ]
+
+
+NAMES = ("ceilings", "recommended", *DEFAULTS, "analytical")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("tune", "measure", "collect"), help="collect writes the table's one Parquet file")
+    parser.add_argument("names", nargs="*", default=NAMES, help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket-table"))
+    parser.add_argument("--count", type=int, help="only the first mixtures of the test list")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if args.what == "tune":
+        for rule in set(args.names) & set(GRID):
+            print(rule, tune(rule, args.folder))
+    elif args.what == "measure":
+        mixtures = data.mixtures(task=TASK, split="test", count=args.count)
+        for name in args.names:
+            evaluate(methods(name, args.folder), mixtures, Run(args.folder / name), progress=True)
+    else:
+        RESULTS.mkdir(exist_ok=True)
+        for part, prefix in (("pocket_table", ""), ("pocket_tuning", "tune-")):
+            folders = [args.folder / f"{prefix}{name}" for name in (GRID if prefix else NAMES)]
+            load_results(*(f for f in folders if f.is_dir())).to_parquet(RESULTS / f"{part}.parquet", index=False)
+
+
+if __name__ == "__main__":
+    main()
