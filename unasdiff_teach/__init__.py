@@ -13,12 +13,12 @@ from .separation import AnalyticalConfig, Separation, SeparationConfig, StepReco
 __version__ = "0.1.0"
 __all__ = [
     "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "Hybrid", "NoiseSchedule", "ReconstructionLoss",
-    "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "check", "data", "denoising_loss", "evaluation",
+    "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "data", "denoising_loss", "evaluation",
     "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
     "separate_analytical", "show", "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
-_ROOMS = ("check", "data", "evaluation", "show", "training")
+_ROOMS = ("data", "evaluation", "show", "training")
 
 
 def __getattr__(name: str):

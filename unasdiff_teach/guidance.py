@@ -50,6 +50,11 @@ class DSG:
     variant: Literal["authors", "original"] = "authors"
     mix: float = 0.2
 
+    @classmethod
+    def paper(cls) -> DSG:
+        """Table 1 as printed: sigma(t) as it is."""
+        return cls(sigma_scale=1.0)
+
     def __post_init__(self):
         if self.variant not in ("authors", "original"):
             raise ValueError(f"variant is {self.variant!r}; accepted are 'authors' and 'original'")
@@ -78,6 +83,11 @@ class Hybrid:
     s_floor: float = 0.002
     sharpness: float = 1000.0
     sigma_scale: float = 0.09
+
+    @classmethod
+    def paper(cls) -> Hybrid:
+        """Eq. 11 as printed: sigma(t) as it is."""
+        return cls(sigma_scale=1.0)
 
     def strength(self, schedule: NoiseSchedule) -> Tensor:
         """SmoothMax(sigma_scale sigma(t), s_floor), the curve of Fig. 3, [T]."""

@@ -57,8 +57,8 @@ class SeparationConfig:
 
     @classmethod
     def paper(cls, guidance: Guidance | None = None) -> SeparationConfig:
-        """What the text says: squared losses, groups averaged, sigma not scaled, no clamp."""
-        return cls(guidance=guidance or Hybrid(sigma_scale=1.0), loss=ReconstructionLoss.paper(), clamp=None)
+        """What the text says: squared losses, groups averaged, sigma not scaled (`DSG.paper()` does the same), no clamp."""
+        return cls(guidance=guidance or Hybrid.paper(), loss=ReconstructionLoss.paper(), clamp=None)
 
     @classmethod
     def recommended(cls, guidance: Guidance | None = None) -> SeparationConfig:

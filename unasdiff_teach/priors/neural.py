@@ -109,6 +109,7 @@ class PriorConfig:
     target: Target = "eps"
     sigma_data: float = 0.1
     time_scale: float = 1000.0
+    cfg_scale: float | None = None
     T: int = 200
     beta_min: float = 1e-4
     beta_max: float = 2e-2
@@ -120,8 +121,8 @@ class PriorConfig:
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""
         schedule = NoiseSchedule.linear(self.T, self.beta_min, self.beta_max)
-        net = TriplePathUNet(self.network)
-        return NeuralPrior(net, schedule, self.sample_rate, self.labels, self.target, self.sigma_data, self.time_scale, card=card)
+        net, args = TriplePathUNet(self.network), (self.target, self.sigma_data, self.time_scale, self.cfg_scale)
+        return NeuralPrior(net, schedule, self.sample_rate, self.labels, *args, card=card)
 
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -152,7 +153,6 @@ class PriorTrainer:
         """The model card: configuration, data, seed, steps, loss curve, time and machine."""
         return {
             "steps": self.step,
-            "weights": "ema",
             "train": asdict(self.config),
             "data": self.data,
             "loss": [[s, round(v, 5)] for s, v in self.losses[:: max(1, len(self.losses) // 100)]],
@@ -160,9 +160,10 @@ class PriorTrainer:
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.device.type}, torch {torch.__version__}",
         }
 
-    def export(self, path: str | Path) -> None:
-        """Write the averaged weights as a prior file."""
-        save(path, self.average, self.prior_config, self.card())
+    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema") -> None:
+        """Write the averaged weights, or the last ones, as a prior file (difference 16)."""
+        state = self.average if weights == "ema" else self.prior.net.state_dict()
+        save(path, state, self.prior_config, self.card() | {"weights": weights})
 
     def _log(self, loss: float) -> None:
         if not math.isfinite(loss):
