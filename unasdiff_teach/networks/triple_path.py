@@ -27,6 +27,10 @@ class TriplePathConfig:
         classes: number of labels; one more row of the table is the unconditional class.
         patch: (frequency, time) bins folded into channels before the first level; (1, 1) is the paper.
         normalized_stft: divide the spectrum by sqrt(n_fft), so that unit-variance noise has spectra of order one.
+        frequency_embedding: add a learned vector for each frequency at the start of each level. The paper's network tells
+            absolute frequency by the padding of its convolutions and by the global path alone, which takes long to learn.
+        label_std: initial standard deviation of the label table. The released 0.02 is drowned by the time embedding, whose
+            standard deviation is about 1, for thousands of steps.
         zero_init: true AdaLN-Zero (Peebles and Xie 2023). False is the released code's effective initialisation, which
             overwrites the zeros by Xavier-uniform values (difference 13 of "paper versus code").
         paths: which of "global", "frame" and "frequency" are present, for ablation.
@@ -43,6 +47,8 @@ class TriplePathConfig:
     classes: int = 1
     patch: tuple[int, int] = (1, 1)
     normalized_stft: bool = False
+    frequency_embedding: bool = False
+    label_std: float = 0.02
     zero_init: bool = True
     paths: tuple[str, ...] = ("global", "frame", "frequency")
 
@@ -56,7 +62,7 @@ class TriplePathConfig:
         """About 2 M parameters for 8 kHz: patches of 4 bins by 2 frames make it affordable on two CPU cores."""
         return cls(
             n_fft=254, hop=127, channels=32, embedding=64, depths=(1, 1, 2, 1, 1), sub_bands=2, classes=classes,
-            patch=(4, 2), normalized_stft=True,
+            patch=(4, 2), normalized_stft=True, frequency_embedding=True, label_std=1.0,
         )  # fmt: skip
 
     def replace(self, **changes) -> TriplePathConfig:
@@ -95,17 +101,17 @@ class TriplePathUNet(nn.Module):
         width = (c.channels, 2 * c.channels, 4 * c.channels)
         folded = 2 * c.patch[0] * c.patch[1]
         self.stem = nn.Conv2d(folded, width[0], 3, padding=1, bias=False)
-        self.encoder1 = Level(c, width[0], c.depths[0])
+        self.encoder1 = Level(c, width[0], c.depths[0], c.bins)
         self.down1 = nn.Conv2d(width[0], width[0] // 2, 3, padding=1, bias=False)
-        self.encoder2 = Level(c, width[1], c.depths[1])
+        self.encoder2 = Level(c, width[1], c.depths[1], c.bins // 2)
         self.down2 = nn.Conv2d(width[1], width[1] // 2, 3, padding=1, bias=False)
-        self.latent = Level(c, width[2], c.depths[2], global_bins=c.bins // 4)
+        self.latent = Level(c, width[2], c.depths[2], c.bins // 4, latent=True)
         self.up2 = nn.Conv2d(width[2], 2 * width[2], 3, padding=1, bias=False)
         self.merge2 = nn.Linear(2 * width[1], width[1])
-        self.decoder2 = Level(c, width[1], c.depths[3])
+        self.decoder2 = Level(c, width[1], c.depths[3], c.bins // 2)
         self.up1 = nn.Conv2d(width[1], 2 * width[1], 3, padding=1, bias=False)
         self.merge1 = nn.Linear(2 * width[0], width[0])
-        self.decoder1 = Level(c, width[0], c.depths[4])
+        self.decoder1 = Level(c, width[0], c.depths[4], c.bins)
         self.head = Head(c, folded)
         self.register_buffer("window", torch.hann_window(c.n_fft).sqrt(), persistent=False)
         self._initialise()
@@ -167,7 +173,7 @@ class TriplePathUNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=self.config.label_std)
         if self.config.zero_init:
             for module in self.modules():
                 if isinstance(module, Level | Head):
@@ -190,15 +196,17 @@ class TriplePathUNet(nn.Module):
 class Level(nn.Module):
     """Blocks at one resolution with one embedding of time and class; all their modulations come from one product."""
 
-    def __init__(self, config: TriplePathConfig, dim: int, depth: int, global_bins: int = 0):
+    def __init__(self, config: TriplePathConfig, dim: int, depth: int, bins: int, latent: bool = False):
         super().__init__()
+        self.embed_frequency = nn.Parameter(torch.zeros(bins, 1, dim)) if config.frequency_embedding else None
         self.embed_time = TimeEmbedding(config.embedding)
         self.embed_label = nn.Embedding(config.classes + 1, config.embedding)
-        self.blocks = nn.ModuleList(Block(config, dim, global_bins) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(config, dim, bins if latent else 0) for _ in range(depth))
         self.sizes = [size for block in self.blocks for size in block.modulation_sizes]
         self.modulation = nn.Linear(config.embedding, sum(self.sizes))
 
     def forward(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        h = h if self.embed_frequency is None else h + self.embed_frequency
         condition = F.silu(self.embed_time(time) + self.embed_label(label))
         modulation = iter(self.modulation(condition)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
         for block in self.blocks:
