@@ -51,6 +51,11 @@ class DSG:
     mix: float = 0.2
 
     @classmethod
+    def authors(cls) -> DSG:
+        """The released code's constants."""
+        return cls()
+
+    @classmethod
     def paper(cls) -> DSG:
         """Table 1 as printed: sigma(t) as it is."""
         return cls(sigma_scale=1.0)
@@ -83,6 +88,11 @@ class Hybrid:
     s_floor: float = 0.002
     sharpness: float = 1000.0
     sigma_scale: float = 0.09
+
+    @classmethod
+    def authors(cls) -> Hybrid:
+        """The released code's constants."""
+        return cls()
 
     @classmethod
     def paper(cls) -> Hybrid:
