@@ -1,8 +1,9 @@
-"""The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure [METHOD ...]`.
+"""The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure|real|collect [METHOD ...]`.
 
 `tune` scores a grid of nine settings for each guidance rule on the first eight validation mixtures of 1 speech + 1 sound;
 `measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and at
-their best of the grid. Each method has a folder of its own, so that several processes may share the work.
+their best of the grid; `real` scores the recommended configuration on the mixtures of real recordings, where these are
+there; `collect` writes the Parquet files that are shipped. Each method has a folder of its own, so that several processes may share the work.
 """
 
 from __future__ import annotations
@@ -64,12 +65,21 @@ def methods(name: str, folder: Path) -> list[Method]:
     ]
 
 
+def collect(folder: Path) -> None:
+    """Write what has been measured so far to the package: `pocket_table`, `pocket_tuning` and `pocket_real`."""
+    RESULTS.mkdir(exist_ok=True)
+    parts = {"table": NAMES, "tuning": [f"tune-{rule}" for rule in GRID], "real": ["real"]}
+    for part, names in parts.items():
+        if there := [folder / name for name in names if (folder / name).is_dir()]:
+            load_results(*there).to_parquet(RESULTS / f"pocket_{part}.parquet", index=False)
+
+
 NAMES = ("ceilings", "recommended", *DEFAULTS, "analytical")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("tune", "measure", "collect"), help="collect writes the table's one Parquet file")
+    parser.add_argument("what", choices=("tune", "measure", "real", "collect"))
     parser.add_argument("names", nargs="*", default=NAMES, help=f"of {', '.join(NAMES)}")
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket-table"))
     parser.add_argument("--count", type=int, help="only the first mixtures of the test list")
@@ -83,11 +93,11 @@ def main() -> None:
         mixtures = data.mixtures(task=TASK, split="test", count=args.count)
         for name in args.names:
             evaluate(methods(name, args.folder), mixtures, Run(args.folder / name), progress=True)
+    elif args.what == "real":
+        both = [*methods("ceilings", args.folder), *methods("recommended", args.folder)]
+        evaluate(both, data.real_mixtures(), Run(args.folder / "real"), progress=True)
     else:
-        RESULTS.mkdir(exist_ok=True)
-        for part, prefix in (("pocket_table", ""), ("pocket_tuning", "tune-")):
-            folders = [args.folder / f"{prefix}{name}" for name in (GRID if prefix else NAMES)]
-            load_results(*(f for f in folders if f.is_dir())).to_parquet(RESULTS / f"{part}.parquet", index=False)
+        collect(args.folder)
 
 
 if __name__ == "__main__":
