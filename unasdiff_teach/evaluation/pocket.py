@@ -70,7 +70,7 @@ def collect(folder: Path) -> None:
     RESULTS.mkdir(exist_ok=True)
     parts = {"table": NAMES, "tuning": [f"tune-{rule}" for rule in GRID], "real": ["real"]}
     for part, names in parts.items():
-        if there := [folder / name for name in names if (folder / name).is_dir()]:
+        if there := [folder / name for name in names if Run(folder / name).table.is_file()]:
             load_results(*there).to_parquet(RESULTS / f"pocket_{part}.parquet", index=False)
 
 
