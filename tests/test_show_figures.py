@@ -93,3 +93,15 @@ def test_unfit_input_is_named(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
     pyplot.close("all")
+
+
+def test_a_first_figure_of_this_library_leaves_interactive_mode_on(monkeypatch):
+    # as a notebook's backend does: it turns interactive mode on when pyplot makes its first figure
+    subplots = pyplot.subplots
+    monkeypatch.setattr(pyplot, "subplots", lambda *args, **options: (matplotlib.interactive(True), subplots(*args, **options))[1])
+    matplotlib.interactive(False)
+    try:
+        show.guidance_curves([ut.DSG()], SCHEDULE)
+        assert matplotlib.is_interactive(), "the cells after it would show no figures"
+    finally:
+        matplotlib.interactive(False)

@@ -66,6 +66,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             figure = draw(*args, **kwargs)
             pyplot.close(figure)
             figure.draw_without_rendering()
-            return figure
+            # A notebook turns this on at its first figure; if that one is drawn in here, it must outlive the context.
+            interactive = matplotlib.is_interactive()
+        matplotlib.interactive(interactive)
+        return figure
 
     return draw_in_style
