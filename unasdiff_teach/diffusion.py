@@ -57,6 +57,7 @@ def ancestral_sample(
     generator: torch.Generator | None = None,
     clamp: float | None = None,
     x_T: Tensor | None = None,
+    device: str | torch.device = "cpu",
 ) -> Tensor:
     """Run the reverse chain (Eq. 2, discretised) from noise to M signals [M, N].
 
@@ -67,10 +68,11 @@ def ancestral_sample(
         generator: source of all noise; None takes torch's global one.
         clamp: see `tweedie`.
         x_T: state to start from, [M, N]; by default N(0, I), as the paper's chain assumes although alpha_bar_T is 0.13.
+        device: where to sample; the noise is drawn on the CPU, so that a seed gives the same signals everywhere.
     """
-    x_t = torch.randn(shape, generator=generator) if x_T is None else x_T
+    x_t = (torch.randn(shape, generator=generator) if x_T is None else x_T).to(device)
     for t in reversed(range(len(schedule))):
-        eps = prior(x_t, schedule.index[t].expand(shape[0]).to(x_t.device), label)
+        eps = prior(x_t, schedule.index[t].to(device).expand(shape[0]), label)
         x0_hat = tweedie(x_t, eps, t, schedule, clamp)
         x_t = posterior_step(x_t, x0_hat, t, schedule, torch.randn(shape, generator=generator).to(x_t))
     return x_t
