@@ -84,6 +84,13 @@ def test_every_figure_has_a_text(notebook):
             assert len(alt) >= SHORTEST_ALT, f"cell {i}: put what its figure shows into metadata mystnb.image.alt"
 
 
+def test_every_alt_text_has_its_figure(notebook):
+    for i, cell in code_cells(notebook):
+        if "alt" in cell.metadata.get("mystnb", {}).get("image", {}):
+            pictures = [o for o in cell.outputs if any(kind.startswith("image/") for kind in o.get("data", {}))]
+            assert pictures, f"cell {i} describes a figure that it does not store"
+
+
 def test_every_picture_in_the_text_has_a_text(notebook):
     for i, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "markdown":
