@@ -27,6 +27,7 @@ GRID: dict[str, list[Guidance]] = {
     "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
+NAMES = ("ceilings", "recommended", *DEFAULTS, "analytical")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -71,10 +72,10 @@ def collect(folder: Path) -> None:
     parts = {"table": NAMES, "tuning": [f"tune-{rule}" for rule in GRID], "real": ["real"]}
     for part, names in parts.items():
         if there := [folder / name for name in names if Run(folder / name).table.is_file()]:
-            load_results(*there).to_parquet(RESULTS / f"pocket_{part}.parquet", index=False)
-
-
-NAMES = ("ceilings", "recommended", *DEFAULTS, "analytical")
+            path = RESULTS / f"pocket_{part}.parquet"
+            partial = path.with_suffix(".partial")
+            load_results(*there).to_parquet(partial, index=False)
+            partial.replace(path)
 
 
 def main() -> None:

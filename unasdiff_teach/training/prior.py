@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..diffusion import forward_noise
+from ..diffusion import denoising_loss
 from ..priors.neural import NeuralPrior, PriorConfig, preconditioning, save
 from ..schedule import NoiseSchedule
 
@@ -80,12 +80,10 @@ def draw_steps(schedule: NoiseSchedule, count: int, log_uniform: float, generato
 
 def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor) -> Tensor:
     """Mean squared error of each signal's network target, [B]: of eps (DDPM), or of the preconditioned unit target."""
-    x_t = forward_noise(x0, t.cpu(), noise, prior.schedule)
-    eps = prior(x_t, t, label)
-    error = (eps - noise).square().mean(-1)
+    error = denoising_loss(prior, x0, t, noise, prior.schedule, label)
     if prior.target == "eps":
         return error
-    scale = preconditioning(prior.schedule, t, x_t, prior.sigma_data)
+    scale = preconditioning(prior.schedule, t, x0, prior.sigma_data)
     return error * (scale.noise / scale.signal / scale.out).square().squeeze(-1)
 
 
