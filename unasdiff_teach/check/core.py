@@ -164,7 +164,7 @@ def _difference(came: object, expected: object, atol: float) -> tuple[str, str] 
 def _numbers(value: object) -> Tensor | None:
     """As float64 on the CPU, or None for what holds no numbers."""
     try:
-        return torch.as_tensor(value).detach().to("cpu", torch.float64)
+        return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
         return None
 
