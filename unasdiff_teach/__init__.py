@@ -5,14 +5,14 @@ import importlib
 from . import networks, priors
 from .conflict import ConflictRecorder, guidance_bound
 from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, tweedie
-from .guidance import CQT, DPS, DSG, Hybrid, smooth_max
+from .guidance import CQT, DPS, DSG, MMPS, Hybrid, smooth_max
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
 from .separation import AnalyticalConfig, Separation, SeparationConfig, StepRecord, separate, separate_analytical
 
 __version__ = "0.1.0"
 __all__ = [
-    "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "Hybrid", "NoiseSchedule", "ReconstructionLoss",
+    "CQT", "DPS", "DSG", "MMPS", "AnalyticalConfig", "ConflictRecorder", "Hybrid", "NoiseSchedule", "ReconstructionLoss",
     "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "data", "denoising_loss", "evaluation",
     "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
     "separate_analytical", "show", "si_sdr", "smooth_max", "training", "tweedie",

@@ -1,4 +1,4 @@
-"""Rules for the guidance strength gamma(t): DPS, DSG, the paper's hybrid, and CQTDiff's (Table 1, Eq. 10, 11)."""
+"""Rules for the guidance strength gamma(t): DPS, DSG, the paper's hybrid, CQTDiff's (Table 1, Eq. 10, 11), and one beyond."""
 
 from __future__ import annotations
 
@@ -124,7 +124,66 @@ class CQT:
         return self.xi * math.sqrt(N) / (norm * noise + 1e-6)
 
 
-Guidance = DPS | DSG | Hybrid | CQT
+@dataclass(frozen=True)
+class MMPS:
+    """Moment matching posterior sampling (Rozet et al. 2024), beyond the paper: no step size, but the exact one.
+
+    Given x_t, a source has mean x0_hat and, by Tweedie's second-order formula, covariance (1 - alpha_bar) / sqrt(alpha_bar)
+    times the Jacobian of x0_hat. Were it Gaussian, the mixture would move its mean by `shift`; that takes products with
+    the Jacobian alone. The shift enters the posterior mean as x0_hat does.
+
+    Attributes:
+        iterations: of conjugate gradients, one backward pass each. One is the step of DPS for the time loss with an exact
+            line search.
+        noise: standard deviation of the mixture's noise n (Eq. 3), which also bounds the step.
+    """
+
+    iterations: int = 1
+    noise: float = 0.01
+
+    def __post_init__(self):
+        if self.iterations < 1 or self.noise <= 0:
+            raise ValueError(f"iterations is {self.iterations} and noise {self.noise}; need at least 1, and more than 0")
+
+    def strength(self, schedule: NoiseSchedule) -> Tensor:
+        """Weight of the shift in x_{t-1}, that of x0_hat in the posterior mean, [T]."""
+        return schedule.posterior_x0
+
+    def gamma(self, schedule: NoiseSchedule, t: int, norm: Tensor, N: int) -> Tensor:
+        """The strength for each source, [...], whatever the norm: the shift has the right length."""
+        return torch.full_like(norm, float(self.strength(schedule)[t]))
+
+    def shift(self, mixture: Tensor, x_t: Tensor, x0_hat: Tensor, t: int, schedule: NoiseSchedule) -> Tensor:
+        """E[x_0 | x_t, mixture] - E[x_0 | x_t] of each source, [B, K, N].
+
+        Args:
+            mixture: [B, N].
+            x_t, x0_hat: [B, K, N]; x0_hat with its graph from x_t.
+        """
+        alpha_bar = schedule.at(schedule.alpha_bar, t, mixture)
+        residual = mixture - x0_hat.detach().sum(1)
+        shift, direction, power = torch.zeros_like(x0_hat), residual, _power(residual)
+        for i in range(self.iterations):
+            (product,) = torch.autograd.grad(
+                x0_hat, x_t, direction[:, None].expand_as(x0_hat), retain_graph=i + 1 < self.iterations
+            )
+            spread = (1 - alpha_bar) / alpha_bar.sqrt() * product  # each source's covariance times the direction
+            image = spread.sum(1) + self.noise**2 * direction
+            curvature = (direction * image).sum(-1, keepdim=True)
+            # A network's Jacobian is not quite a covariance: no step where it says that variance is negative.
+            step = torch.where(curvature > 0, power / curvature.clamp(min=1e-12), 0)
+            shift = shift + step[:, None] * spread
+            residual = residual - step * image
+            power, previous = _power(residual), power
+            direction = residual + power / previous.clamp(min=1e-12) * direction
+        return shift
+
+
+def _power(signal: Tensor) -> Tensor:
+    return signal.square().sum(-1, keepdim=True)
+
+
+Guidance = DPS | DSG | Hybrid | CQT | MMPS
 
 
 def guided_step(

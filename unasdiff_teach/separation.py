@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .diffusion import Prior, posterior_mean, tweedie
-from .guidance import DSG, Guidance, Hybrid, guided_step
+from .guidance import MMPS, Guidance, Hybrid, guided_step
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
 
@@ -35,6 +35,8 @@ class SeparationConfig:
         normalize: "peak" scales the mixture to a peak of 0.95 before and undoes it after; "none" (difference 18).
         project: add the remaining difference to the mixture to all sources in equal parts at the end.
         steps, spacing: respace the schedule to this many steps (`NoiseSchedule.respace`); None keeps all.
+        hypotheses: runs with noise of their own whose mean is the result. One run is a sample of the posterior; the mean of
+            many comes close to its mean, which has the least squared error.
     """
 
     guidance: Guidance = field(default_factory=Hybrid)
@@ -49,6 +51,7 @@ class SeparationConfig:
     project: bool = False
     steps: int | None = None
     spacing: Literal["log_snr", "time"] = "log_snr"
+    hypotheses: int = 1
 
     @classmethod
     def authors(cls, guidance: Guidance | None = None) -> SeparationConfig:
@@ -76,6 +79,8 @@ class SeparationConfig:
         _one_of("start", self.start, ("T", "init_step"))
         _one_of("init_noise", self.init_noise, ("shared", "independent"))
         _one_of("normalize", self.normalize, ("none", "peak"))
+        if self.hypotheses < 1:
+            raise ValueError(f"hypotheses is {self.hypotheses}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,8 @@ def separate(
         config: by default `SeparationConfig.recommended()`.
         noise: a seed; for a batch, one seed for each mixture, or one seed s that stands for s, s + 1, ...; or a callable
             noise(kind, i, shape), i counting the calls of a kind from 0: "init" ([N] shared, [K, N] independent) and
-            "step" ([K, N]), with a leading B for batches.
-        on_step: called with a `StepRecord` after each update.
+            "step" ([K, N]), with a leading B for batches. Hypotheses draw one after the other.
+        on_step: called with a `StepRecord` after each update; needs hypotheses = 1.
         sample_rate: of the mixture, in Hz; checked against the priors' where both are known.
         progress: show a progress bar.
 
@@ -190,7 +195,9 @@ def separate(
         ValueError: samples, labels, priors, schedule or rates that do not fit; the message says which.
     """
     config = config or SeparationConfig.recommended()
-    task = _Task(mixture, prior, labels, schedule, noise, sample_rate)
+    if on_step is not None and config.hypotheses > 1:
+        raise ValueError(f"on_step records one run, and hypotheses is {config.hypotheses}")
+    task = _Task(mixture, prior, labels, schedule, noise, sample_rate, config.hypotheses)
     y, scale = _normalised(task.mixture, config.normalize)
     s = task.schedule
     if config.steps is not None:
@@ -214,8 +221,11 @@ def separate(
             x0_hat = tweedie(x_t, task.eps(x_t, s.index[t]), t, s, config.clamp)
             # Lines 10-11: compare the sum of the estimates with the mixture.
             loss = config.loss(y, x0_hat.sum(1))
-            # Line 14: one backward pass; mixtures do not share anything, so the sum over the batch changes no gradient.
-            (gradient,) = torch.autograd.grad(loss.sum(), x_t)
+            if isinstance(config.guidance, MMPS):
+                gradient = -config.guidance.shift(y, x_t, x0_hat, t, s)
+            else:
+                # Line 14: one backward pass; mixtures do not share anything, so the sum over the batch changes no gradient.
+                (gradient,) = torch.autograd.grad(loss.sum(), x_t)
         with torch.no_grad():
             mean = posterior_mean(x_t, x0_hat, t, s)
             z = s.at(s.sigma, t, x_t) * task.noise("step") if t else torch.zeros_like(mean)
@@ -230,7 +240,7 @@ def separate(
     sources = x_t
     if config.project:
         sources = sources + (y - sources.sum(1))[:, None] / task.K
-    return Separation(task.unbatch(sources / scale[:, None]), start + 1, s)
+    return Separation(task.unbatch(sources / scale[:, None]), config.hypotheses * (start + 1), s)
 
 
 def separate_analytical(
@@ -287,12 +297,16 @@ def _corrector(x: Tensor, y: Tensor, task: _Task, t: int, s: NoiseSchedule, snr:
 
 
 class _Task:
-    """A checked separation task: mixtures [B, N], one prior and one label for each source, the noise of the run."""
+    """A checked separation task: mixtures [B, N], one prior and one label for each source, the noise of the run.
 
-    def __init__(self, mixture, prior, labels, schedule, noise, sample_rate):
-        self.mixture = _checked(mixture)
-        self.single = mixture.ndim == 1
-        self.labels = _label_rows(labels, len(self.mixture))
+    With H hypotheses each mixture stands in H successive rows, B = H times the number of mixtures.
+    """
+
+    def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1):
+        mixtures = _checked(mixture)
+        self.single, self.hypotheses = mixture.ndim == 1, hypotheses
+        self.labels = [row for row in _label_rows(labels, len(mixtures)) for _ in range(hypotheses)]
+        self.mixture = mixtures.repeat_interleave(hypotheses, 0)
         B, self.K, N = len(self.mixture), len(self.labels[0]), self.mixture.shape[-1]
         self.shape = (B, self.K, N)
         priors = list(prior) if isinstance(prior, Sequence) else [prior] * self.K
@@ -304,7 +318,7 @@ class _Task:
         distinct = {id(p): p for p in priors}.values()
         self.groups = [(p, [k for k in range(self.K) if priors[k] is p]) for p in distinct]
         self.group_labels = [self._group_labels(p, ks) for p, ks in self.groups]
-        self._noise = _noise_source(noise, B, self.single)
+        self._noise = _noise_source(noise, len(mixtures), self.single)
         self._counts = {}
 
     def _group_labels(self, prior: Prior, ks: list[int]) -> Tensor | None:
@@ -327,12 +341,17 @@ class _Task:
     def noise(self, kind: str, shared: bool = False) -> Tensor:
         """[B, K, N], or [B, 1, N] if shared; the next of its kind."""
         B, K, N = self.shape
-        i = self._counts[kind] = self._counts.get(kind, -1) + 1
         shape = (N,) if shared else (K, N)
-        z = self._noise(kind, i, shape if self.single else (B, *shape))
-        return z.to(self.mixture).reshape(B, 1 if shared else K, N)
+        rows = []
+        for _ in range(self.hypotheses):
+            i = self._counts[kind] = self._counts.get(kind, -1) + 1
+            z = self._noise(kind, i, shape if self.single else (B // self.hypotheses, *shape))
+            rows.append(z.to(self.mixture).reshape(-1, 1 if shared else K, N))
+        return torch.stack(rows, 1).flatten(0, 1)
 
     def unbatch(self, x: Tensor) -> Tensor:
+        """The mean over hypotheses, without the leading B for a single mixture."""
+        x = x.unflatten(0, (-1, self.hypotheses)).mean(1) if self.hypotheses > 1 else x
         return x[0] if self.single else x
 
     def record(self, step: int, t: int, *tensors: Tensor) -> StepRecord:

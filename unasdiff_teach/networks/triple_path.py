@@ -29,6 +29,9 @@ class TriplePathConfig:
         normalized_stft: divide the spectrum by sqrt(n_fft), so that unit-variance noise has spectra of order one.
         frequency_embedding: add a learned vector for each frequency at the start of each level. The paper's network tells
             absolute frequency by the padding of its convolutions and by the global path alone, which takes long to learn.
+        gains: show the stem the log-magnitude of each bin as well, and let the head also predict a real gain for each bin of
+            the input, as a Wiener filter has one. Every path of the paper's network begins with a norm over channels, which
+            takes a bin's magnitude away, and its head has to make it up again; that too takes long to learn.
         label_std: initial standard deviation of the label table. The released 0.02 is drowned by the time embedding, whose
             standard deviation is about 1, for thousands of steps.
         zero_init: true AdaLN-Zero (Peebles and Xie 2023). False is the released code's effective initialisation, which
@@ -48,6 +51,7 @@ class TriplePathConfig:
     patch: tuple[int, int] = (1, 1)
     normalized_stft: bool = False
     frequency_embedding: bool = False
+    gains: bool = False
     label_std: float = 0.02
     zero_init: bool = True
     paths: tuple[str, ...] = ("global", "frame", "frequency")
@@ -62,7 +66,7 @@ class TriplePathConfig:
         """About 2 M parameters for 8 kHz: patches of 4 bins by 2 frames make it affordable on two CPU cores."""
         return cls(
             n_fft=254, hop=127, channels=32, embedding=64, depths=(1, 1, 2, 1, 1), sub_bands=2, classes=classes,
-            patch=(4, 2), normalized_stft=True, frequency_embedding=True, label_std=1.0,
+            patch=(4, 2), normalized_stft=True, frequency_embedding=True, gains=True, label_std=1.0,
         )  # fmt: skip
 
     def replace(self, **changes) -> TriplePathConfig:
@@ -99,8 +103,8 @@ class TriplePathUNet(nn.Module):
         super().__init__()
         self.config = c = config
         width = (c.channels, 2 * c.channels, 4 * c.channels)
-        folded = 2 * c.patch[0] * c.patch[1]
-        self.stem = nn.Conv2d(folded, width[0], 3, padding=1, bias=False)
+        bins = c.patch[0] * c.patch[1]  # in a patch; each has a real and an imaginary part
+        self.stem = nn.Conv2d((3 if c.gains else 2) * bins, width[0], 3, padding=1, bias=False)
         self.encoder1 = Level(c, width[0], c.depths[0], c.bins)
         self.down1 = nn.Conv2d(width[0], width[0] // 2, 3, padding=1, bias=False)
         self.encoder2 = Level(c, width[1], c.depths[1], c.bins // 2)
@@ -112,7 +116,7 @@ class TriplePathUNet(nn.Module):
         self.up1 = nn.Conv2d(width[1], 2 * width[1], 3, padding=1, bias=False)
         self.merge1 = nn.Linear(2 * width[0], width[0])
         self.decoder1 = Level(c, width[0], c.depths[4], c.bins)
-        self.head = Head(c, folded)
+        self.head = Head(c, (3 if c.gains else 2) * bins)
         self.register_buffer("window", torch.hann_window(c.n_fft).sqrt(), persistent=False)
         self._initialise()
 
@@ -132,6 +136,9 @@ class TriplePathUNet(nn.Module):
 
     def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
         """The real-valued part between the two transforms (what `torch.compile` can take). [B, folded, F, T] -> same."""
+        spectrum = h
+        if self.config.gains:
+            h = torch.cat([h, _log_magnitude(h)], 1)
         h = skip1 = self.encoder1(_last(self.stem(h)), time, label)  #          [B, F, T, C]
         h = F.pixel_unshuffle(self.down1(_first(h)), 2)
         h = skip2 = self.encoder2(_last(h), time, label)  #                     [B, F/2, T/2, 2C]
@@ -141,7 +148,11 @@ class TriplePathUNet(nn.Module):
         h = self.decoder2(self.merge2(torch.cat([h, skip2], -1)), time, label)  # [B, F/2, T/2, 2C]
         h = _last(F.pixel_shuffle(self.up1(_first(h)), 2))
         h = self.decoder1(self.merge1(torch.cat([h, skip1], -1)), time, label)  # [B, F, T, C]
-        return self.head(h, time)
+        h = self.head(h, time)
+        if self.config.gains:
+            h, gain = h.split((spectrum.shape[1], spectrum.shape[1] // 2), 1)
+            h = torch.addcmul(h, spectrum, gain.repeat(1, 2, 1, 1))
+        return h
 
     def _spectrum(self, x: Tensor) -> Tensor:
         """Waveforms [B, N] -> real and imaginary parts, patches folded into channels, [B, 2 pf pt, F, T]."""
@@ -198,7 +209,7 @@ class Level(nn.Module):
 
     def __init__(self, config: TriplePathConfig, dim: int, depth: int, bins: int, latent: bool = False):
         super().__init__()
-        self.embed_frequency = nn.Parameter(torch.zeros(bins, 1, dim)) if config.frequency_embedding else None
+        self.embed_frequency = nn.Parameter(torch.randn(bins, 1, dim)) if config.frequency_embedding else None
         self.embed_time = TimeEmbedding(config.embedding)
         self.embed_label = nn.Embedding(config.classes + 1, config.embedding)
         self.blocks = nn.ModuleList(Block(config, dim, bins if latent else 0) for _ in range(depth))
@@ -362,6 +373,12 @@ def _rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
     rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
+
+
+def _log_magnitude(h: Tensor) -> Tensor:
+    """log10 |z| of real parts and imaginary parts [B, 2 n, F, T] -> [B, n, F, T], about -2 to 2."""
+    real, imaginary = h.chunk(2, 1)
+    return 0.5 * (real.square() + imaginary.square() + 1e-4).log10()
 
 
 def _norm(h: Tensor) -> Tensor:

@@ -29,14 +29,17 @@ class CropConfig:
 
 
 class Crops:
-    """draw(batch, generator) -> signals [batch, N], labels [batch]; classes are drawn uniformly, then clips.
+    """draw(batch, generator) -> signals [batch, N], labels [batch]; first a class is drawn, then one of its clips.
 
     Args:
         waveforms: one [length] tensor for each recording, all at one rate.
         labels: class index of each recording.
+        shares: how often each class is drawn, in the order of the indices that occur; by default all equally.
     """
 
-    def __init__(self, waveforms: Sequence[Tensor], labels: Sequence[int], config: CropConfig):
+    def __init__(
+        self, waveforms: Sequence[Tensor], labels: Sequence[int], config: CropConfig, shares: Sequence[float] | None = None
+    ):
         from torchaudio.functional import resample
 
         if not waveforms or len(waveforms) != len(labels):
@@ -51,12 +54,16 @@ class Crops:
         members = [torch.nonzero(label == c).flatten() for c in classes]
         self.label = label
         self.count = torch.tensor([len(m) for m in members])
+        shares = torch.ones(len(classes)) if shares is None else torch.tensor(shares, dtype=torch.float32)
+        if shares.shape != classes.shape or (shares <= 0).any():
+            raise ValueError(f"shares must be {len(classes)} positive numbers, one for each class that occurs")
+        self.reach = (shares / shares.sum()).cumsum(0)
         self.members = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)
 
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c = self.config
         uniform = torch.rand(6, batch, generator=generator)
-        group = (uniform[0] * len(self.count)).long()
+        group = torch.searchsorted(self.reach, uniform[0]).clamp(max=len(self.count) - 1)
         clip = self.members[group, (uniform[1] * self.count[group]).long()]
         # Piece: its length, where it begins in the recording, and where it lies in the example.
         short = torch.rand(batch, generator=generator) < c.partial

@@ -1,9 +1,16 @@
-"""Trains the two shipped priors, resumable: `python -m unasdiff_teach.training.pocket [speech|sound]`."""
+"""Trains the two shipped priors, resumable: `python -m unasdiff_teach.training.pocket [joint|speech|sound ...]`.
+
+Speech and sounds are first learned together by one network that is told the class, speech being one of them; the two
+priors then start from its weights and each goes on alone. What sounds have in common is so learned once.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from .. import data
 from ..networks import TriplePathConfig
@@ -12,44 +19,77 @@ from ..priors.shipped import WEIGHTS
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
 
-KINDS = ("speech", "sound")
-SECONDS = 2.0
+STAGES = ("joint", "speech", "sound")
+SPEECH = "speech"  # its class in the joint stage
+SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0}
+BATCH = {"joint": 16, "speech": 8, "sound": 8}  # as many seconds in each stage
+STEPS = {"joint": 3600, "speech": 2400, "sound": 2400}
+SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
+LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
 
 
-def trainer(kind: str, folder: str | Path, config: TrainConfig) -> PriorTrainer:
-    """A trainer of the pocket prior for "speech" or "sound" in `folder`."""
-    clips = data.pocket(kind, split="train")
-    labels = clips.labels if kind == "sound" else ()
-    crop = CropConfig(
-        length=round(SECONDS * clips.sample_rate),
-        level_db=(-26.0, -11.0),
-        partial=0.5,
-        speeds=(1.0, 0.92, 1.08) if kind == "speech" else (1.0, 0.95, 1.05),
-    )
-    draw = Crops([clip.audio for clip in clips], [labels.index(clip.label) if labels else 0 for clip in clips], crop)
+def trainer(stage: str, folder: str | Path, config: TrainConfig, start: dict[str, Tensor] | None = None) -> PriorTrainer:
+    """A trainer of one stage in `folder`: "joint", or the prior for "speech" or "sound"."""
+    kinds = ("speech", "sound") if stage == "joint" else (stage,)
+    clips = [clip for kind in kinds for clip in data.pocket(kind, split="train")]
+    sounds = data.pocket("sound", split="train").labels
+    labels = {"joint": (SPEECH, *sounds), "speech": (), "sound": sounds}[stage]
+    names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
+    rate = clips[0].sample_rate
+    crop = CropConfig(length=round(SECONDS[stage] * rate), level_db=LEVEL_DB, partial=0.5, speeds=(1.0, 0.94, 1.06))
+    shares = [SPEECH_SHARE, *[(1 - SPEECH_SHARE) / len(sounds)] * len(sounds)] if stage == "joint" else None
+    draw = Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], crop, shares)
     prior = PriorConfig(
-        sample_rate=clips.sample_rate,
+        sample_rate=rate,
         labels=labels,
         target="preconditioned",
         sigma_data=SIGMA_DATA,
         network=TriplePathConfig.pocket(classes=len(labels)),
     )
-    return PriorTrainer(folder, prior, config, draw, {"corpus": f"pocket {kind}, train split", "sha256": data.pocket_hash()})
+    description = {"corpus": f"pocket {' and '.join(kinds)}, train split", "sha256": data.pocket_hash()}
+    if start is not None:
+        description["started_from"] = f"{STEPS['joint']} steps of joint training on speech and sounds"
+    return PriorTrainer(folder, prior, config, draw, description, start=start)
+
+
+def branch(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
+    """The joint weights, averaged, as initial weights of a branch: its rows of the label tables, everything else as it is."""
+    labels = joint.prior_config.labels
+    if stage == "speech":
+        rows = [labels.index(SPEECH)]  # an unconditional prior has one row
+    else:
+        rows = [i for i, label in enumerate(labels) if label != SPEECH] + [len(labels)]
+    return {
+        key: value[torch.tensor(rows)] if key.endswith("embed_label.weight") else value.clone()
+        for key, value in joint.average.items()
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kinds", nargs="*", default=KINDS, help=f"which priors; default {' '.join(KINDS)}")
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/pocket-KIND")
-    parser.add_argument("--steps", type=int, default=TrainConfig.pocket().steps)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", default=STAGES, help=f"default: {' '.join(STAGES)}, in this order")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/pocket-STAGE")
+    parser.add_argument("--threads", type=int, help="of the processor; two branches can train side by side with one each")
     args = parser.parse_args()
-    if unknown := set(args.kinds) - set(KINDS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-    for kind in args.kinds:
-        run = trainer(kind, args.folder / f"pocket-{kind}", TrainConfig.pocket(steps=args.steps))
+    if unknown := set(args.stages) - set(STAGES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    folder = {stage: args.folder / f"pocket-{stage}" for stage in STAGES}
+    configs = {stage: TrainConfig.pocket(steps=STEPS[stage], batch=BATCH[stage]) for stage in STAGES}
+    joint = trainer("joint", folder["joint"], configs["joint"])
+    for stage in STAGES:
+        if stage not in args.stages:
+            continue
+        if stage == "joint":
+            joint.fit()
+            continue
+        if joint.step < STEPS["joint"]:
+            parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {STEPS['joint']}")
+        run = trainer(stage, folder[stage], configs[stage], branch(stage, joint))
         run.fit()
-        run.export(WEIGHTS / f"pocket-{kind}.safetensors")
+        run.export(WEIGHTS / f"pocket-{stage}.safetensors")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class TrainConfig:
         ema_decay: decay of the averaged weights, which are the ones evaluated (difference 16); the average starts short
             and grows, min(ema_decay, (1 + step) / (10 + step)).
         label_dropout: share of examples shown the unconditional class (not stated in the paper).
-        log_uniform: share of t drawn uniformly in log(noise / signal); the rest is uniform in t.
+        log_uniform: share of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform in t.
         clip: largest norm of the gradient.
     """
 
@@ -46,6 +46,7 @@ class TrainConfig:
     ema_decay: float = 0.9999
     label_dropout: float = 0.1
     log_uniform: float = 0.0
+    least_noise: float = 0.0
     clip: float = 1.0
     seed: int = 0
     log_every: int = 50
@@ -58,7 +59,9 @@ class TrainConfig:
     @classmethod
     def pocket(cls, **changes) -> TrainConfig:
         """Short training on two CPU cores, spent where the prior is made (low noise)."""
-        base = cls(steps=7000, batch=8, learning_rate=8e-4, warmup=100, cosine=True, ema_decay=0.998, log_uniform=0.8)
+        base = cls(
+            steps=7000, batch=8, learning_rate=1e-3, warmup=50, cosine=True, ema_decay=0.998, log_uniform=0.85, least_noise=0.03
+        )
         return replace(base, **changes)
 
     def rate(self, step: int) -> float:
@@ -69,10 +72,13 @@ class TrainConfig:
         return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
 
 
-def draw_steps(schedule: NoiseSchedule, count: int, log_uniform: float, generator: torch.Generator) -> Tensor:
-    """Steps t [count]: a share uniform in log(noise / signal), where a prior is made, the rest uniform in t."""
+def draw_steps(
+    schedule: NoiseSchedule, count: int, log_uniform: float, generator: torch.Generator, least_noise: float = 0.0
+) -> Tensor:
+    """Steps t [count]: a share uniform in log(noise / signal) >= log(least_noise), where a prior is made, the rest uniform in t."""
     ratio = schedule.noise_to_signal.log()
-    at = ratio[0] + (ratio[-1] - ratio[0]) * torch.rand(count, generator=generator, dtype=ratio.dtype)
+    least = max(float(ratio[0]), math.log(least_noise)) if least_noise else ratio[0]
+    at = least + (ratio[-1] - least) * torch.rand(count, generator=generator, dtype=ratio.dtype)
     even_in_log = torch.searchsorted((ratio[:-1] + ratio[1:]) / 2, at)  # the nearest step
     even_in_t = torch.randint(len(schedule), (count,), generator=generator)
     return torch.where(torch.rand(count, generator=generator) < log_uniform, even_in_log, even_in_t)
@@ -93,15 +99,28 @@ class PriorTrainer:
     Files: `state.pt` (model, average, optimiser, step; atomic), `log.jsonl` (loss and rate), `step_*.safetensors`
     (averaged weights, one every `save_every` steps).
 
+    `start` gives the initial weights of a run that is not resumed, for instance those of a joint training.
+
     All randomness of a step comes from (seed, step), so that no random state needs storing.
     """
 
-    def __init__(self, folder: str | Path, prior: PriorConfig, config: TrainConfig, draw: Batches, data: dict, device: str = "cpu"):
+    def __init__(
+        self,
+        folder: str | Path,
+        prior: PriorConfig,
+        config: TrainConfig,
+        draw: Batches,
+        data: dict,
+        device: str = "cpu",
+        start: dict[str, Tensor] | None = None,
+    ):
         self.folder, self.prior_config, self.config, self.draw, self.data = Path(folder), prior, config, draw, data
         self.folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(device)
         torch.manual_seed(config.seed)
         self.prior = prior.build().to(self.device)
+        if start is not None:
+            self.prior.net.load_state_dict(start)
         self.average = {k: v.detach().clone() for k, v in self.prior.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(self.prior.net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.seconds, self.losses = 0, 0.0, []
@@ -131,14 +150,14 @@ class PriorTrainer:
         c = self.config
         generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
         x0, label = self.draw(c.batch, generator)
-        t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator)
+        t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)
         dropped = torch.rand(c.batch, generator=generator) < c.label_dropout
         label = torch.where(dropped, self.prior.unconditional, label)
         noise = torch.randn(x0.shape, generator=generator)
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * c.rate(self.step)
         loss = prior_loss(self.prior, *(a.to(self.device) for a in (x0, t, noise, label))).mean()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.prior.net.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.prior.net.parameters(), c.clip)
         self.optimiser.step()
