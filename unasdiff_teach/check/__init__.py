@@ -10,13 +10,15 @@ of a checker says what the function receives and what it has to return.
 
 from .chapter01 import best_order, mix_at, ratio_mask, si_sdr
 from .chapter02 import amplification, jump, largest_beta, steps_above_noise
+from .chapter03 import deterministic_step, fitting_start, reverse_variance
 from .chapter04 import posterior_draw, posterior_variance, skip_weight
 from .chapter05 import exact_guidance, guided_step, projected, wiener_shares
 from .chapter07 import fixed_size, floor_wins, hybrid_strength, sharp_enough, smooth_max
 from .core import Failure, Property, Report, checker
 
 __all__ = [
-    "Failure", "Property", "Report", "amplification", "best_order", "checker", "exact_guidance", "fixed_size", "floor_wins",
-    "guided_step", "hybrid_strength", "jump", "largest_beta", "mix_at", "posterior_draw", "posterior_variance", "projected",
-    "ratio_mask", "sharp_enough", "si_sdr", "skip_weight", "smooth_max", "steps_above_noise", "wiener_shares",
+    "Failure", "Property", "Report", "amplification", "best_order", "checker", "deterministic_step", "exact_guidance",
+    "fitting_start", "fixed_size", "floor_wins", "guided_step", "hybrid_strength", "jump", "largest_beta", "mix_at",
+    "posterior_draw", "posterior_variance", "projected", "ratio_mask", "reverse_variance", "sharp_enough", "si_sdr",
+    "skip_weight", "smooth_max", "steps_above_noise", "wiener_shares",
 ]  # fmt: skip
