@@ -1,0 +1,134 @@
+"""Ablation of the network's three paths at pocket scale, resumable: `python -m unasdiff_teach.training.ablation`.
+
+One small network for each of the eight subsets of paths, all with the same seed, data and steps. When all are trained, their
+denoising errors on fixed validation examples are written, example by example, as the Parquet file that is shipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import warnings
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .. import data
+from ..data.pocket import LABELS as NAMES
+from ..data.pocket import SAMPLE_RATE
+from ..diffusion import forward_noise, tweedie
+from ..networks import TriplePathConfig
+from ..priors.neural import NeuralPrior, PriorConfig
+from .crops import CropConfig, Crops
+from .pocket import LEVEL_DB, SIGMA_DATA, SPEECH
+from .prior import PriorTrainer, TrainConfig
+
+PATHS = ("global", "frame", "frequency")
+SUBSETS = tuple(subset for n in range(len(PATHS) + 1) for subset in combinations(PATHS, n))
+STEPS = 1500
+SECONDS = 1.0
+EXAMPLES = 128  # of the validation split, for each noise level
+LEVELS = (10, 30, 100)  # t of the errors, from mostly sound to mostly noise
+LABELS = (SPEECH, *NAMES["sound"])
+RESULTS = Path(__file__).parent.parent / "evaluation" / "results" / "ablation_paths.parquet"
+
+
+def name_of(paths: Sequence[str]) -> str:
+    """What a subset of paths is called: "frame+frequency", or "none" without any."""
+    return "+".join(paths) or "none"
+
+
+def network(paths: Sequence[str]) -> TriplePathConfig:
+    """A small pocket network with these paths; where it has none, convolutions alone are left."""
+    return TriplePathConfig.pocket(classes=len(LABELS)).replace(
+        channels=16, embedding=32, heads=2, depths=(1, 1, 1, 1, 1), patch=(4, 4), paths=tuple(paths)
+    )
+
+
+def examples(split: str) -> Crops:
+    """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped priors."""
+    clips = [clip for kind in ("speech", "sound") for clip in data.pocket(kind, split)]
+    labels = [LABELS.index(SPEECH if clip.kind == "speech" else clip.label) for clip in clips]
+    crop = CropConfig(length=round(SECONDS * clips[0].sample_rate), level_db=LEVEL_DB, partial=0.5)
+    return Crops([clip.audio for clip in clips], labels, crop)
+
+
+def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops) -> PriorTrainer:
+    """The trainer of one subset, in a folder of its own below `folder`."""
+    prior = PriorConfig(
+        sample_rate=SAMPLE_RATE, labels=LABELS, target="preconditioned", sigma_data=SIGMA_DATA, network=network(paths)
+    )
+    config = TrainConfig.pocket(steps=steps, batch=16, learning_rate=2e-3, seed=seed)
+    description = {"corpus": "pocket speech and sound, train split", "sha256": data.pocket_hash()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # the modulation of a level without paths
+        return PriorTrainer(Path(folder) / f"{name_of(paths)}-{steps}-{seed}", prior, config, draw, description)
+
+
+@torch.no_grad()
+def errors(prior: NeuralPrior, x0: Tensor, label: Tensor, seed: int) -> pd.DataFrame:
+    """Denoising error of each example [B, N] at each of `LEVELS`, in dB relative to the example; columns example, label, t, error_db."""
+    rows = []
+    for t in LEVELS:
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+        x_t = forward_noise(x0, t, noise, prior.schedule)
+        eps = torch.cat([prior(x, torch.full((len(x),), t), c) for x, c in zip(x_t.split(16), label.split(16), strict=True)])
+        ratio = (tweedie(x_t, eps, t, prior.schedule) - x0).square().sum(-1) / x0.square().sum(-1)
+        rows += [
+            {"example": i, "label": LABELS[c], "t": t, "error_db": e}
+            for i, (c, e) in enumerate(zip(label.tolist(), (10 * ratio.log10()).tolist(), strict=True))
+        ]
+    return pd.DataFrame(rows)
+
+
+def run(folder: str | Path, steps: int = STEPS, seed: int = 0, subsets: Sequence[Sequence[str]] = SUBSETS, progress: bool = True) -> pd.DataFrame:
+    """Train what is missing, and measure every subset with its averaged weights.
+
+    Returns:
+        One row for each subset of paths, example and t, with what made it: parameters, steps, seed, corpus, machine, versions.
+    """
+    draw = examples("train")
+    x0, label = examples("validation")(EXAMPLES, torch.Generator().manual_seed(seed))
+    tables = []
+    for paths in subsets:
+        training = trainer(paths, folder, steps, seed, draw)
+        training.fit(progress=progress)
+        training.prior.net.load_state_dict(training.average)
+        tables.append(
+            errors(training.prior, x0, label, seed).assign(
+                paths=name_of(paths),
+                parameters=sum(p.numel() for p in training.prior.net.parameters()),
+                steps=steps,
+                seed=seed,
+                train_loss=training.losses[-1][1],
+                corpus=data.pocket_hash(),
+                machine=f"{platform.machine()}, {training.device.type}",
+                versions=f"torch {torch.__version__}",
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/PATHS-STEPS-SEED")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="of the processor")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: the file that is shipped")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    table = run(args.folder, args.steps, args.seed)
+    partial = args.out.with_suffix(".partial")
+    table.to_parquet(partial, index=False)
+    partial.replace(args.out)
+    print(table.groupby(["paths", "t"], sort=False)["error_db"].mean().unstack().round(2))
+
+
+if __name__ == "__main__":
+    main()
