@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "schedule diffusion networks priors reconstruction guidance conflict separation "
+    "schedule diffusion networks priors reconstruction guidance conflict separation dirac "
     "data training evaluation show check doctor cli"
 ).split()
 

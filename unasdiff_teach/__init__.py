@@ -5,6 +5,7 @@ import importlib
 from . import networks, priors
 from .conflict import ConflictRecorder, guidance_bound
 from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, tweedie
+from .dirac import DiracConfig, separate_dirac
 from .guidance import CQT, DPS, DSG, MMPS, Hybrid, smooth_max
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
@@ -12,10 +13,10 @@ from .separation import AnalyticalConfig, Separation, SeparationConfig, StepReco
 
 __version__ = "0.1.0"
 __all__ = [
-    "CQT", "DPS", "DSG", "MMPS", "AnalyticalConfig", "ConflictRecorder", "Hybrid", "NoiseSchedule", "ReconstructionLoss",
-    "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "data", "denoising_loss", "evaluation",
-    "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
-    "separate_analytical", "show", "si_sdr", "smooth_max", "training", "tweedie",
+    "CQT", "DPS", "DSG", "MMPS", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Hybrid", "NoiseSchedule",
+    "ReconstructionLoss", "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "data", "denoising_loss",
+    "evaluation", "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
+    "separate_analytical", "separate_dirac", "show", "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
 _ROOMS = ("data", "evaluation", "show", "training")

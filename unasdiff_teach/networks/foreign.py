@@ -1,13 +1,19 @@
-"""State dicts of other implementations, renamed to this package's networks; every key and shape is checked."""
+"""Checkpoints and state dicts of other implementations, renamed to this package's networks; every key and shape is checked."""
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from .diffwave import DiffWave, DiffWaveConfig
+from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
 from .triple_path import TriplePathConfig, TriplePathUNet
 
 _LEVELS = {"encoder_level_1": "encoder1", "encoder_level_2": "encoder2", "latent": "latent", "decoder_level_2": "decoder2", "decoder_level_1": "decoder1"}
@@ -92,6 +98,181 @@ def _rename(key: str) -> str | tuple | None:
 
 def _order(block) -> list[str]:
     return ["fullatt_att", "fullatt_mlp", "freatt", "timeatt"] if block.globally is not None else ["freatt", "timeatt"]
+
+
+_DIFFWAVE = {
+    "enter": "input_projection", "embed.frequencies": "diffusion_embedding.rff.gaussian", "embed.enter": "diffusion_embedding.proj1",
+    "embed.leave": "diffusion_embedding.proj2", "merge": "skip_projection", "leave": "output_projection",
+}  # fmt: skip
+_RESIDUAL = {
+    "embed": "diffusion_projection", "dilated": "dilated_conv", "out": "output_projection", "squeeze": "se_skip.excitation.0",
+    "excite": "se_skip.excitation.2",
+}  # fmt: skip
+
+
+def diffwave_from_undiff(state_dict: dict[str, Tensor], dilation_cycle: int) -> DiffWave:
+    """See `DiffWave.from_undiff_state_dict`."""
+    first = "residual_layers.0."
+    needed = [f"{first}{name}.weight" for name in ("dilated_conv", "diffusion_projection", "se_skip.excitation.0")]
+    needed.append("diffusion_embedding.rff.gaussian")
+    _refuse("missing keys", [key for key in needed if key not in state_dict])
+    (_, channels, kernel), (_, embedding), (narrow, _), (_, features) = (_shape(state_dict, key, n) for key, n in zip(needed, (3, 2, 2, 2)))
+    net = DiffWave(
+        DiffWaveConfig(
+            layers=_count(state_dict, "residual_layers"), channels=channels, dilation_cycle=dilation_cycle, kernel=kernel,
+            embedding=embedding, features=features, reduction=channels // narrow,
+        )  # fmt: skip
+    )
+    return _fitted(net, state_dict, undiff_name)
+
+
+def undiff_name(key: str) -> str:
+    """UnDiff's name of a key of `DiffWave`."""
+    if match := re.fullmatch(r"layers\.(\d+)\.(\w+)\.(\w+)", key):
+        return f"residual_layers.{match[1]}.{_RESIDUAL[match[2]]}.{match[3]}"
+    if key in _DIFFWAVE:
+        return _DIFFWAVE[key]
+    name, _, kind = key.rpartition(".")
+    return f"{_DIFFWAVE[name]}.{kind}"
+
+
+# The feed-forward layer before the attention has index 1 in the published code, the one after it index 0.
+_AXIAL = {
+    "norm_before.gamma": "ffn_norm.1.gamma", "before.enter": "ffn.1.conv1d", "before.leave": "ffn.1.deconv1d",
+    "norm_after.gamma": "ffn_norm.0.gamma", "after.enter": "ffn.0.conv1d", "after.leave": "ffn.0.deconv1d",
+    "norm_attention.gamma": "attn_norm.gamma", "attention.qkv": "attn.qkv", "attention.out": "attn.aggregate_heads.0",
+}  # fmt: skip
+_STEM = {"stem": "conv.0", "norm": "conv.1", "head": "deconv"}
+
+
+def tf_locoformer_from_espnet(state_dict: dict[str, Tensor], heads: int, groups: int, n_fft: int, hop: int) -> TFLoCoformer:
+    """See `TFLoCoformer.from_espnet_state_dict`."""
+    needed = ("blocks.0.freq_path.ffn.0.conv1d.weight", "blocks.0.freq_path.attn.aggregate_heads.0.weight", "deconv.bias")
+    _refuse("missing keys", [key for key in needed if key not in state_dict])
+    (twice, channels, kernel), (_, attention), (outputs,) = (_shape(state_dict, key, n) for key, n in zip(needed, (3, 2, 1)))
+    net = TFLoCoformer(
+        TFLoCoformerConfig(
+            sources=outputs // 2, blocks=_count(state_dict, "blocks"), channels=channels, hidden=twice // 2, kernel=kernel,
+            heads=heads, attention=attention, groups=groups, n_fft=n_fft, hop=hop,
+        )  # fmt: skip
+    )
+    # One rotary table serves each axis; the published code lists it again in every block.
+    state_dict = dict(state_dict)
+    for axis in ("freq", "frame"):
+        copies = [key for i in range(1, net.config.blocks) if (key := f"blocks.{i}.{axis}_path.attn.rope.freqs") in state_dict]
+        table = state_dict.get(f"blocks.0.{axis}_path.attn.rope.freqs")
+        _refuse("rotary tables that differ from block 0", [key for key in copies if table is None or not torch.equal(state_dict[key], table)])
+        for key in copies:
+            del state_dict[key]
+    return _fitted(net, state_dict, espnet_name)
+
+
+def espnet_name(key: str) -> str:
+    """ESPnet's name of a key of `TFLoCoformer`."""
+    if match := re.fullmatch(r"rotary_(frequency|frame)", key):
+        return f"blocks.0.{'freq' if match[1] == 'frequency' else 'frame'}_path.attn.rope.freqs"
+    if match := re.fullmatch(r"blocks\.(\d+)\.(frequency|frame)\.(.+)", key):
+        name, _, kind = match[3].rpartition(".")
+        layer = _AXIAL[match[3]] if match[3] in _AXIAL else f"{_AXIAL[name]}.{kind}"
+        return f"blocks.{match[1]}.{'freq' if match[2] == 'frequency' else 'frame'}_path.{layer}"
+    name, _, kind = key.rpartition(".")
+    return f"{_STEM[name]}.{kind}"
+
+
+def tf_locoformer_from_checkpoint(path: str | Path) -> TFLoCoformer:
+    """See `TFLoCoformer.from_espnet_checkpoint`."""
+    path = Path(path)
+    content = read_checkpoint(path)
+    prefix = "separator."
+    state = {key.removeprefix(prefix): value for key, value in state_dict_of(content, path).items()}
+    config = path.with_name("config.yaml")
+    beside = config.read_text(encoding="utf-8") if config.is_file() else ""
+    stated = {
+        name: int(match[1])
+        for name, key in (("heads", "n_heads"), ("groups", "num_groups"), ("n_fft", "n_fft"), ("hop", "hop_length"))
+        if (match := re.search(rf"^ +{key}: (\d+)$", beside, re.M))
+    }
+    net = TFLoCoformer.from_espnet_state_dict(state, **stated).eval().requires_grad_(False)
+    rate = re.search(r"^sample_rate: (\d+)$", beside, re.M)
+    net.card = describe(path, net) | {
+        "network": "TF-LoCoformer (Saijo et al. 2024), an ESPnet checkpoint",
+        "sources": net.config.sources,
+        "sample_rate": int(rate[1]) if rate else None,
+        "read from config.yaml": stated,
+    }
+    return net
+
+
+class _StandIn:
+    """What stands for every object that a checkpoint would have rebuilt by code of its own: an empty one."""
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls)
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
+def read_checkpoint(path: str | Path) -> object:
+    """What a file of `torch.save` holds, on the CPU. Tensors and plain values are read, nothing of the file's own is run.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or one that only its own code could read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        foreign = get_unsafe_globals_in_checkpoint(path)
+        with safe_globals([(_StandIn, name) for name in foreign]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, ValueError, RuntimeError, EOFError, TypeError) as error:
+        raise ValueError(f"{path} is not a checkpoint that can be read without running code of it: {error}") from error
+
+
+def state_dict_of(content: object, what: str | Path) -> dict[str, Tensor]:
+    """`content` as a state dict.
+
+    Raises:
+        ValueError: it is none; `what` names it in the message.
+    """
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{what} holds a {type(content).__name__} instead of a state dict")
+    _refuse(f"entries of {what} that are no tensors", [str(key) for key, value in content.items() if not isinstance(value, Tensor)])
+    return content
+
+
+def describe(path: Path, net: nn.Module) -> dict:
+    """What every card of a foreign checkpoint begins with."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": path.name, "sha256": digest, "parameters": sum(p.numel() for p in net.parameters())}
+
+
+def _fitted(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callable[[str], str]) -> nn.Module:
+    """Load a foreign state dict into `net`, whose keys `foreign_name` translates; messages use the foreign names."""
+    expected = {foreign_name(key): (key, value) for key, value in net.state_dict().items()}
+    _refuse("missing keys", sorted(expected.keys() - state_dict.keys()))
+    _refuse("unknown keys", sorted(state_dict.keys() - expected.keys()))
+    wrong = [key for key, (_, own) in expected.items() if own.shape != state_dict[key].shape]
+    _refuse("wrong shapes", [f"{k}: {tuple(state_dict[k].shape)} instead of {tuple(expected[k][1].shape)}" for k in wrong])
+    net.load_state_dict({own: state_dict[key] for key, (own, _) in expected.items()})
+    return net
+
+
+def _count(state_dict: dict[str, Tensor], level: str) -> int:
+    """How many items of a list of modules the keys name."""
+    return 1 + max(int(match[1]) for key in state_dict if (match := re.match(rf"{level}\.(\d+)\.", key)))
+
+
+def _shape(state_dict: dict[str, Tensor], key: str, axes: int) -> tuple[int, ...]:
+    shape = tuple(state_dict[key].shape)
+    _refuse("wrong shapes", [f"{key}: {shape} instead of {axes} axes"] if len(shape) != axes else [])
+    return shape
 
 
 def _refuse(what: str, names: Iterable[str]) -> None:

@@ -11,17 +11,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..networks import TriplePathConfig, TriplePathUNet
+from ..networks import DiffWave, DiffWaveConfig, TriplePathConfig, TriplePathUNet
 from ..schedule import NoiseSchedule
 
 Target = Literal["eps", "preconditioned"]
+Condition = Literal["time", "beta"]
 
 
 class NeuralPrior(nn.Module):
     """eps = prior(x_t [M, N], t [M], label [M] or None): a noise prediction network behind the `Prior` interface.
 
     Attributes:
-        net: network, called as net(x [M, N], time [M], label [M]).
+        net: network, called as net(x [M, N], condition [M], label [M]).
         schedule: chain that it was trained on; a schedule with another T_train does not fit.
         sample_rate: Hz.
         labels: class names, the position is the label; empty for an unconditional prior.
@@ -30,6 +31,7 @@ class NeuralPrior(nn.Module):
         time_scale: the network sees trunc(t time_scale / T_train) (difference 21: the released code has 1000).
         cfg_scale: strength of classifier-free guidance, u + cfg_scale (c - u); None is off, as published (difference 14).
         card: how the prior was made.
+        condition: what tells the network the noise level: the scaled "time", or "beta", the training chain's beta_t (UnDiff).
     """
 
     def __init__(
@@ -43,13 +45,17 @@ class NeuralPrior(nn.Module):
         time_scale: float = 1000.0,
         cfg_scale: float | None = None,
         card: dict | None = None,
+        condition: Condition = "time",
     ):
         super().__init__()
+        if condition not in ("time", "beta"):
+            raise ValueError(f"condition is {condition!r}; accepted are 'time' and 'beta'")
         if target not in ("eps", "preconditioned"):
             raise ValueError(f"target is {target!r}; accepted are 'eps' and 'preconditioned'")
         self.net, self.schedule, self.sample_rate = net, schedule, sample_rate
         self.labels, self.target, self.sigma_data = tuple(labels), target, sigma_data
         self.time_scale, self.cfg_scale, self.card = time_scale, cfg_scale, card or {}
+        self.condition = condition
 
     @property
     def unconditional(self) -> int:
@@ -66,12 +72,15 @@ class NeuralPrior(nn.Module):
         return free + self.cfg_scale * (guided - free)
 
     def _predict(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        # In float32 on purpose, then truncated: this is the released code's rounding.
-        time = (t.to(torch.float32) * (self.time_scale / self.schedule.T_train)).trunc()
+        if self.condition == "beta":
+            level = self.schedule.beta.to(torch.float32).to(t.device)[t]
+        else:
+            # In float32 on purpose, then truncated: this is the released code's rounding.
+            level = (t.to(torch.float32) * (self.time_scale / self.schedule.T_train)).trunc()
         if self.target == "eps":
-            return self.net(x_t, time, label)
+            return self.net(x_t, level, label)
         scale = preconditioning(self.schedule, t, x_t, self.sigma_data)
-        x0_hat = scale.skip * x_t + scale.out * self.net(scale.enter * x_t, time, label)
+        x0_hat = scale.skip * x_t + scale.out * self.net(scale.enter * x_t, level, label)
         return (x_t - scale.signal * x0_hat) / scale.noise
 
 
@@ -102,7 +111,10 @@ def preconditioning(schedule: NoiseSchedule, t: Tensor, x_t: Tensor, sigma_data:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """What rebuilds a `NeuralPrior` around its weights; stored in the checkpoint's header."""
+    """What rebuilds a `NeuralPrior` around its weights; stored in the checkpoint's header.
+
+    The type of `network` says which network it is; a DiffWave is told beta_t, and can only be unconditional.
+    """
 
     sample_rate: int
     labels: tuple[str, ...] = ()
@@ -113,16 +125,19 @@ class PriorConfig:
     T: int = 200
     beta_min: float = 1e-4
     beta_max: float = 2e-2
-    network: TriplePathConfig = field(default_factory=TriplePathConfig)
+    network: TriplePathConfig | DiffWaveConfig = field(default_factory=TriplePathConfig)
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
+        if self.labels and isinstance(self.network, DiffWaveConfig):
+            raise ValueError(f"labels is {self.labels}; a DiffWave knows no classes")
 
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""
         schedule = NoiseSchedule.linear(self.T, self.beta_min, self.beta_max)
-        net, args = TriplePathUNet(self.network), (self.target, self.sigma_data, self.time_scale, self.cfg_scale)
-        return NeuralPrior(net, schedule, self.sample_rate, self.labels, *args, card=card)
+        network, condition = (DiffWave, "beta") if isinstance(self.network, DiffWaveConfig) else (TriplePathUNet, "time")
+        args = (self.target, self.sigma_data, self.time_scale, self.cfg_scale)
+        return NeuralPrior(network(self.network), schedule, self.sample_rate, self.labels, *args, card=card, condition=condition)
 
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
@@ -131,7 +146,10 @@ def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, c
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"format": "unasdiff_teach prior 1", "config": json.dumps(asdict(config)), "card": json.dumps(card)}
+    header = {
+        "format": "unasdiff_teach prior 1", "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
+        "card": json.dumps(card),
+    }  # fmt: skip
     partial = path.with_suffix(".partial")
     save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in state_dict.items()}, partial, header)
     partial.replace(path)
@@ -158,7 +176,11 @@ def read(path: str | Path) -> NeuralPrior:
     if header.get("format") != "unasdiff_teach prior 1":
         raise ValueError(f"{path} is a safetensors file, but not a prior of this package")
     values = json.loads(header["config"])
-    config = PriorConfig(**values | {"network": TriplePathConfig(**values["network"])})
+    networks = {c.__name__: c for c in (TriplePathConfig, DiffWaveConfig)}
+    kind = header.get("network", "TriplePathConfig")  # files from before there was a choice do not say
+    if kind not in networks:
+        raise ValueError(f"{path} wants a network {kind!r}; known are {', '.join(networks)}")
+    config = PriorConfig(**values | {"network": networks[kind](**values["network"])})
     prior = config.build(card=json.loads(header["card"]))
     try:
         prior.net.load_state_dict(state)
