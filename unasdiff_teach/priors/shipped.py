@@ -15,7 +15,8 @@ def available() -> list[str]:
 
 
 def load(name: str) -> NeuralPrior:
-    """A shipped prior, such as "pocket-speech" or "pocket-sound", ready to separate with.
+    """A shipped prior, ready to separate with: "pocket-speech", "pocket-sound", or "pocket-joint", which knows the classes of
+    both and from which the next two will start.
 
     Raises:
         ValueError: no prior of this name is shipped.
