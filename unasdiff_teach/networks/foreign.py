@@ -116,7 +116,8 @@ def diffwave_from_undiff(state_dict: dict[str, Tensor], dilation_cycle: int) -> 
     needed = [f"{first}{name}.weight" for name in ("dilated_conv", "diffusion_projection", "se_skip.excitation.0")]
     needed.append("diffusion_embedding.rff.gaussian")
     _refuse("missing keys", [key for key in needed if key not in state_dict])
-    (_, channels, kernel), (_, embedding), (narrow, _), (_, features) = (_shape(state_dict, key, n) for key, n in zip(needed, (3, 2, 2, 2)))
+    shapes = (_shape(state_dict, key, axes) for key, axes in zip(needed, (3, 2, 2, 2), strict=True))
+    (_, channels, kernel), (_, embedding), (narrow, _), (_, features) = shapes
     net = DiffWave(
         DiffWaveConfig(
             layers=_count(state_dict, "residual_layers"), channels=channels, dilation_cycle=dilation_cycle, kernel=kernel,
@@ -149,7 +150,8 @@ def tf_locoformer_from_espnet(state_dict: dict[str, Tensor], heads: int, groups:
     """See `TFLoCoformer.from_espnet_state_dict`."""
     needed = ("blocks.0.freq_path.ffn.0.conv1d.weight", "blocks.0.freq_path.attn.aggregate_heads.0.weight", "deconv.bias")
     _refuse("missing keys", [key for key in needed if key not in state_dict])
-    (twice, channels, kernel), (_, attention), (outputs,) = (_shape(state_dict, key, n) for key, n in zip(needed, (3, 2, 1)))
+    shapes = (_shape(state_dict, key, axes) for key, axes in zip(needed, (3, 2, 1), strict=True))
+    (twice, channels, kernel), (_, attention), (outputs,) = shapes
     net = TFLoCoformer(
         TFLoCoformerConfig(
             sources=outputs // 2, blocks=_count(state_dict, "blocks"), channels=channels, hidden=twice // 2, kernel=kernel,
@@ -159,10 +161,10 @@ def tf_locoformer_from_espnet(state_dict: dict[str, Tensor], heads: int, groups:
     # One rotary table serves each axis; the published code lists it again in every block.
     state_dict = dict(state_dict)
     for axis in ("freq", "frame"):
-        copies = [key for i in range(1, net.config.blocks) if (key := f"blocks.{i}.{axis}_path.attn.rope.freqs") in state_dict]
-        table = state_dict.get(f"blocks.0.{axis}_path.attn.rope.freqs")
-        _refuse("rotary tables that differ from block 0", [key for key in copies if table is None or not torch.equal(state_dict[key], table)])
-        for key in copies:
+        first, *others = (f"blocks.{i}.{axis}_path.attn.rope.freqs" for i in range(net.config.blocks))
+        _refuse("missing keys", [key for key in (first, *others) if key not in state_dict])
+        _refuse("rotary tables that differ from block 0", [key for key in others if not torch.equal(state_dict[key], state_dict[first])])
+        for key in others:
             del state_dict[key]
     return _fitted(net, state_dict, espnet_name)
 
