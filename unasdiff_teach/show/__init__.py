@@ -1,4 +1,4 @@
-"""Figures, a listening player and a live explorer, for notebooks (Figs. 2, 3). Nothing else imports this room."""
+"""Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports this room."""
 
 from .explorer import GammaExplorer, curves, gamma_explorer
 from .figures import (
@@ -11,9 +11,11 @@ from .figures import (
     waveforms,
 )
 from .player import Player, Track, player
+from .scrubber import Scrubber, scrubber
 from .style import PALETTE, use_style
 
 __all__ = [
-    "PALETTE", "GammaExplorer", "Player", "Track", "bars_with_intervals", "curves", "gamma_explorer", "guidance_curves",
-    "log_spectrograms", "player", "schedule_curves", "spectrograms", "trajectories", "use_style", "waveforms",
+    "PALETTE", "GammaExplorer", "Player", "Scrubber", "Track", "bars_with_intervals", "curves", "gamma_explorer",
+    "guidance_curves", "log_spectrograms", "player", "schedule_curves", "scrubber", "spectrograms", "trajectories",
+    "use_style", "waveforms",
 ]

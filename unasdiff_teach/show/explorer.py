@@ -1,8 +1,10 @@
-"""Sliders for the noise schedule and the guidance strength gamma(t): live curves in a notebook (Fig. 3)."""
+"""Sliders for the noise schedule and the guidance strength gamma(t): live curves, in a notebook and in its page (Fig. 3)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from html import escape
 
 import numpy as np
 import torch
@@ -26,6 +28,9 @@ CONTROLS = {
 
 MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
 """Where the other sliders stop in each decade. (A FloatLogSlider stops at powers of its step and moves 0.09 to 0.0891.)"""
+
+CURVED = tuple(name for name, (low, _, _) in CONTROLS.items() if isinstance(low, float))
+"""The sliders that move in decades."""
 
 DEFAULTS = {
     "T": 200, "beta_min": 1e-4, "beta_max": 2e-2, "sigma_scale": 0.09, "s_floor": 0.002, "sharpness": 1000.0, "t_star": 150,
@@ -93,8 +98,15 @@ class GammaExplorer(VBox):
         self.picture.value = _draw(self.values, self.start)
 
     def _repr_html_(self) -> str:
-        # what a page without a kernel shows in place of the sliders
-        return f"{self.picture.value}<p>In a running notebook, seven sliders redraw these curves.</p>"
+        # Without a kernel the page computes: book/_static/explorer.js puts sliders of its own in this place.
+        setting = {
+            "start": self.start,
+            "controls": CONTROLS,
+            "stops": {name: [value for _, value in _options(name, at)] for name, at in self.start.items() if name in CURVED},
+            "dps": DPS().scale,
+        }
+        text = "In the book's pages and in a running notebook, seven sliders redraw these curves."
+        return f'<div data-explorer="{escape(json.dumps(setting))}">{self.picture.value}<p>{text}</p></div>'
 
 
 def gamma_explorer(schedule: NoiseSchedule | None = None) -> GammaExplorer:
@@ -122,10 +134,16 @@ def gamma_explorer(schedule: NoiseSchedule | None = None) -> GammaExplorer:
 def _slider(name: str, value: float) -> IntSlider | SelectionSlider:
     low, high, label = CONTROLS[name]
     look = {"description": label, "layout": Layout(width="100%", max_width="480px"), "style": {"description_width": "7em"}}
-    if isinstance(low, int):
+    if name not in CURVED:
         return IntSlider(value, low, high, **look)
+    return SelectionSlider(options=_options(name, value), value=value, **look)
+
+
+def _options(name: str, value: float) -> list[tuple[str, float]]:
+    """Labels and values of a SelectionSlider that also stops at `value`."""
+    low, high, _ = CONTROLS[name]
     stops = [float(f"{mantissa}e{power}") for power in range(-6, 6) for mantissa in MANTISSAS]
-    return SelectionSlider(options=_stops([*(x for x in stops if low <= x <= high), value]), value=value, **look)
+    return _stops([*(x for x in stops if low <= x <= high), value])
 
 
 def _stops(values: Iterable[float]) -> list[tuple[str, float]]:

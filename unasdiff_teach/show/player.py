@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import base64
-import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
-import soundfile
 import torch
 from torch import Tensor
 
 from ..data.audio import SILENCE_DB, rms_db
+from .sound import (
+    RANGE_DB,
+    TOOLS,
+    checked,
+    common_gain,
+    decibels,
+    file_name,
+    flac,
+    folder_of,
+    gain_text,
+    jpeg,
+    spectrogram_pixels,
+    write_beside,
+)
 
 
 @dataclass(frozen=True)
@@ -24,32 +36,46 @@ class Track:
         name: its title.
         flac: 16-bit FLAC file, the player's gain applied.
         level: root mean square before the gain, in dB relative to full scale.
+        file: where it lies beside the page, without its ending; None if it stands in the page.
+        text: what its spectrogram shows, for those who do not see it.
     """
 
     name: str
     flac: bytes
     level: float
+    file: Path | None = None
+    text: str = ""
 
     def _row(self) -> str:
         name = escape(self.name)
         # whole dB: a stored page stays the same where another processor rounds the sound differently
-        level = "silent" if self.level <= SILENCE_DB else _decibels(round(self.level))
-        source = base64.b64encode(self.flac).decode()
+        level = "silent" if self.level <= SILENCE_DB else decibels(round(self.level))
+        picture, source = "", f"data:audio/flac;base64,{base64.b64encode(self.flac).decode()}"
+        if self.file is not None:
+            source = f"{self.file.as_posix()}.flac"
+            picture = (
+                f'<img src="{self.file.as_posix()}.jpg" alt="{escape(self.text)}" onload="{escape(TOOLS)}" '
+                f'style="display:block;width:100%;height:4rem">'
+            )
         return (
             f'<tr><th scope="row" style="text-align:left">{name}</th>'
-            f'<td style="width:60%"><audio controls preload="metadata" aria-label="Listen to: {name}" '
-            f'style="width:100%;min-width:10rem;height:2.4rem;margin:0" src="data:audio/flac;base64,{source}"></audio></td>'
+            f'<td style="width:60%">{picture}<audio controls preload="metadata" aria-label="Listen to: {name}" '
+            f'style="width:100%;min-width:10rem;height:2.4rem;margin:0" src="{source}"></audio></td>'
             f'<td style="text-align:right;white-space:nowrap">{level}</td></tr>'
         )
 
 
 @dataclass(frozen=True)
 class Player:
-    """What `player` returns; a notebook shows it as a table of audio elements, with no script and no request.
+    """What `player` returns; a notebook shows it as a table of audio elements, with no request to anywhere.
+
+    The built pages make of the table a player that switches between the tracks without losing its place, with a cursor in
+    their spectrograms, keys, and a blind test (`book/_static/tools.js`).
 
     Attributes:
         gain: dB, the same for all tracks.
         lowered_for: the track that would have clipped at 0 dB, if there was one.
+        picture_bytes: size of the spectrograms beside the page.
     """
 
     tracks: tuple[Track, ...]
@@ -57,21 +83,20 @@ class Player:
     gain: int | float
     lowered_for: str | None
     note: str
+    picture_bytes: int = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the player adds to a page, nearly."""
-        return len(self._repr_html_())
-
-    def _gain_text(self) -> str:
-        reason = "" if self.lowered_for is None else f": at 0 dB, “{self.lowered_for}” would clip"
-        return f"One gain of {_decibels(self.gain)} for all{reason}."
+        """Bytes of the player in the page and beside it, nearly."""
+        beside = sum(len(track.flac) for track in self.tracks if track.file is not None)
+        return len(self._repr_html_()) + beside + self.picture_bytes
 
     def _repr_html_(self) -> str:
         note = f"<b>Listen for:</b> {escape(self.note)}<br>" if self.note else ""
+        kilohertz = f' data-kilohertz="{self.sample_rate / 2000:g}"' if self.picture_bytes else ""
         return (
-            '<table class="sound-player" style="width:100%;max-width:44rem">'
-            f'<caption style="caption-side:bottom;text-align:left">{note}{escape(self._gain_text())}</caption>'
+            f'<table class="sound-player"{kilohertz} style="width:100%;max-width:44rem">'
+            f'<caption style="caption-side:bottom;text-align:left">{note}{escape(gain_text(self.gain, self.lowered_for))}</caption>'
             '<thead><tr><th scope="col" style="text-align:left">sound</th><th scope="col" style="text-align:left">listen</th>'
             '<th scope="col" style="text-align:right">level (RMS)</th></tr></thead>'
             f"<tbody>{''.join(track._row() for track in self.tracks)}</tbody></table>"
@@ -81,7 +106,9 @@ class Player:
         return f"Player({', '.join(track.name for track in self.tracks)}; {self.sample_rate} Hz, gain {self.gain:g} dB)"
 
 
-def player(tracks: Mapping[str, Tensor], sample_rate: int, gain: float | None = None, note: str = "") -> Player:
+def player(
+    tracks: Mapping[str, Tensor], sample_rate: int, gain: float | None = None, note: str = "", id: str | None = None
+) -> Player:
     """Sounds to compare by ear, all with one gain: nothing is normalised.
 
     Args:
@@ -90,52 +117,33 @@ def player(tracks: Mapping[str, Tensor], sample_rate: int, gain: float | None = 
         gain: dB. None takes 0 dB, or as many whole dB less as the loudest track needs in order not to clip, and
             the player says so.
         note: what to listen for.
+        id: chapter/name, such as "05/first-mixture", one for each player. Sounds and spectrograms are then written beside the
+            notebook, in `_static/audio/<id>`. None puts the sounds into the page itself, without spectrograms.
 
     Raises:
-        ValueError: no tracks; samples that are not finite, floating or mono; or a given gain that clips a track.
+        ValueError: no tracks; samples that are not finite, floating or mono; a given gain that clips a track; or an `id`
+            that is not chapter/name.
     """
     if not tracks:
         raise ValueError("tracks is empty; at least one title -> samples is needed")
-    sounds = {name: _checked(name, samples) for name, samples in tracks.items()}
-    loudest = max(sounds, key=lambda name: float(sounds[name].abs().max()))
-    peak = float(sounds[loudest].abs().max())
-    headroom = -20 * math.log10(peak) if peak > 0 else math.inf
-    if gain is not None and gain > headroom:
-        raise ValueError(f"a gain of {gain:g} dB clips {loudest!r} (peak {peak:.3f}); at most {headroom:.1f} dB fit")
-    lowered = gain is None and headroom < 0
-    if gain is None:
-        gain = math.floor(headroom) if lowered else 0
-    return Player(
-        tracks=tuple(
-            Track(name, _flac(samples * 10 ** (gain / 20), sample_rate), float(rms_db(samples)))
-            for name, samples in sounds.items()
-        ),
-        sample_rate=sample_rate,
-        gain=gain,
-        lowered_for=loudest if lowered else None,
-        note=note,
-    )
-
-
-def _checked(name: str, samples: Tensor) -> Tensor:
-    """Samples as float64 [N] on the CPU, or a ValueError that names the track."""
-    samples = torch.as_tensor(samples).detach().cpu()
-    if not samples.is_floating_point():
-        raise ValueError(f"track {name!r} is {samples.dtype}; floating samples are needed")
-    if samples.ndim != 1 or len(samples) == 0:
-        raise ValueError(f"track {name!r} has shape {list(samples.shape)}; mono [N] with N > 0 is needed")
-    if not samples.isfinite().all():
-        raise ValueError(f"track {name!r} holds NaN or infinite samples")
-    return samples.double()
-
-
-def _flac(samples: Tensor, sample_rate: int) -> bytes:
-    """A 16-bit FLAC file: lossless, the same bytes each time, and played by all current browsers."""
-    file = io.BytesIO()
-    integers = (samples * 32767).round().to(torch.int16).numpy()
-    soundfile.write(file, integers, sample_rate, format="FLAC", subtype="PCM_16", compression_level=1.0)
-    return file.getvalue()
-
-
-def _decibels(value: float) -> str:
-    return f"{value:g} dB".replace("-", "\N{MINUS SIGN}")
+    sounds = {name: checked(name, samples) for name, samples in tracks.items()}
+    gain, lowered_for = common_gain(sounds, gain)
+    built = [Track(name, flac(samples, sample_rate, gain), float(rms_db(samples))) for name, samples in sounds.items()]
+    pictures = {}
+    if id is not None:
+        folder = folder_of(id)
+        files = [folder / file_name(i, name) for i, name in enumerate(sounds, 1)]
+        longest = max(len(samples) for samples in sounds.values())
+        rows = torch.stack([torch.nn.functional.pad(samples, (0, longest - len(samples))) for samples in sounds.values()])
+        axes = (
+            f"0 to {longest / sample_rate:.3g} s from left to right, 0 to {sample_rate / 2000:g} kHz upwards; "
+            f"bright is loud, {RANGE_DB} dB in all, one scale for all sounds"
+        )
+        built = [
+            Track(track.name, track.flac, track.level, file, f"Spectrogram of “{track.name}”: {axes}")
+            for track, file in zip(built, files)
+        ]
+        pixels = spectrogram_pixels(rows, sample_rate, widest=400)
+        pictures = {f"{file.name}.jpg": jpeg(picture) for file, picture in zip(files, pixels)}
+        write_beside(folder, {f"{track.file.name}.flac": track.flac for track in built}, pictures)
+    return Player(tuple(built), sample_rate, gain, lowered_for, note, sum(map(len, pictures.values())))
