@@ -208,4 +208,4 @@ def _raised(error: Exception, answer: Callable) -> str:
 
 
 def _wrapped(start: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 88, initial_indent=start, subsequent_indent=" " * len(start))
+    return textwrap.wrap(text, 76, initial_indent=start, subsequent_indent=" " * len(start))
