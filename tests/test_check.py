@@ -271,7 +271,7 @@ WRONG = [
 ]
 
 ALL = [value for name in check.__all__ if hasattr(value := getattr(check, name), "number")]
-# Those of chapter 10 are tried on the solutions and stubs of its notebook; those of chapter 3 wait for theirs.
+# Those of chapters 3 and 10 are tried on the solutions and stubs of their notebooks alone.
 ALL = [value for value in ALL if value.number.partition(".")[0] not in ("3", "10")]
 
 

@@ -141,6 +141,17 @@ def test_every_picture_has_a_text(page):
     assert not bare
 
 
+def test_every_sound_and_picture_is_there(page, html):
+    """From the page's own folder, where readers open it: sounds beside a notebook lie in `_static` at the root."""
+    missing = []
+    for tag in soup_of(page).find_all(["audio", "img", "script"], src=True):
+        if not re.match(r"data:|https?:", tag["src"]):
+            target = (page.parent / unquote(urlsplit(tag["src"]).path)).resolve()
+            if not target.is_file() or not target.is_relative_to(html.resolve()):
+                missing.append(tag["src"])
+    assert not missing
+
+
 def test_no_page_is_too_large(page):
     sources = {tag["src"] for tag in soup_of(page).find_all("img")}
     pictures = {src for src in sources if not src.startswith("data:") and not is_external(src)}
@@ -170,6 +181,8 @@ class Visit:
     widths: dict[str, int] = field(default_factory=dict)
     overflowing: list[str] = field(default_factory=list)
     backgrounds: dict[str, str] = field(default_factory=dict)
+    tools: int = 0
+    stuck_tools: list[str] = field(default_factory=list)
 
 
 LOOK = """async () => {
@@ -182,6 +195,24 @@ LOOK = """async () => {
         broken: seen('.bd-article img').filter((i) => i.complete && !i.naturalWidth).map((i) => i.src.slice(0, 99)),
         background: getComputedStyle(document.body).backgroundColor,
     };
+}"""
+
+# operates each tool of a page: chooses a player's or scrubber's last sound, moves an explorer's first slider
+OPERATE = """() => {
+    const state = (tool) => tool.deck ? tool.deck.current : tool.querySelector('.explorer-picture').innerHTML;
+    const stuck = [];
+    const tools = [...document.querySelectorAll('.page-tool')];
+    for (const tool of tools) {
+        const before = state(tool), radios = tool.querySelectorAll('input[type=radio]');
+        if (tool.deck) radios[radios.length - 1].click();
+        else {
+            const slider = tool.querySelector('input');
+            slider.value = slider.min;
+            slider.dispatchEvent(new Event('input'));
+        }
+        if (radios.length !== 1 && state(tool) === before) stuck.push(tool.getAttribute('aria-label'));
+    }
+    return { tools: tools.length, stuck };
 }"""
 
 # elements that stick out of the window although no ancestor scrolls them
@@ -208,6 +239,8 @@ def visit(browser, url: str) -> Visit:
     result.formulas, result.typeset, result.bad_formulas = seen["formulas"], seen["typeset"], seen["bad"]
     result.broken_pictures = seen["broken"]
     result.backgrounds["light"] = seen["background"]
+    operated = tab.evaluate(OPERATE)
+    result.tools, result.stuck_tools = operated["tools"], operated["stuck"]
 
     tab.emulate_media(color_scheme="dark")
     tab.set_viewport_size({"width": NARROW, "height": 800})
@@ -254,6 +287,15 @@ def test_pictures_are_shown(visited):
 def test_page_fits_a_narrow_screen(visited):
     assert visited.widths["page"] <= visited.widths["window"], visited.overflowing
     assert not visited.overflowing
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", PAGES)
+def test_players_scrubbers_and_explorers_work_in_the_page(visits, html, name):
+    written = soup_of(html / f"{name}.html").select("table.sound-player, .sound-scrubber, [data-explorer]")
+    visited = visits(name)
+    assert visited.tools == len(written)
+    assert not visited.stuck_tools
 
 
 @pytest.mark.browser

@@ -14,12 +14,12 @@ from .separation import AnalyticalConfig, Separation, SeparationConfig, StepReco
 __version__ = "0.1.0"
 __all__ = [
     "CQT", "DPS", "DSG", "MMPS", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Hybrid", "NoiseSchedule",
-    "ReconstructionLoss", "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "data", "denoising_loss",
+    "ReconstructionLoss", "Separation", "SeparationConfig", "StepRecord", "ancestral_sample", "check", "data", "denoising_loss",
     "evaluation", "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "separate",
     "separate_analytical", "separate_dirac", "show", "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
-_ROOMS = ("data", "evaluation", "show", "training")
+_ROOMS = ("check", "data", "evaluation", "show", "training")
 
 
 def __getattr__(name: str):
