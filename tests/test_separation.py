@@ -50,6 +50,34 @@ def test_guided_sampling_comes_close_to_the_wiener_filter():
     assert ut.si_sdr(guided, x).mean() > 8
 
 
+def test_moment_matching_comes_closer_to_the_wiener_filter_than_the_hybrid_rule():
+    y = sources().sum(0)
+    exact = ut.priors.gaussian_posterior(y, [LOW, HIGH])[0]
+    config = FAST.replace(steps=60, project=False)
+
+    def gap(config):
+        return (ut.separate(y, [LOW, HIGH], [None, None], S, config).sources - exact).square().mean().sqrt()
+
+    assert gap(config.replace(guidance=ut.MMPS())) < 0.85 * gap(config)
+    # A sample of the posterior is as far from its mean as the posterior is wide; the mean of many is closer.
+    assert gap(config.replace(guidance=ut.MMPS(), hypotheses=8)) < 0.6 * gap(config.replace(guidance=ut.MMPS()))
+
+
+def test_moment_matching_of_gaussians_is_their_exact_conditional_mean():
+    x_t = sources(3)[None].requires_grad_()
+    y, t = sources(4).sum(0)[None], 60
+    alpha_bar = float(S.alpha_bar[t])
+    eps = torch.stack([p(x_t[:, k], torch.tensor([t]), None) for k, p in enumerate((LOW, HIGH))], 1)
+    x0_hat = ut.tweedie(x_t, eps, t, S)
+    shift = ut.MMPS(iterations=60, noise=0.05).shift(y, x_t, x0_hat, t, S)
+    # given x_t, each frequency of a source keeps the variance P (1 - alpha_bar) / (alpha_bar P + 1 - alpha_bar)
+    left = [p.power * (1 - alpha_bar) / (alpha_bar * p.power + 1 - alpha_bar) for p in (LOW, HIGH)]
+    residual = torch.fft.rfft((y - x0_hat.detach().sum(1)).double())
+    for k in range(2):
+        expected = torch.fft.irfft(residual * left[k] / (left[0] + left[1] + 0.05**2), n=N)
+        assert torch.allclose(shift[0, k].double(), expected[0], atol=2e-3)
+
+
 # --- batches, seeds, priors, labels ----------------------------------------------------------------------------------
 
 
@@ -62,6 +90,31 @@ def test_a_batch_of_three_equals_three_single_runs(separate):
     assert batch.shape == (3, 2, N)
     assert torch.allclose(batch, torch.stack(single), atol=1e-5)
     assert torch.equal(batch, separate(y, [LOW, HIGH], [None, None], noise=5, **config).sources)
+
+
+def test_hypotheses_are_averaged_mixture_by_mixture():
+    y = torch.stack([sources(seed).sum(0) for seed in range(2)])
+    config = FAST.replace(hypotheses=3)
+    both = ut.separate(y, [LOW, HIGH], [None, None], config=config, schedule=S, noise=[5, 6])
+    for b in range(2):
+        single = ut.separate(y[b], [LOW, HIGH], [None, None], config=config, schedule=S, noise=5 + b).sources
+        assert torch.allclose(both.sources[b], single, atol=1e-5)
+    assert both.calls == 3 * 20
+    z = torch.randn(3, 2, N, generator=torch.Generator().manual_seed(1))
+    # with no noise but that of the start, the result is the mean of the three runs
+    def noise(kind, i, shape):
+        return z[i] if kind == "init" else torch.zeros(shape)
+
+    config = config.replace(init_noise="independent")
+    mean = ut.separate(y[0], [LOW, HIGH], [None, None], S, config, noise).sources
+    runs = [
+        ut.separate(y[0], [LOW, HIGH], [None, None], S, config.replace(hypotheses=1),
+                    lambda kind, i, shape, h=h: noise(kind, h, shape)).sources
+        for h in range(3)
+    ]  # fmt: skip
+    assert torch.allclose(mean, torch.stack(runs).mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match="hypotheses"):
+        ut.separate(y[0], [LOW, HIGH], [None, None], S, config, on_step=print)
 
 
 def test_the_same_seed_gives_the_same_result_and_another_does_not():
