@@ -1,12 +1,10 @@
 """DiffWave: parity with UnDiff's code, size, lengths, conditioning on beta, and its life as a prior."""
 
-import json
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import DATA, reference_weights
 
 import unasdiff_teach as ut
 from unasdiff_teach.networks import DiffWave, DiffWaveConfig
@@ -14,17 +12,7 @@ from unasdiff_teach.priors import NeuralPrior, PriorConfig
 from unasdiff_teach.priors.neural import read, save
 from unasdiff_teach.training import PriorTrainer, TrainConfig
 
-DATA = Path(__file__).parent / "data"
 TINY = DiffWaveConfig(layers=3, channels=16, dilation_cycle=2, embedding=8, features=4)
-
-
-def reference_state_dict():
-    """Weights by the rule of the reference vectors."""
-    seed, state = int(np.load(DATA / "diffwave_io.npz")["seed"]), {}
-    for key, shape in json.loads((DATA / "diffwave_keys.json").read_text()).items():
-        w = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF).standard_normal(shape).astype("float32")
-        state[key] = torch.from_numpy(w * (np.float32(1 / np.sqrt(np.prod(shape[1:]))) if len(shape) > 1 else np.float32(0.1)))
-    return state
 
 
 def awake(config=TINY, seed=0):
@@ -37,7 +25,7 @@ def awake(config=TINY, seed=0):
 
 def test_parity_with_undiff():
     io = np.load(DATA / "diffwave_io.npz")
-    net = DiffWave.from_undiff_state_dict(reference_state_dict(), dilation_cycle=int(io["dilation_cycle"]))
+    net = DiffWave.from_undiff_state_dict(reference_weights("diffwave"), dilation_cycle=int(io["dilation_cycle"]))
     assert (net.config.layers, net.config.channels) == (int(io["residual_layers"]), int(io["residual_channels"]))
     with torch.no_grad():
         eps = net(torch.from_numpy(io["x"])[:, 0], torch.from_numpy(io["beta"]))
@@ -46,7 +34,7 @@ def test_parity_with_undiff():
 
 def test_the_cycle_of_dilations_matters():
     io = np.load(DATA / "diffwave_io.npz")
-    other = DiffWave.from_undiff_state_dict(reference_state_dict(), dilation_cycle=int(io["dilation_cycle"]) + 1)
+    other = DiffWave.from_undiff_state_dict(reference_weights("diffwave"), dilation_cycle=int(io["dilation_cycle"]) + 1)
     with torch.no_grad():
         eps = other(torch.from_numpy(io["x"])[:, 0], torch.from_numpy(io["beta"]))
     assert np.abs(eps.numpy() - io["eps"][:, 0]).max() > 1e-3
@@ -63,7 +51,7 @@ def test_the_cycle_of_dilations_matters():
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_named(damage, message):
-    state, key = reference_state_dict(), "residual_layers.1.output_projection.weight"
+    state, key = reference_weights("diffwave"), "residual_layers.1.output_projection.weight"
     if damage == "missing":
         del state[key]
     elif damage == "unknown":

@@ -2,38 +2,23 @@
 
 import argparse
 import json
-import zlib
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from reference import reference_weights
 from torch import nn
 
 import unasdiff_teach as ut
 from unasdiff_teach.networks import DiffWave, DiffWaveConfig, TFLoCoformer, TriplePathUNet
 from unasdiff_teach.networks.foreign import read_checkpoint, undiff_name
 
-DATA = Path(__file__).parent / "data"
 AUTHORS = {"heads": 2, "n_fft": 126, "hop": 63}  # of the small reference network
 ESPNET = {"heads": 2, "groups": 4, "n_fft": 32, "hop": 16}
 
 
-def state(name, seed=0):
-    """A state dict with the keys and shapes of a reference network."""
-    made = {}
-    for key, shape in json.loads((DATA / f"{name}_keys.json").read_text()).items():
-        random = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF)
-        w = random.standard_normal(shape) / np.sqrt(max(np.prod(shape[1:]), 1))
-        if "rope" in key:
-            w = 10000.0 ** (-np.arange(shape[0]) / shape[0])
-        made[key] = torch.from_numpy(w.astype("float32"))
-    return made
-
-
 def authors(classes=3, seed=0):
     """The authors' reference network with another number of classes."""
-    made = state("network", seed)
+    made = reference_weights("network", seed)
     for key in made:
         if "embedding_table" in key:
             made[key] = torch.randn(classes + 1, made[key].shape[1], generator=torch.Generator().manual_seed(seed))
@@ -119,14 +104,14 @@ def test_what_is_no_checkpoint_of_the_authors_is_named(tmp_path, content, argume
 
 
 def undiff_file(path, prefix="model.", **entries):
-    torch.save({"state_dict": {prefix + k: v for k, v in state("diffwave").items()}, "epoch": 3} | entries, path)
+    torch.save({"state_dict": {prefix + k: v for k, v in reference_weights("diffwave").items()}, "epoch": 3} | entries, path)
     return path
 
 
 @pytest.mark.parametrize("prefix", ["model.", "generator.", ""])
 def test_undiff_is_told_beta_and_knows_no_classes(tmp_path, prefix):
     prior = ut.priors.from_undiff_checkpoint(undiff_file(tmp_path / "diffwave.ckpt", prefix))
-    net = DiffWave.from_undiff_state_dict(state("diffwave"))
+    net = DiffWave.from_undiff_state_dict(reference_weights("diffwave"))
     x, t = torch.randn(2, 500), torch.tensor([0, 199])
     assert torch.allclose(prior(x, t), net(x, torch.tensor([1e-4, 2e-2])), atol=1e-6)
     assert (prior.sample_rate, prior.labels, prior.condition) == (16000, (), "beta")
@@ -136,19 +121,19 @@ def test_undiff_is_told_beta_and_knows_no_classes(tmp_path, prefix):
 
 
 def test_a_bare_state_dict_is_read_as_well(tmp_path):
-    torch.save(state("diffwave"), tmp_path / "diffwave.pt")
+    torch.save(reference_weights("diffwave"), tmp_path / "diffwave.pt")
     prior = ut.priors.from_undiff_checkpoint(tmp_path / "diffwave.pt", dilation_cycle=3)
     assert prior.net.config == DiffWaveConfig(layers=6, channels=32, dilation_cycle=3)
 
 
 def test_undiffs_averages_are_a_list_in_the_order_of_the_parameters(tmp_path):
-    names = [key for key in state("diffwave") if "gaussian" not in key]
-    averages = [state("diffwave", seed=5)[key] for key in names]
+    names = [key for key in reference_weights("diffwave") if "gaussian" not in key]
+    averages = [reference_weights("diffwave", seed=5)[key] for key in names]
     path = undiff_file(tmp_path / "diffwave.ckpt", ema_params=[averages])
     prior = ut.priors.from_undiff_checkpoint(path, weights="ema")
     for key, parameter in prior.net.named_parameters():
         assert torch.equal(parameter, averages[names.index(undiff_name(key))])
-    assert torch.equal(prior.net.embed.frequencies, state("diffwave")["diffusion_embedding.rff.gaussian"])
+    assert torch.equal(prior.net.embed.frequencies, reference_weights("diffwave")["diffusion_embedding.rff.gaussian"])
 
     with pytest.raises(ValueError, match=f"should have {len(names)} averaged tensors.*it has {len(names) - 1} tensors"):
         ut.priors.from_undiff_checkpoint(undiff_file(tmp_path / "short.ckpt", ema_params=[averages[1:]]), weights="ema")
@@ -163,7 +148,7 @@ def test_what_is_no_checkpoint_of_undiff_is_named(tmp_path):
     torch.save({"state_dict": {"model.input_projection.weight": torch.zeros(1)}}, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="missing keys: residual_layers.0.dilated_conv.weight"):
         ut.priors.from_undiff_checkpoint(tmp_path / "a.ckpt")
-    undiff_file(tmp_path / "b.ckpt", state_dict=state("diffwave") | {"skip_projection.bias": torch.zeros(3)})
+    undiff_file(tmp_path / "b.ckpt", state_dict=reference_weights("diffwave") | {"skip_projection.bias": torch.zeros(3)})
     with pytest.raises(ValueError, match=r"skip_projection\.bias: \(3,\) instead of \(32,\)"):
         ut.priors.from_undiff_checkpoint(tmp_path / "b.ckpt")
 
@@ -184,7 +169,7 @@ separator_conf:
 def test_espnet_settings_stand_beside_the_file(tmp_path, with_config):
     # The rotary tables of the 16 channels: one head has 8 rates, each of the default four heads 2.
     rates = torch.ones(8 if with_config else 2)
-    torch.save({f"separator.{k}": rates if "rope" in k else v for k, v in state("tflocoformer").items()}, tmp_path / "valid.pth")
+    torch.save({f"separator.{k}": rates if "rope" in k else v for k, v in reference_weights("tflocoformer").items()}, tmp_path / "valid.pth")
     if with_config:
         (tmp_path / "config.yaml").write_text(CONFIG_YAML)
     net = TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth")
@@ -197,12 +182,12 @@ def test_espnet_settings_stand_beside_the_file(tmp_path, with_config):
 
 
 def test_an_espnet_file_gives_the_network_of_its_state_dict(tmp_path):
-    torch.save({f"separator.{k}": v for k, v in state("tflocoformer").items()}, tmp_path / "valid.pth")
+    torch.save({f"separator.{k}": v for k, v in reference_weights("tflocoformer").items()}, tmp_path / "valid.pth")
     (tmp_path / "config.yaml").write_text(CONFIG_YAML.replace("n_heads: 1", "n_heads: 2"))
     X = torch.randn(1, 5, 17, dtype=torch.complex64)
-    expected = TFLoCoformer.from_espnet_state_dict(state("tflocoformer"), **ESPNET | {"groups": 2}).separate_spectrum(X)
+    expected = TFLoCoformer.from_espnet_state_dict(reference_weights("tflocoformer"), **ESPNET | {"groups": 2}).separate_spectrum(X)
     assert torch.allclose(TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth").separate_spectrum(X), expected, rtol=1e-5, atol=1e-5)
-    torch.save({f"separator.{k}": v for k, v in state("tflocoformer").items()} | {"mask.weight": torch.zeros(1)}, tmp_path / "valid.pth")
+    torch.save({f"separator.{k}": v for k, v in reference_weights("tflocoformer").items()} | {"mask.weight": torch.zeros(1)}, tmp_path / "valid.pth")
     with pytest.raises(ValueError, match="unknown keys: mask.weight"):
         TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth")
 

@@ -1,21 +1,14 @@
 """Parity with the vectors in tests/data, which the authors' released implementation produced."""
 
-import json
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import DATA, reference_weights, rng
 
 import unasdiff_teach as ut
 
-DATA = Path(__file__).parent / "data"
 S = ut.NoiseSchedule.linear()
-
-
-def rng(seed, *shape):
-    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype("float32"))
 
 
 def largest_difference(actual, expected):
@@ -53,12 +46,7 @@ def test_losses(term):
 
 @pytest.fixture(scope="module")
 def authors_state_dict():
-    seed = int(np.load(DATA / "network_io.npz")["seed"])
-    state = {}
-    for key, shape in json.loads((DATA / "network_keys.json").read_text()).items():
-        factor = np.float32(1 / np.sqrt(np.prod(shape[1:]))) if len(shape) > 1 else np.float32(0.1)
-        state[key] = rng((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF, *shape) * factor
-    return state
+    return reference_weights("network")
 
 
 def test_network_and_its_input_gradient(authors_state_dict):

@@ -1,32 +1,15 @@
 """TF-LoCoformer: parity with the published code, sizes, shapes, patches, and its foreign files."""
 
-import json
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from reference import DATA, reference_weights
 
 from unasdiff_teach.networks import TFLoCoformer, TFLoCoformerConfig
+from unasdiff_teach.networks.triple_path import unfold_patches
 
-DATA = Path(__file__).parent / "data"
 TINY = TFLoCoformerConfig(blocks=1, channels=16, hidden=12, heads=2, attention=16, n_fft=32, hop=16)
-
-
-def reference_state_dict():
-    """Weights by the rule of the reference vectors; gains around one, rotary tables by their formula."""
-    io, state = np.load(DATA / "tflocoformer_io.npz"), {}
-    for key, shape in json.loads((DATA / "tflocoformer_keys.json").read_text()).items():
-        w = np.random.RandomState((zlib.crc32(key.encode()) ^ int(io["seed"])) & 0xFFFFFFFF).standard_normal(shape).astype("float32")
-        if "rope" in key:
-            w = 10000.0 ** (-2 * np.arange(shape[0], dtype="float32") / (2 * shape[0]))
-        elif key.endswith("gamma"):
-            w = 1 + np.float32(0.1) * w
-        else:
-            w = w * (np.float32(1 / np.sqrt(np.prod(shape[1:]))) if len(shape) > 1 else np.float32(0.1))
-        state[key] = torch.from_numpy(w.astype("float32"))
-    return state
 
 
 def reference_settings():
@@ -37,7 +20,7 @@ def reference_settings():
 def test_parity_with_the_published_code():
     """Within 2e-5 of the largest value, 13.4: in float32 the reference itself is 3e-5 away from what exact arithmetic gives."""
     io = np.load(DATA / "tflocoformer_io.npz")
-    net = TFLoCoformer.from_espnet_state_dict(reference_state_dict(), **reference_settings())
+    net = TFLoCoformer.from_espnet_state_dict(reference_weights("tflocoformer"), **reference_settings())
     c = net.config
     assert (c.channels, c.blocks, c.hidden, c.kernel, c.attention, c.sources) == tuple(
         int(io[k]) for k in ("emb_dim", "n_layers", "ffn_hidden_dim", "conv1d_kernel", "attention_dim", "num_spk")
@@ -60,7 +43,7 @@ def test_parity_with_the_published_code():
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_named(damage, message):
-    state, key = reference_state_dict(), "blocks.1.frame_path.attn.qkv.weight"
+    state, key = reference_weights("tflocoformer"), "blocks.1.frame_path.attn.qkv.weight"
     if damage == "missing":
         del state[key]
     elif damage == "unknown":
@@ -112,7 +95,7 @@ def test_patches_unfold_to_what_was_folded(shape):
     net, h = TFLoCoformer(TINY.replace(patch=(2, 4))), torch.randn(2, 3, *shape)
     folded = net._fold(h)
     assert folded.shape == (2, 24, -(-shape[0] // 2), -(-shape[1] // 4))
-    assert torch.equal(net._unfold(folded)[..., : shape[0], : shape[1]], h)
+    assert torch.equal(unfold_patches(folded, net.config.patch)[..., : shape[0], : shape[1]], h)
 
 
 def test_rows_of_a_batch_do_not_see_each_other_and_level_only_scales():

@@ -64,15 +64,10 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
             order = [(level, i, path, kind) for i, block in enumerate(getattr(net, level).blocks) for path in _order(block)]
             _refuse("missing adaLN_modulation", [str(o) for o in order if o not in parts])
             own[f"{level}.modulation.{kind}"] = torch.cat([parts[o] for o in order])
-    expected = net.state_dict()
-    _refuse("missing keys", sorted(expected.keys() - own.keys()))
-    _refuse("unknown keys", sorted(own.keys() - expected.keys()))
-    for key, value in own.items():
-        if value.ndim == 4 and expected[key].ndim == 2:  # a 1x1 convolution is a linear layer over channels
-            own[key] = value.flatten(1)
-    _refuse("wrong shapes", [f"{k}: {tuple(own[k].shape)} instead of {tuple(expected[k].shape)}" for k in own if own[k].shape != expected[k].shape])
-    net.load_state_dict(own)
-    return net
+    for key, value in net.state_dict().items():
+        if value.ndim == 2 and key in own and own[key].ndim == 4:  # a 1x1 convolution is a linear layer over channels
+            own[key] = own[key].flatten(1)
+    return _fitted(net, own, str)
 
 
 def _rename(key: str) -> str | tuple | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .triple_path import fused_attention
+from .triple_path import fold_patches, fused_attention, turn_pairs, unfold_patches
 
 
 @dataclass(frozen=True)
@@ -109,20 +109,14 @@ class TFLoCoformer(nn.Module):
         turns = [_turn(self.rotary_frequency, h.shape[2]), _turn(self.rotary_frame, h.shape[1])]
         for block in self.blocks:
             h = block(h, *turns)
-        h = self._unfold(self.head(h.permute(0, 3, 1, 2)))  #             [B, 2 K, >= frames, >= bins]
+        h = unfold_patches(self.head(h.permute(0, 3, 1, 2)), self.config.patch)  # [B, 2 K, >= frames, >= bins]
         h = h[..., : X.shape[1], : X.shape[2]].unflatten(1, (-1, 2))  #   [B, K, real and imaginary, frames, bins]
         return torch.view_as_complex(h.permute(0, 1, 3, 4, 2).contiguous())
 
     def _fold(self, h: Tensor) -> Tensor:
         """Patches into channels, [B, C, frames, bins] -> [B, C pt pf, T, F]; zeros fill the last patch."""
         pt, pf = self.config.patch
-        h = F.pad(h, (0, -h.shape[3] % pf, 0, -h.shape[2] % pt))
-        return h.unflatten(3, (-1, pf)).unflatten(2, (-1, pt)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
-
-    def _unfold(self, h: Tensor) -> Tensor:
-        """The inverse of `_fold`."""
-        pt, pf = self.config.patch
-        return h.unflatten(1, (-1, pt, pf)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        return fold_patches(F.pad(h, (0, -h.shape[3] % pf, 0, -h.shape[2] % pt)), self.config.patch)
 
     @classmethod
     def from_espnet_state_dict(
@@ -222,8 +216,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [M, heads, R, d]
-        q, k = (torch.view_as_real(torch.view_as_complex(a.unflatten(-1, (-1, 2))) * turn).flatten(-2) for a in (q, k))
-        return self.out(fused_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(fused_attention(turn_pairs(q, turn), turn_pairs(k, turn), v).transpose(1, 2).flatten(2))
 
 
 def _rotary_rates(config: TFLoCoformerConfig) -> Tensor:

@@ -160,18 +160,13 @@ class TriplePathUNet(nn.Module):
         frames = x.shape[-1] // c.hop + 1
         x = F.pad(x, (0, -frames % (4 * c.patch[1]) * c.hop))
         z = torch.stft(x, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, return_complex=True)
-        h = torch.view_as_real(z).permute(0, 3, 1, 2)
-        if c.patch != (1, 1):
-            pf, pt = c.patch
-            h = h.unflatten(3, (-1, pt)).unflatten(2, (-1, pf)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+        h = fold_patches(torch.view_as_real(z).permute(0, 3, 1, 2), c.patch)
         return h.contiguous(memory_format=torch.channels_last)
 
     def _waveform(self, h: Tensor, length: int) -> Tensor:
         """The inverse of `_spectrum`, cut to `length` samples."""
         c = self.config
-        if c.patch != (1, 1):
-            pf, pt = c.patch
-            h = h.unflatten(1, (2, pf, pt)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+        h = unfold_patches(h, c.patch)
         z = torch.view_as_complex(h.permute(0, 2, 3, 1).contiguous())
         padded = (z.shape[-1] - 1) * c.hop
         x = torch.istft(z, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, length=max(padded, length))
@@ -352,6 +347,21 @@ class Head(nn.Module):
         return self.out(_first(h))
 
 
+def fold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Patches into channels, [B, C, H, W] -> [B, C p q, H / p, W / q] for patch = (p, q)."""
+    if patch == (1, 1):
+        return h
+    p, q = patch
+    return h.unflatten(3, (-1, q)).unflatten(2, (-1, p)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+def unfold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
+    """The inverse of `fold_patches`."""
+    if patch == (1, 1):
+        return h
+    return h.unflatten(1, (-1, *patch)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v by the fused kernel; on a GPU a head size that it cannot take is padded with zeros."""
     d = q.shape[-1]
@@ -364,8 +374,12 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def rotate(q: Tensor) -> Tensor:
     """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/d)."""
     turn = _rotary_table(q.shape[1], q.shape[-1], q.device).to(q.dtype.to_complex())
-    pairs = torch.view_as_complex(q.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn.view(turn.shape[:1] + (1,) * (q.ndim - 3) + turn.shape[1:])).flatten(-2)
+    return turn_pairs(q, turn.view(turn.shape[:1] + (1,) * (q.ndim - 3) + turn.shape[1:]))
+
+
+def turn_pairs(q: Tensor, turn: Tensor) -> Tensor:
+    """Multiply each adjacent pair of [..., d], as a complex number, by `turn`, broadcastable to [..., d / 2]."""
+    return torch.view_as_real(torch.view_as_complex(q.unflatten(-1, (-1, 2))) * turn).flatten(-2)
 
 
 @lru_cache(maxsize=64)

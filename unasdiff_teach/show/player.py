@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -140,7 +140,7 @@ def player(
             f"bright is loud, {RANGE_DB} dB in all, one scale for all sounds"
         )
         built = [
-            Track(track.name, track.flac, track.level, file, f"Spectrogram of “{track.name}”: {axes}")
+            replace(track, file=file, text=f"Spectrogram of “{track.name}”: {axes}")
             for track, file in zip(built, files)
         ]
         pixels = spectrogram_pixels(rows, sample_rate, widest=400)

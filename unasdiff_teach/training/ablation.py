@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..data.pocket import LABELS as NAMES
 from ..data.pocket import SAMPLE_RATE
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
 from ..priors.neural import NeuralPrior, PriorConfig
 from .crops import CropConfig, Crops
-from .pocket import LEVEL_DB, SIGMA_DATA, SPEECH
+from .pocket import JOINT_LABELS, LEVEL_DB, SIGMA_DATA, crops
 from .prior import PriorTrainer, TrainConfig
 
 PATHS = ("global", "frame", "frequency")
@@ -33,7 +32,7 @@ STEPS = 1500
 SECONDS = 1.0
 EXAMPLES = 128  # of the validation split, for each noise level
 LEVELS = (10, 30, 100)  # t of the errors, from mostly sound to mostly noise
-LABELS = (SPEECH, *NAMES["sound"])
+LABELS = JOINT_LABELS
 RESULTS = Path(__file__).parent.parent / "evaluation" / "results" / "ablation_paths.parquet"
 
 
@@ -51,10 +50,8 @@ def network(paths: Sequence[str]) -> TriplePathConfig:
 
 def examples(split: str) -> Crops:
     """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped priors."""
-    clips = [clip for kind in ("speech", "sound") for clip in data.pocket(kind, split)]
-    labels = [LABELS.index(SPEECH if clip.kind == "speech" else clip.label) for clip in clips]
-    crop = CropConfig(length=round(SECONDS * clips[0].sample_rate), level_db=LEVEL_DB, partial=0.5)
-    return Crops([clip.audio for clip in clips], labels, crop)
+    config = CropConfig(length=round(SECONDS * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5)
+    return crops(("speech", "sound"), split, LABELS, config)
 
 
 def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops) -> PriorTrainer:

@@ -7,12 +7,14 @@ priors then start from its weights and each goes on alone. What sounds have in c
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import data
+from ..data.pocket import LABELS, SAMPLE_RATE
 from ..networks import TriplePathConfig
 from ..priors.neural import PriorConfig
 from ..priors.shipped import WEIGHTS
@@ -21,6 +23,8 @@ from .prior import PriorTrainer, TrainConfig
 
 STAGES = ("joint", "speech", "sound")
 SPEECH = "speech"  # its class in the joint stage
+SOUNDS = LABELS["sound"]
+JOINT_LABELS = (SPEECH, *SOUNDS)
 SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0}
 BATCH = {"joint": 16, "speech": 8, "sound": 8}  # as many seconds in each stage
 STEPS = {"joint": 3600, "speech": 2400, "sound": 2400}
@@ -29,19 +33,24 @@ LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the lo
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
 
 
+def crops(
+    kinds: Sequence[str], split: str, labels: Sequence[str], config: CropConfig, shares: Sequence[float] | None = None
+) -> Crops:
+    """Crops of the pocket clips of these kinds. Speech is one class, and sounds have theirs; without `labels` all are class 0."""
+    clips = [clip for kind in kinds for clip in data.pocket(kind, split)]
+    names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
+    return Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], config, shares)
+
+
 def trainer(stage: str, folder: str | Path, config: TrainConfig, start: dict[str, Tensor] | None = None) -> PriorTrainer:
     """A trainer of one stage in `folder`: "joint", or the prior for "speech" or "sound"."""
     kinds = ("speech", "sound") if stage == "joint" else (stage,)
-    clips = [clip for kind in kinds for clip in data.pocket(kind, split="train")]
-    sounds = data.pocket("sound", split="train").labels
-    labels = {"joint": (SPEECH, *sounds), "speech": (), "sound": sounds}[stage]
-    names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
-    rate = clips[0].sample_rate
-    crop = CropConfig(length=round(SECONDS[stage] * rate), level_db=LEVEL_DB, partial=0.5, speeds=(1.0, 0.94, 1.06))
-    shares = [SPEECH_SHARE, *[(1 - SPEECH_SHARE) / len(sounds)] * len(sounds)] if stage == "joint" else None
-    draw = Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], crop, shares)
+    labels = {"joint": JOINT_LABELS, "speech": (), "sound": SOUNDS}[stage]
+    crop = CropConfig(length=round(SECONDS[stage] * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=(1.0, 0.94, 1.06))
+    shares = [SPEECH_SHARE, *[(1 - SPEECH_SHARE) / len(SOUNDS)] * len(SOUNDS)] if stage == "joint" else None
+    draw = crops(kinds, "train", labels, crop, shares)
     prior = PriorConfig(
-        sample_rate=rate,
+        sample_rate=SAMPLE_RATE,
         labels=labels,
         target="preconditioned",
         sigma_data=SIGMA_DATA,

@@ -157,7 +157,7 @@ class PriorTrainer:
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * c.rate(self.step)
         loss = prior_loss(self.prior, *(a.to(self.device) for a in (x0, t, noise, label))).mean()
-        self.prior.net.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.prior.net.parameters(), c.clip)
         self.optimiser.step()
