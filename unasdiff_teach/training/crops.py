@@ -1,12 +1,16 @@
-"""Training examples: random crops of whole recordings, placed, levelled and flipped, one gather for each batch."""
+"""Training examples: random crops of recordings, placed, levelled and flipped; from memory, or from the files of a manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ..data.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,90 @@ class Crops:
         level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * uniform[5]) / 20)
         sign = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
         return x0 * (sign * level)[:, None] / rms, self.label[clip]
+
+
+class ManifestCrops:
+    """draw(batch, generator) -> signals [batch, N], labels [batch], read from the files of a manifest, a crop at a time.
+
+    First a class is drawn, then one of its clips, both uniformly, then one of its active spans in proportion to its length. A
+    span longer than the example gives a random crop of it, a shorter one lies at a random place in silence, as the sounds of the
+    paper's mixtures do. A class that is rare in the data set is so drawn as often as the others.
+
+    Nothing is kept between two calls, and calls from several threads do not disturb each other.
+
+    Args:
+        manifest: a converted data set.
+        split: a subset of `Manifest.clips`: "train", "fit", "validation" or "test".
+        seconds: N in seconds; the paper has 4.
+        config: level, share of shorter pieces, speeds; its length is that of `seconds`.
+
+    Raises:
+        ValueError: the split is empty, or none of its clips sounds anywhere.
+    """
+
+    def __init__(self, manifest: Manifest, split: str = "train", seconds: float = 4.0, config: CropConfig | None = None):
+        length = round(seconds * manifest.sample_rate)
+        self.manifest, self.config = manifest, replace(config or CropConfig(length), length=length)
+        rows = manifest.clips(split)
+        rows = rows[[bool(spans) for spans in rows["spans"]]]
+        if rows.empty:
+            raise ValueError(f"no {split} clip of {manifest.name} sounds anywhere")
+        self.paths, self.samples = list(rows["path"]), list(rows["samples"])
+        rate = manifest.sample_rate
+        self.spans = [torch.tensor([[round(a * rate), round(b * rate)] for a, b in spans]) for spans in rows["spans"]]
+        self.label = torch.tensor(manifest.classes(rows))
+        self.members = [torch.nonzero(self.label == c).flatten() for c in self.label.unique()]
+
+    def __len__(self) -> int:
+        """Clips to draw from."""
+        return len(self.paths)
+
+    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        uniform = torch.rand(batch, 10, generator=generator, dtype=torch.float64).tolist()
+        drawn = [self._example(u) for u in uniform]
+        return torch.stack([signal for signal, _ in drawn]), torch.stack([label for _, label in drawn])
+
+    def _example(self, uniform: list[float]) -> tuple[Tensor, Tensor]:
+        """One example [N] and its label, from ten uniform numbers in 0..1."""
+        c = self.config
+        u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign = uniform
+        members = self.members[int(u_class * len(self.members))]
+        clip = int(members[int(u_clip * len(members))])
+        first, last = self._span(clip, u_span)
+        speed = c.speeds[int(u_speed * len(c.speeds))]
+        length = c.length
+        if u_short < c.partial:
+            length = int((c.shortest + (1 - c.shortest) * u_length) * length)
+        taken = min(last - first, round(length * speed))
+        piece = self._read(clip, first + int(u_begin * (last - first - taken + 1)), taken)
+        if speed != 1:
+            from torchaudio.functional import resample
+
+            piece = resample(piece, round(1000 * speed), 1000)[: c.length]
+        x0 = torch.zeros(c.length)
+        place = int(u_place * (c.length - len(piece) + 1))
+        x0[place : place + len(piece)] = piece
+        rms = x0.square().mean().sqrt().clamp(min=1e-4)
+        level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * u_level) / 20)
+        return x0 * ((level if u_sign < 0.5 else -level) / rms), self.label[clip]
+
+    def _span(self, clip: int, uniform: float) -> tuple[int, int]:
+        """First and one-past-last sample of an active span, drawn in proportion to its length."""
+        spans = self.spans[clip]
+        reach = (spans[:, 1] - spans[:, 0]).cumsum(0)
+        first, last = spans[int((reach <= uniform * int(reach[-1])).sum())].tolist()
+        return first, min(last, self.samples[clip])
+
+    def _read(self, clip: int, start: int, frames: int) -> Tensor:
+        """A piece of a clip, float32 [frames]."""
+        import soundfile
+
+        path = self.manifest.folder / self.paths[clip]
+        try:
+            samples, rate = soundfile.read(path, frames, start, dtype="float32")
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise ValueError(f"{path} cannot be read: {error}; `unasdiff-teach data verify` lists what is damaged") from error
+        if samples.shape != (frames,) or rate != self.manifest.sample_rate:
+            raise ValueError(f"{path} gave {samples.shape} at {rate} Hz, not {frames} samples at {self.manifest.sample_rate} Hz; "
+                             "`unasdiff-teach data verify` lists what is damaged")
+        return torch.from_numpy(samples)
