@@ -8,11 +8,13 @@ They need nothing but the notebook's imports, so that a reader can go straight t
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from unasdiff_teach import check
 
@@ -100,6 +102,18 @@ def test_the_stub_is_in_sight_and_the_solution_is_folded(exercise):
     assert exercise.solution.metadata.get("jupyter", {}).get("source_hidden"), "folded in JupyterLab"
 
 
+def test_the_solution_is_one_fold(exercise):
+    """Text that JupyterLab folds too, then the cell; the page joins them (`book/_ext/fold_solutions.py`)."""
+    cells = NOTEBOOKS[exercise.notebook].cells
+    between = cells[cells.index(exercise.stub) + 1 : cells.index(exercise.solution)]
+    title = f"Solution {getattr(check, exercise.checker).number}"
+    for cell in between:
+        assert cell.cell_type == "markdown" and len(between) == 1
+        assert re.fullmatch(rf'<details class="solution"><summary>{title}</summary>\n\n.*\n\n</details>', cell.source, re.S)
+    prompts = exercise.solution.metadata.mystnb
+    assert prompts.code_prompt_show == prompts.code_prompt_hide == title
+
+
 def test_the_page_shows_the_verdict_on_the_stub(exercise):
     shown = exercise.stub.outputs[-1]["data"]["text/plain"]
     assert shown == repr(verdict(exercise, exercise.stub)), "run scripts/execute_notebooks.py on this notebook"
@@ -110,6 +124,19 @@ def test_every_chapter_has_exercises_in_order(name):
     chapter = int(name[:2])
     numbers = [getattr(check, e.checker).number for e in EXERCISES if e.notebook == name]
     assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)] and len(numbers) >= FEWEST
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_solution_is_a_fold_of_its_own_in_the_page(html, name):
+    page = BeautifulSoup((html / f"book/{name}.html").read_text(encoding="utf-8"), "html.parser")
+    folds = page.select("details.solution")
+    titles = [fold.summary.p.get_text() for fold in folds]
+    for exercise in (e for e in EXERCISES if e.notebook == name):
+        fold = folds[titles.index(f"Solution {getattr(check, exercise.checker).number}")]
+        assert "".join(exercise.solution.source.split()) in "".join(fold.get_text().split())
+        assert not fold.find("details") and not fold.find_parent("details"), "a fold in a fold"
+    assert len(set(titles)) == len(titles)
+    assert not [d for d in page.select(".admonition.dropdown") if d.p.get_text().startswith("Solution")]
 
 
 def test_every_checker_has_its_exercise():
