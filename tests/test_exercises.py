@@ -126,6 +126,7 @@ def test_every_chapter_has_exercises_in_order(name):
     assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)] and len(numbers) >= FEWEST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_solution_is_a_fold_of_its_own_in_the_page(html, name):
     page = BeautifulSoup((html / f"book/{name}.html").read_text(encoding="utf-8"), "html.parser")
