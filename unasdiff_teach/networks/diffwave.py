@@ -1,4 +1,4 @@
-"""DiffWave as a noise predictor on the waveform: the large backbone of Table 3, conditioned on beta_t."""
+"""DiffWave: a stack of gated dilated convolutions over the waveform itself, the backbone that Table 3 compares with."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class DiffWaveConfig:
-    """Everything that fixes a DiffWave. The defaults are UnDiff's network (Iashchenko et al. 2023 on Kong et al. 2020).
+    """Everything that fixes a DiffWave (Kong et al. 2021). The defaults are the "Large DiffWave" of Table 3.
 
     Attributes:
-        layers, channels: residual layers and their width.
-        dilation_cycle: layer i has dilation 2^(i mod dilation_cycle).
-        kernel: taps of the dilated convolutions, odd.
-        embedding: width of the noise embedding.
-        features: random frequencies of log10(beta_t), each with a cosine and a sine.
-        reduction: the squeeze-excitation of the skip path goes through channels / reduction values.
-        patch: successive samples folded into channels before the first layer; 1 is the published network.
+        layers: residual layers.
+        channels: width C of the residual stream.
+        dilation_cycle: layer i has the dilation 2^(i mod dilation_cycle).
+        kernel: taps of the dilated convolutions; odd, so that the length stays.
+        embedding: width of the embedding of the noise level.
+        features: random frequencies in it; each gives a cosine and a sine.
+        reduction: the squeeze-excitation on the skip path narrows C to C / reduction.
+        patch: samples folded into channels at the input and back at the output; 1 is the original. P divides the cost by P.
+        classes: number of labels; one more row of the table is the unconditional class. 0, as for the large network: none.
     """
 
     layers: int = 48
@@ -32,77 +34,81 @@ class DiffWaveConfig:
     features: int = 64
     reduction: int = 16
     patch: int = 1
+    classes: int = 0
 
     @classmethod
     def large(cls) -> DiffWaveConfig:
-        """The network of Table 3: 32,307,201 parameters, for 16 kHz."""
+        """UnDiff's variant (Iashchenko et al. 2023): 32,307,201 parameters, the "33 M" of Table 3."""
         return cls()
 
     @classmethod
-    def pocket(cls) -> DiffWaveConfig:
-        """About 2 M parameters for 8 kHz.
+    def pocket(cls, classes: int = 0) -> DiffWaveConfig:
+        """About 2 M parameters for 8 kHz: patches of 16 samples (2 ms) make it affordable on one CPU core.
 
-        Each weight of a convolution works at every sample, which two CPU cores cannot pay for: patches of 16 samples make it
-        affordable, and a cycle of 7 dilations then spans half a second, as the large network's 12 do at 16 kHz.
+        Three cycles of seven dilations let each sample see 1.5 s.
         """
-        return cls(layers=21, channels=96, dilation_cycle=7, embedding=128, patch=16)
+        return cls(layers=21, channels=96, dilation_cycle=7, embedding=128, features=32, reduction=8, patch=16, classes=classes)
 
     def replace(self, **changes) -> DiffWaveConfig:
         return replace(self, **changes)
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        for name in ("layers", "channels", "dilation_cycle", "kernel", "embedding", "features", "reduction", "patch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.classes < 0:
+            raise ValueError(f"classes is {self.classes}; it must be at least 0")
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel is {self.kernel}; it must be odd, so that every layer keeps the length")
-        if self.channels < self.reduction:
-            raise ValueError(f"channels = {self.channels} must be at least reduction = {self.reduction}")
+            raise ValueError(f"kernel is {self.kernel}; it must be odd")
+        if self.channels % self.reduction:
+            raise ValueError(f"channels = {self.channels} must be a multiple of reduction = {self.reduction}")
 
 
 class DiffWave(nn.Module):
-    """eps = net(x [B, N], beta [B]): the noise in x, predicted from the waveform itself, for any N. It knows no classes."""
+    """eps = net(x [B, N], beta [B], label [B] or None): the noise in x. Any N; `beta` is beta_t, in (0, 1)."""
 
     def __init__(self, config: DiffWaveConfig = DiffWaveConfig()):
         super().__init__()
         self.config = c = config
         self.enter = nn.Conv1d(c.patch, c.channels, 1)
-        self.embed = NoiseEmbedding(c)
+        self.embed = NoiseLevel(c.features, c.embedding)
+        self.embed_label = nn.Embedding(c.classes + 1, c.embedding) if c.classes else None
         self.layers = nn.ModuleList(ResidualLayer(c, 2 ** (i % c.dilation_cycle)) for i in range(c.layers))
         self.merge = nn.Conv1d(c.channels, c.channels, 1)
         self.leave = nn.Conv1d(c.channels, c.patch, 1)
-        self._initialise()
+        # All else keeps PyTorch's initialisation. With this one at zero, training starts from "no noise", a loss of exactly 1.
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, beta: Tensor, label: Tensor | None = None) -> Tensor:
         """Predict the noise of x.
 
         Args:
             x: [B, N] waveforms.
-            beta: [B], the schedule's beta_t, in (0, 1).
-            label: not used; a prior hands it to every network.
+            beta: [B], beta_t of the chain.
+            label: [B] integers 0..classes, or None for the unconditional class; without classes it has no effect.
         """
-        patch, N = self.config.patch, x.shape[-1]
-        h = F.pad(x, (0, -N % patch)).unflatten(-1, (-1, patch)).mT  # [B, patch, N / patch]
-        h = F.relu(self.enter(h))  #                                   [B, C, N / patch]
-        embedding, skips = self.embed(beta), 0
+        B, N = x.shape
+        P = self.config.patch
+        h = F.pad(x, (0, -N % P)).unflatten(1, (-1, P)).transpose(1, 2)  # [B, P, N/P]
+        h = F.relu(self.enter(h))  #                                       [B, C, N/P]
+        level = self.embed(beta)
+        if self.embed_label is not None:
+            level = level + self.embed_label(torch.full((B,), self.config.classes, device=x.device) if label is None else label)
+        skips = 0
         for layer in self.layers:
-            h, skip = layer(h, embedding)
+            h, skip = layer(h, level)
             skips = skips + skip
         h = F.relu(self.merge(skips / math.sqrt(len(self.layers))))
-        return self.leave(h).mT.flatten(1)[:, :N]
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
-        nn.init.zeros_(self.leave.weight)  # it starts by predicting no noise at all
+        return self.leave(h).transpose(1, 2).flatten(1)[:, :N]
 
     @classmethod
     def from_undiff_state_dict(cls, state_dict: dict[str, Tensor], dilation_cycle: int = 12) -> DiffWave:
-        """Build the network that a state dict of UnDiff's code describes, and load it.
+        """Build the network that a state dict of UnDiff's DiffWave describes, and load it.
 
-        Layers and widths are read off the shapes; no shape tells the cycle of dilations.
+        Args:
+            state_dict: the sizes are read off its shapes.
+            dilation_cycle: see `DiffWaveConfig`; no shape tells it.
 
         Raises:
             ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
@@ -112,34 +118,34 @@ class DiffWave(nn.Module):
         return diffwave_from_undiff(state_dict, dilation_cycle)
 
 
-class NoiseEmbedding(nn.Module):
-    """Random Fourier features of log10(beta) through a two-layer perceptron, [B] -> [B, embedding]."""
+class NoiseLevel(nn.Module):
+    """Embedding of log10(beta) by random Fourier features (Tancik et al. 2020) and two layers. [B] -> [B, width]."""
 
-    def __init__(self, config: DiffWaveConfig):
+    def __init__(self, features: int, width: int):
         super().__init__()
-        self.register_buffer("frequencies", torch.randn(1, config.features))
-        self.enter = nn.Linear(2 * config.features, config.embedding)
-        self.leave = nn.Linear(config.embedding, config.embedding)
+        self.register_buffer("frequencies", torch.randn(1, features))  # drawn once, and stored with the weights
+        self.enter = nn.Linear(2 * features, width)
+        self.leave = nn.Linear(width, width)
 
     def forward(self, beta: Tensor) -> Tensor:
-        angle = 2 * math.pi * torch.log10(beta.to(self.frequencies.dtype))[:, None] * self.frequencies
+        angle = 2 * math.pi * beta.log10()[:, None] * self.frequencies
         return F.silu(self.leave(F.silu(self.enter(torch.cat([angle.cos(), angle.sin()], -1)))))
 
 
 class ResidualLayer(nn.Module):
-    """One gated dilated convolution, [B, C, L] -> the next state and this layer's share of the output, both [B, C, L]."""
+    """One gated dilated convolution: h [B, C, T], level [B, embedding] -> next h and the skip output, both [B, C, T]."""
 
     def __init__(self, config: DiffWaveConfig, dilation: int):
         super().__init__()
-        C, narrow = config.channels, config.channels // config.reduction
+        C = config.channels
         self.embed = nn.Linear(config.embedding, C)
-        self.dilated = nn.Conv1d(C, 2 * C, config.kernel, padding=dilation * (config.kernel // 2), dilation=dilation)
+        self.dilated = nn.Conv1d(C, 2 * C, config.kernel, dilation=dilation, padding=config.kernel // 2 * dilation)
         self.out = nn.Conv1d(C, 2 * C, 1)
-        self.squeeze = nn.Linear(C, narrow, bias=False)
-        self.excite = nn.Linear(narrow, C, bias=False)
+        self.squeeze = nn.Linear(C, C // config.reduction, bias=False)
+        self.excite = nn.Linear(C // config.reduction, C, bias=False)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        gate, value = self.dilated(x + self.embed(embedding)[..., None]).chunk(2, 1)
+    def forward(self, h: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        gate, value = self.dilated(h + self.embed(level)[..., None]).chunk(2, 1)
         residual, skip = self.out(gate.sigmoid() * value.tanh()).chunk(2, 1)
-        weight = self.excite(F.relu(self.squeeze(skip.mean(-1)))).sigmoid()  # [B, C]: squeeze-excitation
-        return (x + residual) / math.sqrt(2), skip * weight[..., None]
+        excitation = self.excite(F.relu(self.squeeze(skip.mean(-1)))).sigmoid()
+        return (h + residual) / math.sqrt(2), skip * excitation[..., None]

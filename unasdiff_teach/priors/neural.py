@@ -113,7 +113,7 @@ def preconditioning(schedule: NoiseSchedule, t: Tensor, x_t: Tensor, sigma_data:
 class PriorConfig:
     """What rebuilds a `NeuralPrior` around its weights; stored in the checkpoint's header.
 
-    The type of `network` says which network it is; a DiffWave is told beta_t, and can only be unconditional.
+    The type of `network` says which network it is; a DiffWave is told beta_t instead of the time.
     """
 
     sample_rate: int
@@ -129,8 +129,9 @@ class PriorConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
-        if self.labels and isinstance(self.network, DiffWaveConfig):
-            raise ValueError(f"labels is {self.labels}; a DiffWave knows no classes")
+        if isinstance(self.network, DiffWaveConfig) and self.network.classes != len(self.labels):
+            knows = self.network.classes or "no"
+            raise ValueError(f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this DiffWave knows {knows} classes")
 
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""
