@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from ..diffusion import Prior
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
+from ..separators import Separator
+from .metrics import best_permutation
 from .oracle import oracle_mask
 
 if TYPE_CHECKING:
@@ -74,6 +76,32 @@ def sampling(
     return Method(name, run, preset, ", ".join(settings))
 
 
+def supervised(name: str, separator: Separator, device: str | torch.device = "cpu") -> Method:
+    """A trained separator as a method, for mixtures of its kinds in its order.
+
+    Permutation-invariant training leaves open which output is which source of one kind; they are put in the order that
+    scores best, as for all supervised systems.
+
+    Args:
+        name: see `Method`.
+        separator: on `device`.
+    """
+
+    @torch.no_grad()
+    def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        first = mixtures[0]
+        if first.kinds != separator.kinds or first.sample_rate != separator.sample_rate:
+            raise ValueError(
+                f"{first.id!r} has {first.kinds} at {first.sample_rate} Hz; {name!r} separates {separator.kinds} "
+                f"at {separator.sample_rate} Hz"
+            )
+        estimates = separator(torch.stack([m.mixture for m in mixtures]).to(device)).cpu()
+        index, _ = best_permutation(estimates, torch.stack([m.sources for m in mixtures]), "kind", separator.kinds)
+        return estimates.take_along_dim(index[..., None], 1), 1
+
+    return Method(name, run, settings=f"separator {_fingerprint(separator)}, best order within a kind")
+
+
 def unprocessed() -> Method:
     """The mixture itself as the estimate of each source: the first row of the paper's Table 2."""
     return Method("unprocessed", lambda mixtures, seeds: (torch.stack([m.mixture.expand_as(m.sources) for m in mixtures]), 0))
@@ -89,7 +117,7 @@ def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
     return Method(f"oracle {kind}", run, settings=f"n_fft={n_fft}, hop={hop}")
 
 
-def _fingerprint(prior: Prior) -> str:
+def _fingerprint(prior: Prior | nn.Module) -> str:
     """What tells two trainings apart: a checksum of a network's weights, or the type of an exact prior."""
     if not isinstance(prior, nn.Module):
         return type(prior).__name__

@@ -43,8 +43,8 @@ class ConvTasNetConfig:
 
     @classmethod
     def pocket(cls, sources: int = 2) -> ConvTasNetConfig:
-        """About 1.7 M parameters for 8 kHz; windows of 4 ms instead of 2 make it affordable on two CPU cores."""
-        return cls(sources=sources, filters=256, window=32, bottleneck=96, hidden=256, layers=7)
+        """About 1.1 M parameters for 8 kHz; windows of 8 ms instead of 2 let it learn in a quarter of an hour on one CPU core."""
+        return cls(sources=sources, filters=256, window=64, bottleneck=96, hidden=192, layers=6)
 
     def replace(self, **changes) -> ConvTasNetConfig:
         return replace(self, **changes)
@@ -67,6 +67,9 @@ class ConvTasNet(nn.Module):
         super().__init__()
         self.config = c = config
         self.core = Core(c.sources, c.window, c.filters, c.kernel, c.bottleneck, c.hidden, c.layers, c.stacks, c.mask)
+        # The decoder inverts the encoder at first, so that training starts from the mixture and not from noise.
+        nn.init.orthogonal_(self.core.encoder.weight)
+        self.core.decoder.weight.data.copy_(self.core.encoder.weight)
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate waveforms, [B, N] -> [B, K, N]."""

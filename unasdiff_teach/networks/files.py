@@ -1,0 +1,46 @@
+"""Weights in safetensors files whose header says what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+def write_weights(path: str | Path, state_dict: dict[str, Tensor], header: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
+    """Write weights and a header as one safetensors file, in `dtype`; atomic, and makes the folder."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in state_dict.items()}, partial, header)
+    partial.replace(path)
+
+
+def read_weights(path: str | Path, what: str, format: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights in float32 and header of a file that `write_weights` wrote; runs no code of the file.
+
+    Args:
+        what: what the file should hold, for messages: "prior", "separator".
+        format: the header's entry "format" that such a file has.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a safetensors file, or one of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            state = {key: file.get_tensor(key).float() for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if header.get("format") != format:
+        raise ValueError(f"{path} is a safetensors file, but not a {what} of this package")
+    return state, header

@@ -1,0 +1,84 @@
+"""Trains the shipped separators, resumable: `python -m unasdiff_teach.training.separators [NAME ...]`.
+
+Each NAME, such as pocket-conv-tasnet-speech-sound, is a network and the kinds of sound that it takes apart: an expert for
+one task, trained on mixtures of the pocket corpus that are made on the fly by the rules of the test mixtures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .. import data
+from ..data.mixture_lists import SOUND_SECONDS
+from ..data.mixtures import SPEECH_SOUND, TASKS, MixtureRules
+from ..networks import ConvTasNetConfig, TFLoCoformerConfig
+from ..separators import Separator, SeparatorConfig
+from ..separators.shipped import WEIGHTS
+from .crops import CropConfig, Crops
+from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
+
+NETWORKS = {"conv-tasnet": ConvTasNetConfig, "tf-locoformer": TFLoCoformerConfig}
+NAMES = {
+    f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task) for task in (SPEECH_SOUND, "2 sounds") for network in NETWORKS
+}
+CONFIGS = {
+    "conv-tasnet": SeparatorTrainConfig.pocket(steps=1500, batch=8, learning_rate=2e-3),
+    "tf-locoformer": SeparatorTrainConfig.pocket(steps=1500, batch=8, learning_rate=2e-3),
+}
+SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
+
+
+def mixer(task: str, split: str = "train") -> Mixer:
+    """Sources of a task's mixtures from the clips of a split, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
+    rules = MixtureRules.pocket()
+    shortest = SOUND_SECONDS[0] * rules.sample_rate / rules.length
+    crops = {}
+    for kind in set(TASKS[task]):
+        clips = data.pocket(kind, split)
+        config = CropConfig(rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS)
+        crops[kind] = Crops([clip.audio for clip in clips], [clips.labels.index(clip.label) for clip in clips], config)
+    return Mixer(crops, TASKS[task])
+
+
+def trainer(name: str, folder: str | Path, config: SeparatorTrainConfig | None = None) -> SeparatorTrainer:
+    """The trainer of one of `NAMES` in `folder`; by default with its network's configuration of `CONFIGS`."""
+    network, task = NAMES[name]
+    kinds = TASKS[task]
+    separator = SeparatorConfig(MixtureRules.pocket().sample_rate, kinds, NETWORKS[network].pocket(len(kinds)))
+    description = {"corpus": f"pocket {' and '.join(sorted(set(kinds)))}, train split", "task": task, "sha256": data.pocket_hash()}
+    return SeparatorTrainer(folder, separator, config or CONFIGS[network], mixer(task), description)
+
+
+@torch.no_grad()
+def score(separator: Separator, task: str, split: str) -> float:
+    """Mean SI-SDR over all sources of a fixed list in dB, in the best order of the sources of one kind."""
+    mixtures = data.mixtures(task=task, split=split)
+    losses = [separation_loss(separator(m.mixture[None]), m.sources[None], m.kinds) for m in mixtures]
+    return -float(torch.cat(losses).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help=f"default: {' '.join(NAMES)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/NAME")
+    parser.add_argument("--threads", type=int, help="of the processor; several names can train side by side with one each")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    for name in args.names:
+        run = trainer(name, args.folder / name)
+        run.fit()
+        separator = run.separator_config.build()
+        separator.net.load_state_dict(run.average)
+        scores = {split: round(score(separator.eval(), NAMES[name][1], split), 2) for split in ("validation", "test")}
+        run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)
+        print(f"{name}: mean SI-SDR {scores['validation']} dB on the validation mixtures, {scores['test']} dB on the test mixtures")
+
+
+if __name__ == "__main__":
+    main()
