@@ -13,13 +13,15 @@ from .chapter02 import amplification, jump, largest_beta, steps_above_noise
 from .chapter03 import deterministic_step, fitting_start, reverse_variance
 from .chapter04 import posterior_draw, posterior_variance, skip_weight
 from .chapter05 import exact_guidance, guided_step, projected, wiener_shares
+from .chapter06 import deaf_states, guidance_bound, needed_step, surgery
 from .chapter07 import fixed_size, floor_wins, hybrid_strength, sharp_enough, smooth_max
 from .chapter10 import fold_bands, path_parameters, rotary
 from .core import Failure, Property, Report, checker
 
 __all__ = [
-    "Failure", "Property", "Report", "amplification", "best_order", "checker", "deterministic_step", "exact_guidance",
-    "fitting_start", "fixed_size", "floor_wins", "fold_bands", "guided_step", "hybrid_strength", "jump", "largest_beta",
-    "mix_at", "path_parameters", "posterior_draw", "posterior_variance", "projected", "ratio_mask", "reverse_variance",
-    "rotary", "sharp_enough", "si_sdr", "skip_weight", "smooth_max", "steps_above_noise", "wiener_shares",
+    "Failure", "Property", "Report", "amplification", "best_order", "checker", "deaf_states", "deterministic_step",
+    "exact_guidance", "fitting_start", "fixed_size", "floor_wins", "fold_bands", "guidance_bound", "guided_step",
+    "hybrid_strength", "jump", "largest_beta", "mix_at", "needed_step", "path_parameters", "posterior_draw",
+    "posterior_variance", "projected", "ratio_mask", "reverse_variance", "rotary", "sharp_enough", "si_sdr", "skip_weight",
+    "smooth_max", "steps_above_noise", "surgery", "wiener_shares",
 ]  # fmt: skip

@@ -1,0 +1,294 @@
+"""Conflict along whole runs (Eq. 7-9, Fig. 2), resumable: `python -m unasdiff_teach.evaluation.conflict figure|measure|collect [RULE ...]`.
+
+`figure` follows the mixture of Figure 2, a fiddle and a chime, under each guidance rule, and keeps every state of these runs
+in the folder; `measure` follows the first test mixtures of 1 speech + 1 sound; `collect` writes what is shipped: the curves
+of all runs, and the estimates of Figure 2 at a few steps. Every run is one of `SeparationConfig.authors()`, 200 steps with the
+released code's constants. A finished run is one file, and is not repeated; several processes may share a folder if each has
+rules of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from torch import Tensor
+
+from .. import data
+from ..conflict import guidance_bound
+from ..data.mixtures import Mixture
+from ..diffusion import Prior
+from ..guidance import DPS, DSG, Guidance, Hybrid
+from ..schedule import NoiseSchedule
+from ..separation import SeparationConfig, StepRecord, separate
+from .methods import sampling
+from .metrics import si_sdr
+from .pocket import RESULTS, TASK, pocket_priors
+from .run import noise_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RULES: dict[str, Guidance] = {
+    "dps": DPS(),
+    "dsg": DSG(),
+    "hybrid": Hybrid(),
+    # The loss is a norm, so DPS moves a source by about its constant in L2, however long it is: 1.5 at the paper's 64000 samples
+    # moves each sample as far as half of it at the 16000 of these mixtures.
+    "dps-half": DPS(scale=0.75),
+}
+FIGURE = ("dps", "dsg", "hybrid")  # the columns of Figure 2
+FIDDLE, CHIME = "Violin_or_fiddle", "Chime"
+COUNT = 20  # test mixtures
+KEPT = 12  # estimates of each run of Figure 2 that are shipped
+GRID = 2**11  # steps per unit of their samples, 50 dB below a source of RMS 0.05
+CURVES, ESTIMATES = "conflict_curves.parquet", "conflict_estimates.flac"
+MEASURED = ("loss", "g_prior", "g_cond", "bound", "gamma", "si_sdr", "si_sdr_state")
+
+
+def figure_mixture() -> Mixture:
+    """The mixture of Figure 2 at pocket scale: the first fiddle and the first chime of the test split, mixed by the pocket rules."""
+    sounds = data.pocket("sound", split="test")
+    clips = [next(clip for clip in sounds if clip.label == label) for label in (FIDDLE, CHIME)]
+    mixture = data.synthesise([clip.audio for clip in clips], data.MixtureRules.pocket(), seed=0)
+    return replace(
+        mixture, id="figure-2", task="2 sounds", split="test", clip_ids=tuple(clip.id for clip in clips),
+        kinds=("sound", "sound"), labels=(FIDDLE, CHIME), voices=(None, None), heard=(True, True),
+    )  # fmt: skip
+
+
+@dataclass
+class Follower:
+    """Measures a run step by step: `separate(..., on_step=follower)` for one mixture.
+
+    Attributes:
+        sources: the true ones, [K, N].
+        keep: also keep x_t and x0_hat of each step, in half precision.
+        rows: one for each step and source, see `follow`.
+        states, estimates: [K, N] for each step.
+    """
+
+    sources: Tensor
+    keep: bool = False
+    rows: list[dict] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+    estimates: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, record: StepRecord) -> None:
+        values = {
+            "g_prior": torch.linalg.vector_norm(record.g_prior, dim=-1),
+            "g_cond": torch.linalg.vector_norm(record.g_cond, dim=-1),
+            "bound": guidance_bound(record.g_prior, record.g_cond),
+            "gamma": record.gamma,
+            "si_sdr": si_sdr(record.x0_hat, self.sources),
+            "si_sdr_state": si_sdr(record.x_prev, self.sources),
+        }
+        step = {"step": record.step, "t": record.t, "loss": float(record.loss)}
+        self.rows += [step | {"source": k} | {name: float(v[k]) for name, v in values.items()} for k in range(len(self.sources))]
+        if self.keep:
+            self.states.append(record.x_t.half())
+            self.estimates.append(record.x0_hat.half())
+
+
+def follow(
+    mixture: Mixture,
+    priors: Mapping[str, Prior],
+    rule: str,
+    config: SeparationConfig,
+    schedule: NoiseSchedule | None = None,
+    seed: int = 0,
+    keep: bool = False,
+) -> tuple[pd.DataFrame, Follower]:
+    """Separate a mixture and measure every step. The noise is the same for all rules.
+
+    Args:
+        mixture: of a fixed list; its identifier decides its noise.
+        priors: for each kind of source, its prior.
+        rule: what the run is called.
+        config: with the rule as its guidance.
+        schedule: see `separate`.
+        seed: of the noise, with the identifier.
+        keep: see `Follower`.
+
+    Returns:
+        One row for each step and source: what was run (task, split, mixture, clips, rule, config, priors, seed, versions,
+        seconds of the run), which source (source, kind, label), which step (step 0 is the first, t as the prior was
+        told), and `MEASURED`: the loss before the step, the L2 norms g_prior and g_cond, the bound of Eq. 9, gamma, and
+        SI-SDR of x0_hat and of the state after the step, in dB. And the follower.
+    """
+    import pandas as pd
+
+    follower = Follower(mixture.sources, keep)
+    start = time.perf_counter()
+    separate(
+        mixture.mixture, [priors[kind] for kind in mixture.kinds], list(mixture.labels), schedule, config,
+        noise=noise_seed(seed, mixture.id), on_step=follower, sample_rate=mixture.sample_rate,
+    )  # fmt: skip
+    table = pd.DataFrame(follower.rows).assign(
+        task=mixture.task, split=mixture.split, mixture=mixture.id, clips=", ".join(mixture.clip_ids), rule=rule,
+        config=str(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
+        seconds=time.perf_counter() - start,
+    )  # fmt: skip
+    table["kind"] = [mixture.kinds[k] for k in table["source"]]
+    table["label"] = [mixture.labels[k] for k in table["source"]]
+    return table, follower
+
+
+def run(
+    folder: Path,
+    mixtures: Sequence[Mixture],
+    rules: Sequence[str],
+    priors: Mapping[str, Prior],
+    base: SeparationConfig | None = None,
+    schedule: NoiseSchedule | None = None,
+    keep: bool = False,
+    progress: bool = False,
+) -> None:
+    """Follow each mixture under each of `RULES` that is named, into folder/RULE/MIXTURE.parquet; what is there is not repeated.
+
+    Args:
+        base: all but the guidance; by default `SeparationConfig.authors()`.
+        keep: write the states and estimates of every step beside it, as MIXTURE.npz, float16 [steps, K, N].
+
+    Raises:
+        ValueError: the folder holds a run of the same name with another configuration, other priors or other clips.
+    """
+    from tqdm import tqdm
+
+    base = base or SeparationConfig.authors()
+    items = [(mixture, rule, base.replace(guidance=RULES[rule])) for mixture in mixtures for rule in rules]
+    # All of it first: a clash with stored runs must show before the work, not after.
+    todo = [item for item in items if not _finished(folder, *item, priors)]
+    for mixture, rule, config in tqdm(todo, unit="run", disable=not progress):
+        table, follower = follow(mixture, priors, rule, config, schedule, keep=keep)
+        path = _path(folder, rule, mixture)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if keep:  # before the table, which says that the run is finished
+            numpy.savez(path.with_suffix(".npz"), states=torch.stack(follower.states), estimates=torch.stack(follower.estimates))
+        partial = path.with_suffix(".partial")
+        table.to_parquet(partial, index=False)
+        partial.replace(path)
+
+
+def collect(folder: Path, results: Path = RESULTS) -> pd.DataFrame:
+    """Write what has been measured so far: the curves of all runs, and the estimates of Figure 2 if its runs are all there.
+
+    Returns:
+        The curves, as `curves` reads them.
+
+    Raises:
+        FileNotFoundError: the folder holds no runs.
+        ValueError: its runs were made with different priors, or the runs of a rule with different configurations.
+    """
+    import pandas as pd
+
+    paths = sorted(folder.glob("*/*.parquet"))
+    if not paths:
+        raise FileNotFoundError(f"no runs in {folder}; make them with `measure` or `figure`")
+    table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    for column, group in (("priors", "task"), ("config", "rule")):
+        if (found := table.groupby(group)[column].nunique().max()) > 1:
+            raise ValueError(f"the runs in {folder} have {found} different {column}; use one folder for each")
+    table = table.sort_values(["task", "mixture", "rule", "step", "source"], ignore_index=True)
+    table = table.astype({name: "float32" for name in MEASURED} | {name: "int16" for name in ("step", "t", "source")})
+    table[list(MEASURED)] = _rounded(table[list(MEASURED)].to_numpy())
+    results.mkdir(exist_ok=True)
+    partial = (results / CURVES).with_suffix(".partial")
+    table.to_parquet(partial, index=False, compression="zstd")
+    partial.replace(results / CURVES)
+    kept = [folder / rule / f"{figure_mixture().id}.npz" for rule in FIGURE]
+    if all(path.is_file() for path in kept):
+        _write_estimates(results / ESTIMATES, torch.stack([torch.from_numpy(numpy.load(path)["estimates"]) for path in kept]))
+    return table
+
+
+def curves(results: Path = RESULTS) -> pd.DataFrame:
+    """The stored curves, columns as in `follow`."""
+    import pandas as pd
+
+    return pd.read_parquet(results / CURVES)
+
+
+def kept_steps(steps: int) -> list[int]:
+    """Which steps of a run of so many are shipped, counted from 0, the first of the run: even in log-SNR, first and last among them."""
+    schedule = NoiseSchedule.linear(steps)
+    return (steps - 1 - schedule.respace(min(KEPT, steps)).index).flip(0).tolist()
+
+
+def estimates(sample_rate: int = 8000, results: Path = RESULTS) -> dict[str, Tensor]:
+    """The stored estimates x0_hat of Figure 2 for each rule of `FIGURE`, [KEPT, K, N], at the steps that `kept_steps` lists."""
+    samples, rate = data.read(results / ESTIMATES)
+    if rate != sample_rate:
+        raise ValueError(f"{results / ESTIMATES} is at {rate} Hz, and not at {sample_rate} Hz")
+    return dict(zip(FIGURE, samples.reshape(len(FIGURE), KEPT, 2, -1), strict=True))
+
+
+def _write_estimates(path: Path, samples: Tensor, sample_rate: int = 8000) -> None:
+    """Estimates [rules, steps, K, N] at the kept steps, one after the other in one FLAC file."""
+    import soundfile
+
+    kept = samples[:, kept_steps(samples.shape[1])].float()
+    coarse = (kept * GRID).round().clamp(-GRID, GRID - 1) * (2**15 // GRID)
+    partial = path.with_suffix(".partial")
+    soundfile.write(partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0)
+    partial.replace(path)
+
+
+def _finished(folder: Path, mixture: Mixture, rule: str, config: SeparationConfig, priors: Mapping[str, Prior]) -> bool:
+    import pandas as pd
+
+    path = _path(folder, rule, mixture)
+    if not path.is_file():
+        return False
+    now = {"config": str(config), "priors": fingerprints(priors), "clips": ", ".join(mixture.clip_ids)}
+    stored = pd.read_parquet(path, columns=list(now)).iloc[0]
+    for name, value in now.items():
+        if stored[name] != value:
+            raise ValueError(f"{path} was made with {name} {stored[name]!r}, now {value!r}; use another folder")
+    return True
+
+
+def _path(folder: Path, rule: str, mixture: Mixture) -> Path:
+    return folder / rule / f"{mixture.id}.parquet"
+
+
+def fingerprints(priors: Mapping[str, Prior]) -> str:
+    """What tells two trainings of the priors apart, as in `Method.settings`."""
+    config = SeparationConfig()
+    return sampling("", priors, config).settings.removeprefix(f"{config}, ")
+
+
+def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:
+    """To so many digits, which is what a curve shows; the file gets half as large."""
+    size = numpy.where(values == 0, 1, numpy.abs(values)).astype(float)
+    place = 10.0 ** (digits - 1 - numpy.floor(numpy.log10(size)))
+    return (numpy.round(values * place) / place).astype(values.dtype)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("figure", "measure", "collect"))
+    parser.add_argument("rules", nargs="*", default=tuple(RULES), help=f"of {', '.join(RULES)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs/conflict"))
+    parser.add_argument("--count", type=int, default=COUNT, help="mixtures of the test list (default: %(default)s)")
+    args = parser.parse_args()
+    if unknown := set(args.rules) - set(RULES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
+    if args.what == "figure":
+        rules = [rule for rule in args.rules if rule in FIGURE]
+        run(args.folder, [figure_mixture()], rules, pocket_priors(), keep=True, progress=True)
+    elif args.what == "measure":
+        mixtures = data.mixtures(task=TASK, split="test", count=args.count)
+        run(args.folder, mixtures, args.rules, pocket_priors(), progress=True)
+    else:
+        collect(args.folder)
+
+
+if __name__ == "__main__":
+    main()
