@@ -357,4 +357,4 @@ def test_the_constant_of_dps_belongs_to_the_form_of_the_loss():
 
 
 def test_bars_of_the_glossary():
-    assert ut.separation.PEAK == 0.95 and "largest sample is 0.95" in text("appendix_glossary")
+    assert ut.task.PEAK == 0.95 and "largest sample is 0.95" in text("appendix_glossary")

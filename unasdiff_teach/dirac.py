@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .diffusion import Prior
 from .schedule import NoiseSchedule
-from .separation import Label, NoiseSource, Separation, _normalised, _one_of, _steps, _Task
+from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised, one_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DiracConfig:
         return replace(self, **changes)
 
     def __post_init__(self):
-        _one_of("normalize", self.normalize, ("none", "peak"))
+        one_of("normalize", self.normalize, ("none", "peak"))
         if self.langevin < 0:
             raise ValueError(f"langevin is {self.langevin}; it must be at least 0")
 
@@ -65,12 +65,12 @@ def separate_dirac(
         ValueError: besides, a single source, or `constrained` outside the sources.
     """
     config = config or DiracConfig()
-    task = _Task(mixture, prior, labels, schedule, noise, sample_rate)
+    task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate)
     if task.K < 2:
         raise ValueError("labels names one source; the Dirac sampler needs at least two")
     if not -task.K <= config.constrained < task.K:
         raise ValueError(f"constrained is {config.constrained}; with {task.K} sources, {-task.K}..{task.K - 1} are accepted")
-    y, scale = _normalised(task.mixture, config.normalize)
+    y, scale = normalised(task.mixture, config.normalize)
     s = task.schedule if config.steps is None else task.schedule.respace(config.steps, config.spacing)
     last = config.constrained % task.K
 
@@ -82,7 +82,7 @@ def separate_dirac(
 
     with torch.no_grad():
         u = constrain(s.at(s.noise_to_signal, len(s) - 1, y) * task.noise("init"))
-        for t in _steps(len(s) - 1, progress):
+        for t in countdown(len(s) - 1, progress):
             sigma = float(s.noise_to_signal[t])
             below = float(s.noise_to_signal[t - 1]) if t else 0.0
             eps = task.eps(s.at(s.alpha_bar, t, u).sqrt() * u, s.index[t])

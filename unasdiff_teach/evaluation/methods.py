@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion import Prior
+from ..dirac import DiracConfig, separate_dirac
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
 from ..separators import Separator
@@ -43,12 +44,12 @@ class Method:
 def sampling(
     name: str,
     priors: Mapping[str, Prior],
-    config: SeparationConfig | AnalyticalConfig,
+    config: SeparationConfig | AnalyticalConfig | DiracConfig,
     preset: str = "",
     schedule: NoiseSchedule | None = None,
     device: str | torch.device = "cpu",
 ) -> Method:
-    """Diffusion sampling as a method: `separate`, or `separate_analytical`, as the type of `config` says.
+    """Diffusion sampling as a method: `separate`, `separate_analytical` or `separate_dirac`, as the type of `config` says.
 
     Args:
         name, preset: see `Method`.
@@ -56,7 +57,7 @@ def sampling(
         config, schedule: see `separate`.
         device: where to separate.
     """
-    sampler = separate_analytical if isinstance(config, AnalyticalConfig) else separate
+    sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[type(config)]
 
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         result = sampler(

@@ -76,9 +76,7 @@ class DiffWave(nn.Module):
         self.layers = nn.ModuleList(ResidualLayer(c, 2 ** (i % c.dilation_cycle)) for i in range(c.layers))
         self.merge = nn.Conv1d(c.channels, c.channels, 1)
         self.leave = nn.Conv1d(c.channels, c.patch, 1)
-        # All else keeps PyTorch's initialisation. With this one at zero, training starts from "no noise", a loss of exactly 1.
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self._initialise()
 
     def forward(self, x: Tensor, beta: Tensor, label: Tensor | None = None) -> Tensor:
         """Predict the noise of x.
@@ -101,6 +99,15 @@ class DiffWave(nn.Module):
             skips = skips + skip
         h = F.relu(self.merge(skips / math.sqrt(len(self.layers))))
         return self.leave(h).transpose(1, 2).flatten(1)[:, :N]
+
+    def _initialise(self) -> None:
+        """Variances that stay from layer to layer (He et al. 2015), and zero for the last: training starts from a prediction of 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.leave.weight)
 
     @classmethod
     def from_undiff_state_dict(cls, state_dict: dict[str, Tensor], dilation_cycle: int = 12) -> DiffWave:

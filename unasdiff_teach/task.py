@@ -1,0 +1,208 @@
+"""What every sampler shares: a checked task with its noise, mixtures at their working level, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .diffusion import Prior
+from .schedule import NoiseSchedule
+
+Label = int | str | None
+NoiseSource = Callable[[str, int, tuple[int, ...]], Tensor]
+PEAK = 0.95  # of a mixture normalised to its peak, as the paper's mixtures are
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What a separation returns.
+
+    Attributes:
+        sources: [K, N] for a mixture [N]; [B, K, N] for [B, N].
+        calls: network evaluations for each source, forwards of one signal.
+        schedule: the steps that were taken.
+    """
+
+    sources: Tensor
+    calls: int
+    schedule: NoiseSchedule
+
+
+class SeparationTask:
+    """A checked separation task: mixtures [B, N], one prior and one label for each source, the noise of the run.
+
+    With H hypotheses each mixture stands in H successive rows, B = H times the number of mixtures. As a chain, the prior is
+    given all sources of a mixture as one signal.
+    """
+
+    def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1, chain=False):
+        mixtures = _checked(mixture)
+        self.single, self.hypotheses = mixture.ndim == 1, hypotheses
+        self.labels = [row for row in _label_rows(labels, len(mixtures)) for _ in range(hypotheses)]
+        self.mixture = mixtures.repeat_interleave(hypotheses, 0)
+        B, self.K, N = len(self.mixture), len(self.labels[0]), self.mixture.shape[-1]
+        self.shape = (B, self.K, N)
+        priors = list(prior) if isinstance(prior, Sequence) else [prior] * self.K
+        if len(priors) != self.K:
+            raise ValueError(f"{len(priors)} priors for K = {self.K} labels; give one prior, or one for each source")
+        self.schedule = _fitting_schedule(priors, schedule)
+        _check_rates(priors, sample_rate)
+        # Sources that share a prior form one group; each group's rows go through it in one call.
+        distinct = {id(p): p for p in priors}.values()
+        self.groups = [(p, [k for k in range(self.K) if priors[k] is p]) for p in distinct]
+        self.group_labels = [self._group_labels(p, ks) for p, ks in self.groups]
+        self.chain = chain
+        if chain and (len(self.groups) > 1 or any(len(set(row)) > 1 for row in self.labels)):
+            raise ValueError(f"labels are {self.labels[0]}, of {len(self.groups)} priors; a chain of sources has one of each")
+        self._noise = _noise_source(noise, len(mixtures), self.single)
+        self._counts = {}
+
+    def _group_labels(self, prior: Prior, ks: list[int]) -> Tensor | None:
+        rows = [_resolve(prior, row[k], k) for row in self.labels for k in ks]
+        if all(label is None for label in rows):
+            return None
+        if None in rows:
+            raise ValueError("this prior has no unconditional class: give a label for each source, or for none")
+        return torch.tensor(rows, device=self.mixture.device)
+
+    def eps(self, x_t: Tensor, index: Tensor) -> Tensor:
+        """Noise predictions [B, K, N], one call for each prior."""
+        if self.chain:
+            ((prior, _),), (label,) = self.groups, self.group_labels
+            label = label if label is None else label[:: self.K]
+            return prior(x_t.flatten(1), index.to(x_t.device).expand(len(x_t)), label).view_as(x_t)
+        parts = {}
+        for (prior, ks), label in zip(self.groups, self.group_labels, strict=True):
+            rows = x_t[:, ks].flatten(0, 1)
+            eps = prior(rows, index.to(rows.device).expand(len(rows)), label).unflatten(0, (-1, len(ks)))
+            parts |= {k: eps[:, i] for i, k in enumerate(ks)}
+        return torch.stack([parts[k] for k in range(self.K)], 1)
+
+    def noise(self, kind: str, shared: bool = False) -> Tensor:
+        """[B, K, N], or [B, 1, N] if shared; the next of its kind."""
+        B, K, N = self.shape
+        shape = (N,) if shared else (K, N)
+        rows = []
+        for _ in range(self.hypotheses):
+            i = self._counts[kind] = self._counts.get(kind, -1) + 1
+            z = self._noise(kind, i, shape if self.single else (B // self.hypotheses, *shape))
+            rows.append(z.to(self.mixture).reshape(-1, 1 if shared else K, N))
+        return torch.stack(rows, 1).flatten(0, 1)
+
+    def unbatch(self, x: Tensor) -> Tensor:
+        """The mean over hypotheses, without the leading B for a single mixture."""
+        x = x.unflatten(0, (-1, self.hypotheses)).mean(1) if self.hypotheses > 1 else x
+        return x[0] if self.single else x
+
+
+def _checked(mixture: Tensor) -> Tensor:
+    if not isinstance(mixture, Tensor):
+        raise TypeError(f"mixture is a {type(mixture).__name__}; it must be a torch tensor [N] or [B, N]")
+    if not mixture.is_floating_point():
+        raise TypeError(f"mixture has {mixture.dtype} samples; convert them to floating point in [-1, 1]")
+    if mixture.ndim not in (1, 2):
+        raise ValueError(f"mixture has shape {tuple(mixture.shape)}; it must be [N] or [B, N], one channel")
+    if not mixture.numel():
+        raise ValueError("mixture is empty")
+    if mixture.ndim == 2 and mixture.shape[0] > mixture.shape[1]:
+        raise ValueError(f"mixture has shape {tuple(mixture.shape)}, more signals than samples; is it transposed stereo?")
+    if not torch.isfinite(mixture).all():
+        raise ValueError("mixture has NaN or infinite samples")
+    return mixture.detach().reshape(-1, mixture.shape[-1])
+
+
+def _label_rows(labels, batch: int) -> list[list[Label]]:
+    """[B][K] labels from K labels or [B][K]."""
+    labels = list(labels)
+    if not labels:
+        raise ValueError("labels is empty; give one entry for each source")
+    nested = [isinstance(row, list | tuple) for row in labels]
+    if not any(nested):
+        return [labels] * batch
+    if not all(nested) or len(labels) != batch:
+        raise ValueError(f"labels has {len(labels)} rows for {batch} mixtures; give K labels, or K for each mixture")
+    if len({len(row) for row in labels}) != 1:
+        raise ValueError("labels has rows of different lengths; K must be the same for each mixture of a batch")
+    return [list(row) for row in labels]
+
+
+def _resolve(prior: Prior, label: Label, k: int) -> int | None:
+    """The integer that a prior takes for a label; priors without metadata take integers as they are."""
+    names = getattr(prior, "labels", None)
+    if isinstance(label, bool) or not isinstance(label, int | str | None):
+        raise ValueError(f"label of source {k} is {label!r}; accepted are an integer, a class name or None")
+    if names is None:
+        if isinstance(label, str):
+            raise ValueError(f"label of source {k} is {label!r}, but this prior has no class names")
+        return label
+    if label is None:
+        return prior.unconditional
+    if isinstance(label, str):
+        if label not in names:
+            raise ValueError(f"label of source {k} is {label!r}; this prior knows {', '.join(names) or 'no classes (it is unconditional)'}")
+        return names.index(label)
+    if not 0 <= label < max(len(names), 1):
+        raise ValueError(f"label of source {k} is {label}; this prior accepts 0..{max(len(names), 1) - 1} or None")
+    return label
+
+
+def _fitting_schedule(priors: list[Prior], schedule: NoiseSchedule | None) -> NoiseSchedule:
+    trained = [s for p in priors if (s := getattr(p, "schedule", None)) is not None]
+    if schedule is None:
+        if not trained:
+            raise ValueError("schedule is missing, and the priors do not say which one they were trained on")
+        schedule = trained[0]
+    for own in trained:
+        fits = own.T_train == schedule.T_train and torch.allclose(own.alpha_bar[schedule.index], schedule.alpha_bar, atol=1e-6)
+        if not fits:
+            raise ValueError(f"this schedule ({schedule.T_train} steps) is not the one that a prior was trained on ({own.T_train} steps)")
+    return schedule
+
+
+def _check_rates(priors: list[Prior], sample_rate: int | None) -> None:
+    rates = {rate for p in priors if (rate := getattr(p, "sample_rate", None)) is not None}
+    if len(rates) > 1:
+        raise ValueError(f"the priors have different sample rates: {sorted(rates)} Hz")
+    if sample_rate is not None and rates and sample_rate not in rates:
+        raise ValueError(f"the mixture is at {sample_rate} Hz, the prior at {rates.pop()} Hz; resample the mixture")
+
+
+def _noise_source(noise, batch: int, single: bool) -> NoiseSource:
+    if callable(noise):
+        return noise
+    seeds = [noise + b for b in range(batch)] if isinstance(noise, int) else [int(seed) for seed in noise]
+    if len(seeds) != batch:
+        raise ValueError(f"{len(seeds)} seeds for {batch} mixtures")
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw(kind: str, i: int, shape: tuple[int, ...]) -> Tensor:
+        rows = [torch.randn(shape if single else shape[1:], generator=g) for g in generators]
+        return rows[0] if single else torch.stack(rows)
+
+    return draw
+
+
+def normalised(y: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
+    """Mixtures at the working level, and the factor [B, 1] that brought them there; silence stays as it is."""
+    peak = y.abs().amax(-1, keepdim=True)
+    scale = torch.where(peak > 0, PEAK / peak, 1) if normalize == "peak" else torch.ones_like(peak)
+    return y * scale, scale
+
+
+def countdown(start: int, progress: bool) -> Iterable[int]:
+    """start, start - 1, ..., 0, with a progress bar on request."""
+    steps = reversed(range(start + 1))
+    if not progress:
+        return steps
+    from tqdm.auto import tqdm
+
+    return tqdm(steps, total=start + 1, unit="step")
+
+
+def one_of(name: str, value: object, accepted: tuple) -> None:
+    """Raises ValueError, which names the argument and what is accepted, for any other value."""
+    if value not in accepted:
+        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
