@@ -1,0 +1,79 @@
+"""Reading paths and plans agree with the chapters: times, sums, sections, exercises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from test_docs import rows, text
+
+from unasdiff_teach import check
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+PAGE = "appendix_reading_paths"
+CHAPTERS = {int(path.name[:2]): path for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def markdown(path: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+
+
+def stated_times(path: Path) -> tuple[int, str]:
+    """Minutes to read, and the time to run in the chapter's words."""
+    found = re.search(r"\*\*Time:?\*\*:? (\d+) minutes to read,\s+(?:about )?(.+?) to run", markdown(path)[0])
+    assert found, f"{path.name} does not state its times"
+    return int(found[1]), " ".join(found[2].split())
+
+
+TIMES = {number: stated_times(path) for number, path in CHAPTERS.items()}
+
+
+def test_the_table_has_the_times_that_the_chapters_state():
+    listed = {}
+    for link, read, run in rows(PAGE, "times"):
+        number, file = re.fullmatch(r"\[(\d+) .*\]\((.*)\)", link.strip()).groups()
+        assert file == CHAPTERS[int(number)].name
+        listed[int(number)] = (int(read.removesuffix(" min")), run.strip())
+    assert listed == TIMES
+
+
+def test_the_table_has_the_chapters_titles():
+    for link, _, _ in rows(PAGE, "times"):
+        number, title = re.match(r"\[(\d+) (.*)\]", link).groups()
+        own = markdown(CHAPTERS[int(number)])[0].partition("\n")[0].removeprefix(f"# {number} ")
+        assert own.startswith(title)
+
+
+PATHS = re.findall(r"^\*\*Chapters\*\* ([\d, ]+): (\d+) minutes\.$", text(PAGE), flags=re.M)
+
+
+def test_the_times_of_the_paths_are_the_sums_of_their_chapters():
+    assert len(PATHS) >= 7
+    for chapters, minutes in PATHS:
+        numbers = [int(n) for n in chapters.split(", ")]
+        assert numbers == sorted(set(numbers)) and sum(TIMES[n][0] for n in numbers) == int(minutes), chapters
+    assert [int(n) for n in PATHS[-1][0].split(", ")] == list(CHAPTERS), "the last path is the whole book"
+
+
+@pytest.mark.parametrize("plan", ["lecture", "day"])
+def test_the_minutes_of_a_plan_add_up(plan):
+    section = text(PAGE).partition(f":name: {plan}")[2]
+    assert sum(int(row[0]) for row in rows(PAGE, plan)) == int(re.search(r"\*\*In all\*\* (\d+) minutes", section)[1])
+
+
+def test_the_lecture_takes_90_minutes():
+    assert sum(int(row[0]) for row in rows(PAGE, "lecture")) == 90
+
+
+def test_sections_and_exercises_exist():
+    sections = {
+        found[1] for path in CHAPTERS.values() for cell in markdown(path) for found in re.finditer(r"^## (\d+\.\d+) ", cell, re.M)
+    }
+    named = [place for plan in ("lecture", "day") for *_, where in rows(PAGE, plan) for place in re.findall(r"\d+\.\d+", where)]
+    assert len(named) > 20 and set(named) <= sections
+    assert set(re.findall(r"\b\d\.\d\b", re.sub(r"^  - [\d., ]+$|[Ee]xercises? [\d., and]+", "", text(PAGE), flags=re.M))) <= sections
+    numbers = {getattr(check, name).number for name in check.__all__ if hasattr(getattr(check, name), "number")}
+    exercises = [n for group in re.findall(r"[Ee]xercises? ([\d., and]+)", text(PAGE)) for n in re.findall(r"\d+\.\d+", group)]
+    assert len(exercises) > 8 and set(exercises) <= numbers
