@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -41,6 +42,20 @@ def tweedie(x_t: Tensor, eps: Tensor, t: int | Tensor, schedule: NoiseSchedule, 
 def posterior_mean(x_t: Tensor, x0_hat: Tensor, t: int | Tensor, schedule: NoiseSchedule) -> Tensor:
     """Mean of x_{t-1} given x_t and x_0 = x0_hat (Algorithm 1, line 8 without its noise)."""
     return schedule.at(schedule.posterior_x0, t, x_t) * x0_hat + schedule.at(schedule.posterior_xt, t, x_t) * x_t
+
+
+def reverse_weights(t: int, schedule: NoiseSchedule, renoise: float | None = None) -> tuple[float, float, float]:
+    """What x_{t-1} is made of: weights of x0_hat, of x_t, and of fresh noise.
+
+    Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised to the level of t - 1 anew, and
+    the share `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of DDIM, Song et al.
+    2021): 0 is deterministic, 1 keeps nothing of x_t.
+    """
+    if renoise is None:
+        return tuple(float(w[t]) for w in (schedule.posterior_x0, schedule.posterior_xt, schedule.sigma))
+    alpha_bar, below = float(schedule.alpha_bar[t]), float(schedule.alpha_bar[t - 1]) if t else 1.0
+    kept = math.sqrt((1 - below) * (1 - renoise**2) / (1 - alpha_bar))
+    return math.sqrt(below) - kept * math.sqrt(alpha_bar), kept, math.sqrt(1 - below) * renoise
 
 
 def posterior_step(x_t: Tensor, x0_hat: Tensor, t: int | Tensor, schedule: NoiseSchedule, noise: Tensor) -> Tensor:

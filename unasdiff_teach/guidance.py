@@ -125,65 +125,52 @@ class CQT:
 
 
 @dataclass(frozen=True)
-class MMPS:
-    """Moment matching posterior sampling (Rozet et al. 2024), beyond the paper: no step size, but the exact one.
+class Wiener:
+    """Shares in place of gradients, beyond the paper: what the estimates miss of the mixture goes to them bin by bin.
 
-    Given x_t, a source has mean x0_hat and, by Tweedie's second-order formula, covariance (1 - alpha_bar) / sqrt(alpha_bar)
-    times the Jacobian of x0_hat. Were it Gaussian, the mixture would move its mean by `shift`; that takes products with
-    the Jacobian alone. The shift enters the posterior mean as x0_hat does.
+    Were sources Gaussian with power P in a bin, x_t would leave each the variance V = P s / (P + s), s being the noise's
+    power, and the exact step gives each source the share V / sum V of the remaining difference. The power is read off the
+    estimates themselves. The differences' shares sum to one: x0_hat then sums to the mixture in every step.
 
     Attributes:
-        iterations: of conjugate gradients, one backward pass each. One is the step of DPS for the time loss with an exact
-            line search.
-        noise: standard deviation of the mixture's noise n (Eq. 3), which also bounds the step.
+        n_fft: window of the STFT in samples, Hann, a quarter of it apart.
+        floor: power that every estimate is granted besides its own, as a share of s; it keeps a source that is not yet
+            found from losing everything to the others.
     """
 
-    iterations: int = 1
-    noise: float = 0.01
+    n_fft: int = 512
+    floor: float = 0.1
 
     def __post_init__(self):
-        if self.iterations < 1 or self.noise <= 0:
-            raise ValueError(f"iterations is {self.iterations} and noise {self.noise}; need at least 1, and more than 0")
+        if self.n_fft < 16 or self.floor < 0:
+            raise ValueError(f"n_fft is {self.n_fft} and floor {self.floor}; need at least 16, and at least 0")
 
     def strength(self, schedule: NoiseSchedule) -> Tensor:
-        """Weight of the shift in x_{t-1}, that of x0_hat in the posterior mean, [T]."""
-        return schedule.posterior_x0
+        """One in every step: the shift has the right length, [T]."""
+        return torch.ones_like(schedule.alpha_bar)
 
     def gamma(self, schedule: NoiseSchedule, t: int, norm: Tensor, N: int) -> Tensor:
-        """The strength for each source, [...], whatever the norm: the shift has the right length."""
-        return torch.full_like(norm, float(self.strength(schedule)[t]))
+        """One for each source, [...], whatever the norm."""
+        return torch.ones_like(norm)
 
-    def shift(self, mixture: Tensor, x_t: Tensor, x0_hat: Tensor, t: int, schedule: NoiseSchedule) -> Tensor:
-        """E[x_0 | x_t, mixture] - E[x_0 | x_t] of each source, [B, K, N].
+    def shift(self, mixture: Tensor, x0_hat: Tensor, t: int, schedule: NoiseSchedule) -> Tensor:
+        """What moves the estimates x0_hat [B, K, N] to sum to the mixture [B, N]: [B, K, N]."""
+        window = torch.hann_window(self.n_fft, dtype=x0_hat.dtype, device=x0_hat.device)
+        settings = {"n_fft": self.n_fft, "hop_length": self.n_fft // 4, "window": window}
 
-        Args:
-            mixture: [B, N].
-            x_t, x0_hat: [B, K, N]; x0_hat with its graph from x_t.
-        """
-        alpha_bar = schedule.at(schedule.alpha_bar, t, mixture)
-        residual = mixture - x0_hat.detach().sum(1)
-        shift, direction, power = torch.zeros_like(x0_hat), residual, _power(residual)
-        for i in range(self.iterations):
-            (product,) = torch.autograd.grad(
-                x0_hat, x_t, direction[:, None].expand_as(x0_hat), retain_graph=i + 1 < self.iterations
-            )
-            spread = (1 - alpha_bar) / alpha_bar.sqrt() * product  # each source's covariance times the direction
-            image = spread.sum(1) + self.noise**2 * direction
-            curvature = (direction * image).sum(-1, keepdim=True)
-            # A network's Jacobian is not quite a covariance: no step where it says that variance is negative.
-            step = torch.where(curvature > 0, power / curvature.clamp(min=1e-12), 0)
-            shift = shift + step[:, None] * spread
-            residual = residual - step * image
-            power, previous = _power(residual), power
-            direction = residual + power / previous.clamp(min=1e-12) * direction
-        return shift
+        def spectrum(signals: Tensor) -> Tensor:  # [B, K, N] -> [B, K, bins, frames]; zeros beyond the ends suit any length
+            X = torch.stft(signals.flatten(0, 1), **settings, pad_mode="constant", return_complex=True)
+            return X.unflatten(0, signals.shape[:2])
+
+        s = schedule.at(schedule.noise_to_signal, t, x0_hat).square() * window.square().sum()
+        P = spectrum(x0_hat).abs().square() + self.floor * s
+        V = (P * s / (P + s)).clamp(min=1e-20)
+        difference = spectrum((mixture - x0_hat.sum(1))[:, None])
+        shares = V / V.sum(1, keepdim=True)
+        return torch.istft((shares * difference).flatten(0, 1), **settings, length=x0_hat.shape[-1]).unflatten(0, x0_hat.shape[:2])
 
 
-def _power(signal: Tensor) -> Tensor:
-    return signal.square().sum(-1, keepdim=True)
-
-
-Guidance = DPS | DSG | Hybrid | CQT | MMPS
+Guidance = DPS | DSG | Hybrid | CQT | Wiener
 
 
 def guided_step(

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .diffusion import Prior, posterior_mean, tweedie
-from .guidance import MMPS, Guidance, Hybrid, guided_step
+from .diffusion import Prior, posterior_mean, reverse_weights, tweedie
+from .guidance import Guidance, Hybrid, Wiener, guided_step
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
 from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised, one_of
@@ -32,6 +32,8 @@ class SeparationConfig:
         normalize: "peak" scales the mixture to a peak of 0.95 before and undoes it after; "none" (difference 18).
         project: add the remaining difference to the mixture to all sources in equal parts at the end.
         steps, spacing: respace the schedule to this many steps (`NoiseSchedule.respace`); None keeps all.
+        renoise: None for the posterior step (Algorithm 1, lines 8-9); else the share of a step's noise that is fresh
+            (`reverse_weights`).
         hypotheses: runs with noise of their own whose mean is the result. One run is a sample of the posterior; the mean of
             many comes close to its mean, which has the least squared error.
     """
@@ -48,6 +50,7 @@ class SeparationConfig:
     project: bool = False
     steps: int | None = None
     spacing: Literal["log_snr", "time"] = "log_snr"
+    renoise: float | None = None
     hypotheses: int = 1
 
     @classmethod
@@ -76,6 +79,8 @@ class SeparationConfig:
         one_of("start", self.start, ("T", "init_step"))
         one_of("init_noise", self.init_noise, ("shared", "independent"))
         one_of("normalize", self.normalize, ("none", "peak"))
+        if self.renoise is not None and not 0 <= self.renoise <= 1:
+            raise ValueError(f"renoise is {self.renoise}; it must be None, or 0 to 1")
         if self.hypotheses < 1:
             raise ValueError(f"hypotheses is {self.hypotheses}; it must be at least 1")
 
@@ -205,21 +210,24 @@ def separate(
         x_t = e.expand(task.shape)
 
     start = t_star if config.start == "init_step" else len(s) - 1
+    by_gradient = not isinstance(config.guidance, Wiener)
     for step, t in enumerate(countdown(start, progress)):
-        # Lines 4-9: Tweedie estimate and prior step, for all sources at once.
-        x_t = x_t.detach().requires_grad_()
-        with torch.enable_grad():
+        # Lines 4-5: Tweedie estimates, for all sources at once.
+        x_t = x_t.detach().requires_grad_(by_gradient)
+        with torch.set_grad_enabled(by_gradient):
             x0_hat = tweedie(x_t, task.eps(x_t, s.index[t]), t, s, config.clamp)
             # Lines 10-11: compare the sum of the estimates with the mixture.
             loss = config.loss(y, x0_hat.sum(1))
-            if isinstance(config.guidance, MMPS):
-                gradient = -config.guidance.shift(y, x_t, x0_hat, t, s)
-            else:
+            if by_gradient:
                 # Line 14: one backward pass; mixtures do not share anything, so the sum over the batch changes no gradient.
                 (gradient,) = torch.autograd.grad(loss.sum(), x_t)
         with torch.no_grad():
-            mean = posterior_mean(x_t, x0_hat, t, s)
-            z = s.at(s.sigma, t, x_t) * task.noise("step") if t else torch.zeros_like(mean)
+            # Lines 6-9: the prior's step, its mean and its noise.
+            from_x0, from_xt, sigma = reverse_weights(t, s, config.renoise)
+            mean = from_x0 * x0_hat + from_xt * x_t
+            z = sigma * task.noise("step") if t else torch.zeros_like(mean)
+            if not by_gradient:
+                gradient = -from_x0 * config.guidance.shift(y, x0_hat, t, s)
             # Line 15: the guided update.
             norm = _gradient_norm(gradient, config.grad_norm)
             x_prev, gamma = guided_step(config.guidance, mean, z, gradient, norm, t, s)
