@@ -58,6 +58,30 @@ def resample(audio, old_rate, new_rate):
     return torchaudio.functional.resample(audio, old_rate, new_rate, lowpass_filter_width=64)
 
 
+def decode(file, name, sample_rate=None, mono="error"):
+    """Read audio from an open file: what `read` does behind a path; `name` stands in errors."""
+    import soundfile
+
+    if mono not in ("error", "mean", "first"):
+        raise ValueError(f'mono is {mono!r}; accepted: "error", "mean", "first"')
+    try:
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(f"{name} cannot be read as audio: {error}") from error
+    if samples.shape[0] == 0:
+        raise ValueError(f"{name} holds no samples")
+    audio = torch.from_numpy(samples).T
+    if not torch.isfinite(audio).all():
+        raise ValueError(f"{name} holds NaN or infinite samples")
+    if audio.shape[0] > 1 and mono == "error":
+        raise ValueError(
+            f'{name} has {audio.shape[0]} channels; one is needed (or mono="mean", mono="first")'
+        )
+    audio = audio.mean(0) if mono == "mean" else audio[0]
+    target = sample_rate or rate
+    return resample(audio, rate, target).contiguous(), target
+
+
 def read(path, sample_rate=None, mono="error"):
     """Read an audio file.
 
@@ -69,29 +93,10 @@ def read(path, sample_rate=None, mono="error"):
     Raises FileNotFoundError for a missing file and ValueError for an unreadable or empty one, for
     NaN or infinite samples, and for several channels unless `mono` says what to do with them.
     """
-    import soundfile
-
-    if mono not in ("error", "mean", "first"):
-        raise ValueError(f'mono is {mono!r}; accepted: "error", "mean", "first"')
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no audio file at {path}")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as audio: {error}") from error
-    if samples.shape[0] == 0:
-        raise ValueError(f"{path} holds no samples")
-    audio = torch.from_numpy(samples).T
-    if not torch.isfinite(audio).all():
-        raise ValueError(f"{path} holds NaN or infinite samples")
-    if audio.shape[0] > 1 and mono == "error":
-        raise ValueError(
-            f'{path} has {audio.shape[0]} channels; one is needed (or mono="mean", mono="first")'
-        )
-    audio = audio.mean(0) if mono == "mean" else audio[0]
-    target = sample_rate or rate
-    return resample(audio, rate, target).contiguous(), target
+    return decode(path, path, sample_rate, mono)
 
 
 def write(path, audio, sample_rate, subtype="PCM_16"):

@@ -1,0 +1,245 @@
+"""Conversion of recordings into a data set: mono, one rate, checked, once. What cannot be used is named and left out."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import manifest as manifests
+from .archives import Member, room
+from .audio import decode, resample, write
+from .manifest import Manifest, active_spans
+
+JOURNAL = "journal.jsonl"  # what has been converted, a line for each clip; the manifest is what is in use
+LEFT_OUT = "left_out.csv"
+LOSSY = (".mp3", ".ogg", ".oga")
+RESAMPLER = "torchaudio.functional.resample, 64 zero crossings"
+DAMAGED = (ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording to convert: where it comes from, where it goes (from the data set's folder), and what is known of it."""
+
+    id: str
+    member: Member
+    path: str
+    split: str
+    label: str | None = None
+    speaker: str | None = None
+    verified: bool | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is to convert, and what was found or expected but cannot be used, as (file, reason)."""
+
+    items: Sequence[Item]
+    left_out: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A converted data set, how many clips this call has converted, and what was left out, as (file, reason)."""
+
+    manifest: Manifest
+    converted: int
+    left_out: tuple[tuple[str, str], ...]
+
+
+def convert(
+    listing: Listing,
+    folder: str | Path,
+    name: str,
+    kind: str,
+    labels: Sequence[str] = (),
+    about: Mapping[str, object] | None = None,
+    sample_rate: int = 16_000,
+    mono: str = "mean",
+    workers: int | None = None,
+    progress: bool = False,
+) -> Result:
+    """Convert recordings and write the manifest; what an earlier call has converted stays.
+
+    Every file is read whole, checked, resampled once (`audio.resample`, 64 zero crossings) and written as 16 bit FLAC, whole or
+    not at all. A peak that resampling has lifted beyond full scale is scaled back to it, and the manifest keeps the gain. Active
+    spans are those of the recording at its own rate and level. A recording that is damaged, or sounds nowhere, is left out.
+
+    Args:
+        folder: where the data set goes; made if its parent is there.
+        name, kind, labels: of the manifest. about: what else its readers should know, of JSON values.
+        sample_rate: Hz.
+        mono: what to do with several channels, see `audio.read`.
+        workers: threads; by default one for each core, eight at most.
+        progress: show a progress bar with the time left.
+
+    Raises:
+        FileNotFoundError: the parent of `folder` is missing.
+        ValueError: nothing to convert, or `folder` holds a data set that was made with other settings.
+        OSError: the disk is full; what has been converted is kept, and the next call goes on from there.
+    """
+    from tqdm import tqdm
+
+    folder = Path(folder)
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"no folder {folder.parent} to put {folder.name} into")
+    if not listing.items:
+        raise ValueError(f"there is nothing to convert for {name}: {_first(listing.left_out)}")
+    folder.mkdir(exist_ok=True)
+    settings = {"sample_rate": sample_rate, "mono": mono, "resampler": RESAMPLER}
+    done = _open_journal(folder, settings)
+    todo = [item for item in listing.items if not _is_done(folder, item, done.get(item.id))]
+    room(folder, estimate(todo), f"converting {name}")
+    left_out, converted = list(listing.left_out), 0
+    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+    try:
+        with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
+            results = pool.map(lambda item: _convert_one(item, folder, sample_rate, mono), todo)
+            bar = tqdm(zip(todo, results), total=len(todo), unit="clip", desc=name, disable=not progress)
+            for item, result in bar:
+                if isinstance(result, str):
+                    left_out.append((item.member.name, result))
+                    continue
+                journal.write(json.dumps(result) + "\n")
+                journal.flush()
+                done[item.id] = result
+                converted += 1
+            os.fsync(journal.fileno())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC, f"the disk of {folder} is full; {converted} clips more are done, and the next call goes on from there"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    unusable = {file for file, _ in left_out}
+    rows = [done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable]
+    if not rows:
+        raise ValueError(f"none of the {len(listing.items)} recordings of {name} can be used: {_first(left_out)}")
+    manifest = manifests.build(folder, rows, name, kind, sample_rate, labels, {**(about or {}), **settings})
+    manifests.save(manifest)
+    _write_left_out(folder, left_out)
+    return Result(manifest, converted, tuple(left_out))
+
+
+def estimate(items: Sequence[Item]) -> int:
+    """Bytes of the converted clips at 16 kHz, a little too many: less than half of a lossless file, up to twice a lossy one."""
+    return sum(item.member.size * 2 if item.member.name.lower().endswith(LOSSY) else item.member.size // 2 for item in items)
+
+
+def verify(manifest: Manifest, progress: bool = False) -> list[tuple[str, str]]:
+    """Clips of a data set that are missing or not what was converted, as (path, reason); hashes every file."""
+    from tqdm import tqdm
+
+    damaged = []
+    rows = zip(manifest.rows["path"], manifest.rows["sha256"])
+    for path, expected in tqdm(rows, total=len(manifest.rows), unit="clip", desc=manifest.name, disable=not progress):
+        place = manifest.folder / path
+        if not place.is_file():
+            damaged.append((path, "missing"))
+        elif hashlib.sha256(place.read_bytes()).hexdigest() != expected:
+            damaged.append((path, "changed since it was converted"))
+    return damaged
+
+
+# ------------------------------------------------------------------------------------------------ one recording
+
+
+def _convert_one(item: Item, folder: Path, sample_rate: int, mono: str) -> dict | str:
+    """The manifest's row of a recording, or why it cannot be used."""
+    try:
+        content = item.member.read()
+        if cut := _cut_off(content):
+            return cut
+        audio, rate = decode(io.BytesIO(content), item.member.name, mono=mono)
+    except DAMAGED as error:
+        return str(error).removeprefix(f"{item.member.name} ")
+    spans = active_spans(audio, rate)
+    if not spans:
+        return "no active span: it is silent, or nearly so"
+    audio = resample(audio, rate, sample_rate)
+    peak = float(audio.abs().max())
+    gain_db = 0.0
+    if peak > 1:
+        audio, gain_db = audio / peak, -20 * math.log10(peak)
+    path = folder / item.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, audio, sample_rate)
+    written = path.read_bytes()
+    return {
+        "id": item.id, "path": item.path, "spans": spans, "samples": len(audio), "seconds": len(audio) / sample_rate,
+        "gain_db": gain_db, "bytes": len(written), "sha256": hashlib.sha256(written).hexdigest(),
+        "source": item.member.name, "source_bytes": item.member.size,
+    }  # fmt: skip
+
+
+def _cut_off(content: bytes) -> str | None:
+    """Why a WAV or AIFF file is not whole: libsndfile reads what is there of it and says nothing."""
+    size = {b"RIFF": "<I", b"FORM": ">I"}.get(content[:4])
+    if size is None or len(content) < 8:
+        return None
+    (announced,) = struct.unpack(size, content[4:8])
+    if announced in (0, 0xFFFFFFFF) or announced + 8 <= len(content):  # streams leave the size open
+        return None
+    return f"cut off: its header announces {announced + 8} bytes, and it has {len(content)}"
+
+
+# ---------------------------------------------------------------------------------------------------- what is done
+
+
+def _open_journal(folder: Path, settings: Mapping[str, object]) -> dict[str, dict]:
+    """{id: row} of what has been converted; begins a journal where there is none, its first line the settings.
+
+    Raises:
+        ValueError: it was begun with other settings.
+    """
+    path = folder / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    if lines and not lines[-1].endswith(b"\n"):  # torn by a stop
+        lines.pop()
+        os.truncate(path, sum(map(len, lines)))
+    if not lines:
+        path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+        return {}
+    made = json.loads(lines[0])["settings"]
+    if changed := sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key)):
+        was = ", ".join(f"{key} = {made.get(key)!r}, now {settings.get(key)!r}" for key in changed)
+        raise ValueError(f"{folder} was made with {was}; choose another folder, or remove this one")
+    return {row["id"]: row for row in map(json.loads, lines[1:])}
+
+
+def _is_done(folder: Path, item: Item, row: dict | None) -> bool:
+    """Whether this very recording has been converted, and its clip is still whole in size."""
+    if row is None or (row["source"], row["source_bytes"], row["path"]) != (item.member.name, item.member.size, item.path):
+        return False
+    clip = folder / row["path"]
+    return clip.is_file() and clip.stat().st_size == row["bytes"]
+
+
+def _known(item: Item) -> dict:
+    return {"split": item.split, "label": item.label, "speaker": item.speaker, "verified": item.verified, "licence": item.licence}
+
+
+def _first(left_out: Sequence[tuple[str, str]]) -> str:
+    return "no recording was found" if not left_out else "; ".join(f"{name}: {why}" for name, why in left_out[:3])
+
+
+def _write_left_out(folder: Path, left_out: Sequence[tuple[str, str]]) -> None:
+    partial = folder / (LEFT_OUT + ".partial")
+    with open(partial, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("file", "reason"), *sorted(left_out)])
+    partial.replace(folder / LEFT_OUT)
