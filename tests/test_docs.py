@@ -21,7 +21,7 @@ BOOK = ROOT / "book"
 PAGES = ["appendix_notation", "appendix_paper_map", "appendix_paper_vs_code", "appendix_glossary"]
 
 # code spans that are no names of the library
-PLAIN = {"code", "tests", "upright", "italics", "None", "paper()", "authors()", "recommended()", "torch.autocast"}
+PLAIN = {"code", "tests", "upright", "italics", "None", "paper()", "authors()", "short()", "recommended()", "torch.autocast"}
 
 ITEMS = [f"Eq. {n}" for n in range(1, 13)] + ["Algorithm 1"]
 ITEMS += [f"{kind} {n}" for kind in ("Table", "Figure") for n in range(1, 5)]
@@ -216,6 +216,7 @@ INSIDE = {"Hybrid": "guidance", "ReconstructionLoss": "loss"}  # parts of Separa
 def preset_value(owner: str, field: str, preset: str):
     """What a preset holds, or the default for the classes without presets; LookupError if there is no such preset."""
     if owner in INSIDE:
+        preset = "short" if preset == "recommended" else preset  # which has neither
         return getattr(getattr(getattr(ut.SeparationConfig, preset)(), INSIDE[owner]), field)
     cls = resolve(owner)
     if hasattr(cls, preset):

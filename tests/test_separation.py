@@ -9,7 +9,7 @@ import torch
 import unasdiff_teach as ut
 
 S = ut.NoiseSchedule.linear()
-FAST = ut.SeparationConfig.recommended().replace(steps=20)
+FAST = ut.SeparationConfig.short().replace(steps=20)
 N = 1024
 
 

@@ -128,7 +128,7 @@ def test_records_of_a_real_separation(here):
     priors = [ut.priors.StationaryGaussian(power * torch.ones(513), schedule=schedule) for power in (0.01, 0.02)]
     mixture = 0.1 * torch.randn(1024, generator=torch.Generator().manual_seed(0))
     records = []
-    config = ut.SeparationConfig.recommended().replace(guidance=ut.Hybrid(), hypotheses=1, steps=6)
+    config = ut.SeparationConfig.short(ut.Hybrid()).replace(steps=6)
     ut.separate(mixture, priors, labels=[None, None], schedule=schedule, config=config, on_step=records.append)
     kept = show.scrubber(records, ["quiet", "loud"], RATE, "06/run")
     assert kept.t == tuple(record.t + 1 for record in records) and kept.t[-1] == 1

@@ -31,7 +31,7 @@ class Method:
         separate: (mixtures, noise_seeds) -> (estimates [B, K, N], network evaluations for each source). The B mixtures
             agree in kinds, K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates must
             not depend on the others in its batch.
-        preset: of the configuration: "authors", "paper", "recommended", or "".
+        preset: of the configuration: "authors", "paper", "short", "recommended", or "".
         settings: everything else that changes the numbers, in words; a run refuses to mix results of two settings.
     """
 

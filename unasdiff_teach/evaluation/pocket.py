@@ -1,8 +1,8 @@
 """The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure|real|collect [METHOD ...]`.
 
 `tune` scores a grid of nine settings for each guidance rule on the first eight validation mixtures of 1 speech + 1 sound;
-`measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and at
-their best of the grid; `real` scores the recommended configuration on the mixtures of real recordings, where these are
+`measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and, in
+`short()`, at their best of the grid; `real` scores the recommended configuration on the mixtures of real recordings, where these are
 there; `collect` writes the Parquet files that are shipped. Each method has a folder of its own, so that several processes may share the work.
 """
 
@@ -37,9 +37,9 @@ def pocket_priors() -> dict:
 
 
 def candidates(rule: str) -> list[Method]:
-    """The grid of a rule as methods, in the recommended configuration."""
-    loaded, base = pocket_priors(), SeparationConfig.recommended()
-    return [sampling(str(guidance), loaded, base.replace(guidance=guidance), "recommended") for guidance in GRID[rule]]
+    """The grid of a rule as methods, in the short configuration."""
+    loaded, base = pocket_priors(), SeparationConfig.short()
+    return [sampling(str(guidance), loaded, base.replace(guidance=guidance), "short") for guidance in GRID[rule]]
 
 
 def tune(rule: str, folder: Path, progress: bool = True) -> Guidance:
@@ -59,9 +59,9 @@ def methods(name: str, folder: Path) -> list[Method]:
         return [sampling(name, loaded, AnalyticalConfig.authors(), "authors")]
     if name == "recommended":
         return [sampling(name, loaded, SeparationConfig.recommended(), name)]
-    tuned = SeparationConfig.recommended().replace(guidance=tune(name, folder))
+    tuned = SeparationConfig.short(tune(name, folder))
     return [
-        sampling(f"{name} tuned", loaded, tuned, "recommended"),
+        sampling(f"{name} tuned", loaded, tuned, "short"),
         sampling(name, loaded, SeparationConfig.authors(guidance=DEFAULTS[name]), "authors"),
     ]
 
