@@ -85,6 +85,17 @@ class TFLoCoformer(nn.Module):
         self.rotary_frequency, self.rotary_frame = (nn.Parameter(_rotary_rates(c), requires_grad=False) for _ in range(2))
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.blocks))
         self.head = nn.ConvTranspose2d(c.channels, 2 * c.sources * bins, 3, padding=1)
+        if 2 * bins <= c.channels:
+            self._start_at_mixture(2 * bins)
+
+    @torch.no_grad()
+    def _start_at_mixture(self, width: int) -> None:
+        """Carry the mixture through the first `width` channels to every output, so that training does not start from noise."""
+        mixture = torch.eye(width)
+        self.stem.weight[:width] = 0
+        self.stem.weight[:width, :, 1, 1] = mixture
+        self.head.weight *= 0.1  # what is left tells the outputs apart
+        self.head.weight[:width, :, 1, 1] += mixture.repeat(1, self.config.sources)
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate waveforms, [B, N] -> [B, K, N].

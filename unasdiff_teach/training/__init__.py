@@ -1,6 +1,10 @@
-"""Training of priors."""
+"""Training of priors and of supervised separators."""
 
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig, draw_steps, prior_loss
+from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 
-__all__ = ["CropConfig", "Crops", "PriorTrainer", "TrainConfig", "draw_steps", "prior_loss"]
+__all__ = [
+    "CropConfig", "Crops", "Mixer", "PriorTrainer", "SeparatorTrainConfig", "SeparatorTrainer", "TrainConfig", "draw_steps",
+    "prior_loss", "separation_loss",
+]  # fmt: skip

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from ..separators import SeparatorConfig, save
-from .crops import Crops
+from .crops import Crops, ManifestCrops
 from .loop import LoopConfig, Trainer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Draw = Callable[[int, torch.Generator], Tensor]
 """draw(batch, generator) -> sources [batch, K, N], which sum to the mixtures."""
@@ -36,8 +39,8 @@ class SeparatorTrainConfig(LoopConfig):
 
     @classmethod
     def pocket(cls, **changes) -> SeparatorTrainConfig:
-        """A quarter of an hour on one CPU core."""
-        return replace(cls(steps=1500, warmup=100, ema_decay=0.998, save_every=250), **changes)
+        """About a quarter of an hour on one CPU core: many small batches, since a short training gains most from steps."""
+        return replace(cls(steps=2400, batch=4, learning_rate=2e-3, warmup=100, ema_decay=0.998, save_every=200), **changes)
 
 
 def separation_loss(estimate: Tensor, sources: Tensor, kinds: Sequence[str]) -> Tensor:
@@ -57,22 +60,22 @@ class Mixer:
     Sources of one kind in one mixture differ in label: two voices, two classes of sound.
 
     Args:
-        crops: for each kind, where its sources come from; all of one length.
+        crops: for each kind, where its sources come from; all of one length. What is a class there differs within a mixture.
         kinds: K kinds, in the order of the sources.
 
     Raises:
         ValueError: a kind has no crops, or fewer labels than sources in a mixture, or the lengths differ.
     """
 
-    def __init__(self, crops: Mapping[str, Crops], kinds: Sequence[str]):
+    def __init__(self, crops: Mapping[str, Crops | ManifestCrops], kinds: Sequence[str]):
         self.crops, self.kinds = dict(crops), tuple(kinds)
         if missing := set(kinds) - set(crops):
             raise ValueError(f"no crops of {', '.join(sorted(missing))}; there are those of {', '.join(crops)}")
         if len(lengths := {crops[kind].config.length for kind in kinds}) > 1:
             raise ValueError(f"the crops are {sorted(lengths)} samples long; one length is needed")
         for kind in set(kinds):
-            if len(crops[kind].count) < self.kinds.count(kind):
-                raise ValueError(f"{self.kinds.count(kind)} sources of kind {kind!r} need as many labels; there are {len(crops[kind].count)}")
+            if len(crops[kind].members) < self.kinds.count(kind):
+                raise ValueError(f"{self.kinds.count(kind)} sources of kind {kind!r} need as many labels; there are {len(crops[kind].members)}")
 
     def __call__(self, batch: int, generator: torch.Generator) -> Tensor:
         sources, labels = [], []
@@ -95,24 +98,37 @@ class SeparatorTrainer(Trainer):
         config: how.
         draw: sources of fresh mixtures, for instance a `Mixer`.
         data: description of the data for the card.
-        device: where to train.
+        device: where to train as a single process.
+        fabric: launched `loop.processes`, instead of `device`.
     """
 
     def __init__(
-        self, folder: str | Path, separator: SeparatorConfig, config: SeparatorTrainConfig, draw: Draw, data: dict, device: str = "cpu"
+        self,
+        folder: str | Path,
+        separator: SeparatorConfig,
+        config: SeparatorTrainConfig,
+        draw: Draw,
+        data: dict,
+        device: str = "cpu",
+        fabric: Fabric | None = None,
     ):
         self.separator_config, self.draw = separator, draw
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = separator.build().net.to(device)
-        super().__init__(folder, net, config, data, device)
+            net = separator.build().net
+        super().__init__(folder, net, config, data, device, fabric)
 
-    def loss(self, generator: torch.Generator) -> Tensor:
-        sources = self.draw(self.config.batch, generator).to(self.device)
+    def identity(self) -> dict:
+        return super().identity() | {"separator": asdict(self.separator_config)}
+
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (self.draw(self.config.batch, generator),)
+
+    def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
         if not torch.isfinite(estimate).all():
             raise FloatingPointError(f"the network's output is not finite at step {self.step}; the last good state is in {self.folder}")
-        return separation_loss(estimate, sources, self.separator_config.kinds).mean()
+        return separation_loss(estimate, sources, self.separator_config.kinds)
 
     def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
         save(path, self._weights(weights), self.separator_config, self.card() | {"weights": weights} | notes)

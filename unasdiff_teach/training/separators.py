@@ -25,8 +25,8 @@ NAMES = {
     f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task) for task in (SPEECH_SOUND, "2 sounds") for network in NETWORKS
 }
 CONFIGS = {
-    "conv-tasnet": SeparatorTrainConfig.pocket(steps=1500, batch=8, learning_rate=2e-3),
-    "tf-locoformer": SeparatorTrainConfig.pocket(steps=1500, batch=8, learning_rate=2e-3),
+    "conv-tasnet": SeparatorTrainConfig.pocket(steps=2400),
+    "tf-locoformer": SeparatorTrainConfig.pocket(steps=1800),
 }
 SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
 
