@@ -1,5 +1,4 @@
-"""DiffWave: parity with UnDiff's code, size, lengths, conditioning on beta, and its life as a prior."""
-
+"""DiffWave: parity with UnDiff's code, size, lengths, conditioning on beta, and its classes and its life as a prior."""
 
 import numpy as np
 import pytest
@@ -103,8 +102,24 @@ def test_rows_of_a_batch_do_not_see_each_other_and_beta_matters():
     assert not torch.allclose(net(x, beta), net(x, beta.flip(0)), atol=1e-3)
 
 
+def test_classes_matter_and_no_label_is_the_unconditional_class():
+    net, x, beta = awake(TINY.replace(classes=3)), torch.randn(3, 200), torch.full((3,), 1e-3)
+    labels = torch.tensor([0, 2, 3])
+    eps = net(x, beta, labels)
+    assert torch.allclose(eps[2:], net(x[2:], beta[2:]), atol=1e-6), "the last row of the table is the unconditional class"
+    assert not torch.allclose(eps[:2], net(x, beta)[:2], atol=1e-3)
+
+
+def test_it_starts_from_a_prediction_of_nothing_with_layers_that_keep_the_variance():
+    torch.manual_seed(0)
+    net, kept = DiffWave(DiffWaveConfig.pocket()), []
+    net.merge.register_forward_hook(lambda module, inputs, output: kept.append(float(output.detach().std())))
+    assert not net(torch.randn(2, 4000), torch.full((2,), 1e-3)).any()
+    assert 0.1 < kept[0] < 3
+
+
 @pytest.mark.parametrize(
-    ("change", "message"), [({"kernel": 2}, "kernel is 2"), ({"layers": 0}, "layers is 0"), ({"channels": 8}, "channels = 8")]
+    ("change", "message"), [({"kernel": 2}, "kernel is 2"), ({"layers": 0}, "layers is 0"), ({"channels": 8}, "channels = 8"), ({"classes": -1}, "classes is -1")]
 )
 def test_impossible_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -134,6 +149,8 @@ def test_an_unknown_condition_and_classes_are_refused():
         NeuralPrior(awake(), ut.NoiseSchedule.linear(), 16000, condition="sigma")
     with pytest.raises(ValueError, match="no classes"):
         PriorConfig(sample_rate=8000, labels=("Chime",), network=TINY)
+    with pytest.raises(ValueError, match="knows 2 classes"):
+        PriorConfig(sample_rate=8000, labels=("Chime",), network=TINY.replace(classes=2))
 
 
 def test_a_file_brings_the_same_prior_back(tmp_path):

@@ -1,0 +1,80 @@
+"""Non-negative matrix factorisation, the classical source model: a dictionary of spectra for each kind of sound (scikit-learn)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .methods import Method
+from .oracle import SILENT_BIN
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.mixtures import Mixture
+
+N_FFT, HOP = 512, 128
+ITERATIONS = 200
+EPS = 1e-8  # added to magnitudes: the divergence of Kullback and Leibler asks for positive ones
+
+
+class Dictionaries:
+    """Spectra learned from clean recordings, by name: "speech", or the class of a sound.
+
+    Args:
+        recordings: for each name, signals [length] to learn from.
+        components: spectra of one dictionary.
+        seed: of the initial values.
+    """
+
+    def __init__(self, recordings: Mapping[str, list[Tensor]], components: Mapping[str, int], seed: int = 0):
+        from sklearn.decomposition import NMF
+
+        self.spectra: dict[str, np.ndarray] = {}
+        for name, signals in recordings.items():
+            frames = torch.cat([_spectrum(signal).abs() for signal in signals], 1).T.numpy() + EPS
+            model = NMF(
+                components[name], init="random", solver="mu", beta_loss="kullback-leibler", max_iter=ITERATIONS, tol=0, random_state=seed
+            )
+            model.fit(frames)
+            self.spectra[name] = model.components_
+
+    def separate(self, mixture: Tensor, names: list[str]) -> Tensor:
+        """Explain the mixture [N] by the dictionaries of its sources; each then gets its share of every bin, [K, N].
+
+        Raises:
+            ValueError: two sources share a dictionary, so that nothing tells them apart.
+        """
+        import numpy as np
+        from sklearn.decomposition import non_negative_factorization
+
+        if len(set(names)) < len(names):
+            raise ValueError(f"sources are {', '.join(names)}; one dictionary cannot tell two sources apart")
+        spectrum = _spectrum(mixture)
+        stacked = np.concatenate([self.spectra[name] for name in names])
+        weights, _, _ = non_negative_factorization(
+            spectrum.abs().T.numpy() + EPS, H=stacked, n_components=len(stacked), update_H=False, solver="mu",
+            beta_loss="kullback-leibler", max_iter=ITERATIONS, tol=0,
+        )  # fmt: skip
+        ends = np.cumsum([len(self.spectra[name]) for name in names])
+        parts = [torch.from_numpy((weights[:, b - len(self.spectra[n]) : b] @ self.spectra[n]).T) for n, b in zip(names, ends, strict=True)]
+        power = torch.stack(parts).float().square() + SILENT_BIN
+        mask = power / power.sum(0)
+        return torch.istft(mask * spectrum, N_FFT, HOP, window=torch.hann_window(N_FFT), length=mixture.shape[-1])
+
+
+def nmf(dictionaries: Dictionaries, settings: str = "") -> Method:
+    """NMF as a method named "nmf". It cannot take a mixture of two speakers: they would share one dictionary."""
+
+    def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        names = [[label or kind for kind, label in zip(m.kinds, m.labels, strict=True)] for m in mixtures]
+        return torch.stack([dictionaries.separate(m.mixture, n) for m, n in zip(mixtures, names, strict=True)]), 0
+
+    return Method("nmf", run, settings=settings)
+
+
+def _spectrum(signal: Tensor) -> Tensor:
+    return torch.stft(signal, N_FFT, HOP, window=torch.hann_window(N_FFT), return_complex=True)
