@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class TriplePathUNet(nn.Module):
 
     `time` is the authors' scaled time trunc(t 1000 / T), and `label` 0..classes - 1, or `classes` for the
     unconditional class. N must exceed n_fft / 2 samples.
+
+    Under autocast the products are in its lower precision; norms, rotations and the two transforms stay in float32.
     """
 
     def __init__(self, config: TriplePathConfig = TriplePathConfig()):
@@ -134,6 +137,18 @@ class TriplePathUNet(nn.Module):
             label = torch.full((len(x),), self.config.classes, device=x.device)
         return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
 
+    def checkpoint_activations(self, on: bool = True) -> TriplePathUNet:
+        """Keep only the input of each block for the backward pass and compute the rest again: least memory, a third more time."""
+        for level in self.modules():
+            if isinstance(level, Level):
+                level.checkpointing = on
+        return self
+
+    def compile_core(self, backend: str = "inductor") -> TriplePathUNet:
+        """Compile `core` at its next call, which then takes minutes; a signal of another shape compiles again."""
+        self.core = torch.compile(self.core, backend=backend, fullgraph=True, dynamic=False)
+        return self
+
     def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
         """The real-valued part between the two transforms (what `torch.compile` can take). [B, folded, F, T] -> same."""
         spectrum = h
@@ -166,7 +181,7 @@ class TriplePathUNet(nn.Module):
     def _waveform(self, h: Tensor, length: int) -> Tensor:
         """The inverse of `_spectrum`, cut to `length` samples."""
         c = self.config
-        h = unfold_patches(h, c.patch)
+        h = unfold_patches(_at_least_float32(h), c.patch)
         z = torch.view_as_complex(h.permute(0, 2, 3, 1).contiguous())
         padded = (z.shape[-1] - 1) * c.hop
         x = torch.istft(z, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, length=max(padded, length))
@@ -210,13 +225,18 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(Block(config, dim, bins if latent else 0) for _ in range(depth))
         self.sizes = [size for block in self.blocks for size in block.modulation_sizes]
         self.modulation = nn.Linear(config.embedding, sum(self.sizes))
+        self.checkpointing = False
 
     def forward(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
         h = h if self.embed_frequency is None else h + self.embed_frequency
         condition = F.silu(self.embed_time(time) + self.embed_label(label))
         modulation = iter(self.modulation(condition)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
         for block in self.blocks:
-            h = block(h, modulation)
+            own = [next(modulation) for _ in block.modulation_sizes]
+            if self.checkpointing and torch.is_grad_enabled():
+                h = checkpoint(block, h, own, use_reentrant=False, preserve_rng_state=False)
+            else:
+                h = block(h, own)
         return h
 
 
@@ -232,7 +252,8 @@ class Block(nn.Module):
         self.paths = [path for path in (self.globally, self.frame, self.frequency) if path is not None]
         self.modulation_sizes = [size for path in self.paths for size in path.modulation_sizes]
 
-    def forward(self, h: Tensor, modulation) -> Tensor:
+    def forward(self, h: Tensor, modulation: list[Tensor]) -> Tensor:
+        modulation = iter(modulation)
         for path in self.paths:
             h = path(h, *(next(modulation) for _ in path.modulation_sizes))
         return h
@@ -309,12 +330,13 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
+        self.attend = fused_attention
 
     def forward(self, h: Tensor) -> Tensor:
         qk, v = self.qkv(h).split((2 * h.shape[-1], h.shape[-1]), -1)
         q, k = rotate(qk.unflatten(-1, (2, self.heads, -1))).permute(2, 0, 3, 1, 4)  # [M, heads, L, d]
         v = v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return self.out(fused_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class TimeEmbedding(nn.Module):
@@ -373,20 +395,27 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def rotate(q: Tensor) -> Tensor:
     """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/d)."""
-    turn = _rotary_table(q.shape[1], q.shape[-1], q.device).to(q.dtype.to_complex())
-    return turn_pairs(q, turn.view(turn.shape[:1] + (1,) * (q.ndim - 3) + turn.shape[1:]))
+    table = _rotary_table(q.shape[1], q.shape[-1], q.device)
+    return turn_pairs(q, torch.view_as_complex(table.view(table.shape[:1] + (1,) * (q.ndim - 3) + table.shape[1:])))
 
 
 def turn_pairs(q: Tensor, turn: Tensor) -> Tensor:
     """Multiply each adjacent pair of [..., d], as a complex number, by `turn`, broadcastable to [..., d / 2]."""
-    return torch.view_as_real(torch.view_as_complex(q.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+    wide = _at_least_float32(q).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # which knows no complex numbers
+        (a, b), (c, s) = wide.unbind(-1), torch.view_as_real(turn).to(wide.dtype).unbind(-1)
+        turned = torch.stack([a * c - b * s, a * s + b * c], -1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(wide) * turn.to(wide.dtype.to_complex()))
+    return turned.flatten(-2).to(q.dtype)
 
 
 @lru_cache(maxsize=64)
 def _rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
+    """Cosine and sine of each position and pair, [L, d / 2, 2]."""
     rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
+    return torch.stack([angle.cos(), angle.sin()], -1).to(device, torch.float32)
 
 
 def _log_magnitude(h: Tensor) -> Tensor:
@@ -395,8 +424,12 @@ def _log_magnitude(h: Tensor) -> Tensor:
     return 0.5 * (real.square() + imaginary.square() + 1e-4).log10()
 
 
+def _at_least_float32(h: Tensor) -> Tensor:
+    return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
+
+
 def _norm(h: Tensor) -> Tensor:
-    return F.layer_norm(h, h.shape[-1:], eps=1e-6)
+    return F.layer_norm(_at_least_float32(h), h.shape[-1:], eps=1e-6)
 
 
 def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

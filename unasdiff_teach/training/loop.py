@@ -1,17 +1,26 @@
-"""The loop that a training runs: resumable to the bit, with averaged weights, an atomic state and a log."""
+"""The loop that a training runs: resumable to the bit, on one processor or many, with averaged weights, an atomic state and a log."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+# What may change between two calls on one folder; everything else belongs to the training.
+FREE = ("steps", "log_every", "save_every", "milestone_every", "ahead", "precision")
 
 
 @dataclass(frozen=True)
@@ -19,12 +28,15 @@ class LoopConfig:
     """How long and how fast a network is trained.
 
     Attributes:
-        steps, batch, learning_rate, weight_decay: AdamW.
+        steps, batch, learning_rate, weight_decay: AdamW; `batch` counts the examples of all processes together.
         warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `final_rate` of its value.
         ema_decay: decay of the averaged weights, which are the ones evaluated; the average starts short and grows,
             min(ema_decay, (1 + step) / (10 + step)).
         clip: largest norm of the gradient.
         log_every, save_every: steps.
+        milestone_every: steps between files of averaged weights; None is each time that the state is saved.
+        ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
+        precision: of Fabric: "32-true"; "bf16-mixed", products in bfloat16, everything else and all weights in float32.
     """
 
     steps: int
@@ -39,6 +51,9 @@ class LoopConfig:
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
+    milestone_every: int | None = None
+    ahead: int = 0
+    precision: str = "32-true"
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of `learning_rate`."""
@@ -48,114 +63,267 @@ class LoopConfig:
         return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
 
 
+def processes(accelerator: str, devices: int, precision: str) -> Fabric:
+    """A launched Fabric for `devices` processes of one machine, or for those that torchrun has started on one or more.
+
+    Args:
+        accelerator: "cpu" (gloo between the processes), "cuda" (NCCL) or "mps".
+        devices: processes on this machine, each with a device of its own; under torchrun what torchrun says counts.
+        precision: as in `LoopConfig`.
+    """
+    from lightning_fabric import Fabric
+
+    nodes = 1
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
+
 class Trainer:
     """Trains one network into a folder; started again on the same folder it goes on where it stopped, to the same weights.
 
-    Files: `state.pt` (model, average, optimiser, step, log; atomic), `log.jsonl` (loss and seconds), `step_*.safetensors`
-    (averaged weights, one every `save_every` steps).
+    Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss and
+    seconds), `step_*.safetensors` (averaged weights).
 
-    What is trained is up to two methods: `loss(generator)`, the mean loss of a fresh batch, and `export(path)`. All
-    randomness of a step comes from (seed, step) through that generator, so that no random state needs storing.
+    What is trained is up to three methods: `examples(generator)` draws a batch, `loss(*examples)` gives the loss of each
+    example, and `export(path)` writes a file to use. All randomness of a step comes from (seed, step) through that
+    generator: the step and the seed in the state are the whole state of the sampler and of all random numbers.
+
+    Of several processes each takes its share of the examples of every batch, so that how many there are changes rounding
+    alone. The first of them writes the files, which all of them must see.
 
     Args:
         folder: of this training alone.
-        net: network with its initial weights, on `device`.
-        config, data, device: as the subclass says; `data` describes the data in the card.
+        net: network with its initial weights.
+        config, data: as the subclass says; `data` describes the data in the card, where "sha256" is their fingerprint.
+        device: where to train as a single process.
+        fabric: launched Fabric of `processes`, instead of `device`.
+
+    Raises:
+        ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, or the state of
+            another training.
     """
 
-    def __init__(self, folder: str | Path, net: nn.Module, config: LoopConfig, data: dict, device: str = "cpu"):
-        self.folder, self.net, self.config, self.data, self.device = Path(folder), net, config, data, torch.device(device)
+    def __init__(
+        self,
+        folder: str | Path,
+        net: nn.Module,
+        config: LoopConfig,
+        data: dict,
+        device: str = "cpu",
+        fabric: Fabric | None = None,
+    ):
+        from lightning_fabric import Fabric
+
+        if fabric is None:
+            where = torch.device(device)
+            only = 1 if where.index is None else [where.index]
+            fabric = Fabric(accelerator=where.type, devices=only, precision=config.precision)
+        if config.batch % fabric.world_size:
+            raise ValueError(f"batch is {config.batch}; {fabric.world_size} processes cannot share it evenly")
+        self.folder, self.net, self.config, self.data = Path(folder), net.to(fabric.device), config, data
+        self.fabric, self.device = fabric, fabric.device
         self.folder.mkdir(parents=True, exist_ok=True)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.seconds, self.log = 0, 0.0, []
         self.running, self.since = torch.zeros((), device=self.device), 0  # sum of the losses not logged yet, and their number
         self._resume()
+        self._shared, self._update = fabric.setup(_Loss(net, self.loss), self.optimiser)
+        self._batches = _Ahead(self._rows, config.ahead)
 
-    def loss(self, generator: torch.Generator) -> Tensor:
-        """Mean loss of a batch that the generator draws, a scalar with a gradient."""
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """A batch of `config.batch` examples, tensors [batch, ...] on the CPU, with all randomness of the step."""
+        raise NotImplementedError
+
+    def loss(self, *examples: Tensor) -> Tensor:
+        """Loss of each example of (a part of) a batch, [B], with a gradient to the network."""
         raise NotImplementedError
 
     def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
         """Write the averaged weights, or the last ones, as a file to use; `notes` are added to its card."""
         raise NotImplementedError
 
+    def watch(self) -> None:
+        """Called after each step, before its state is saved, by all processes: what a subclass looks at while it trains."""
+
+    def identity(self) -> dict:
+        """What must be the same when a training goes on, as plain values."""
+        settings = {name: value for name, value in asdict(self.config).items() if name not in FREE}
+        return {"train": settings, "data": {k: v for k, v in self.data.items() if k == "sha256"}}
+
     def fit(self, progress: bool = True) -> None:
         """Train to `config.steps`.
 
         Raises:
             FloatingPointError: the loss is not finite.
+            OSError: the state cannot be written, for instance for want of space; the last one is left as it is.
         """
         from tqdm import tqdm
 
         c = self.config
-        with tqdm(total=c.steps, initial=self.step, disable=not progress, unit="step", mininterval=5) as bar:
+        hidden = not (progress and self.fabric.is_global_zero)
+        with self._batches, tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar:
             while self.step < c.steps:
                 started = time.perf_counter()
                 self.running += self._train_step()
                 self.step, self.since = self.step + 1, self.since + 1
-                self.seconds += time.perf_counter() - started
                 bar.update()
                 if self.step % c.log_every == 0 or self.step == c.steps:
                     self._log()
                     bar.set_postfix(loss=f"{self.log[-1]['loss']:.4f}")
+                self.seconds += time.perf_counter() - started
+                self.watch()
                 if self.step % c.save_every == 0 or self.step == c.steps:
                     self._save()
 
     def card(self) -> dict:
         """The model card: configuration, data, seed, steps, loss curve, time and machine."""
+        count = self.fabric.world_size
+        device = f"{count} x {self.device.type}" if count > 1 else self.device.type
         return {
             "steps": self.step,
             "train": asdict(self.config),
             "data": self.data,
             "loss": [[line["step"], round(line["loss"], 5)] for line in self.log[:: max(1, len(self.log) // 100)]],
             "seconds": round(self.seconds),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.device.type}, torch {torch.__version__}",
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}",
         }
 
     def _weights(self, weights: Literal["ema", "model"]) -> dict[str, Tensor]:
         return self.average if weights == "ema" else self.net.state_dict()
 
+    def _rows(self, step: int) -> tuple[Tensor, ...]:
+        """This process's examples of the batch of a step."""
+        batch = self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
+        return tuple(a[self.fabric.global_rank :: self.fabric.world_size] for a in batch)
+
     def _train_step(self) -> Tensor:
         c = self.config
-        loss = self.loss(torch.Generator().manual_seed(c.seed * 1_000_003 + self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * c.rate(self.step)
+        loss = self._shared(*(a.to(self.device) for a in self._batches(self.step))).mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), c.clip)
-        self.optimiser.step()
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self._shared, self._update, max_norm=c.clip, error_if_nonfinite=False)
+        self._update.step()
         decay = min(c.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), list(self.net.state_dict().values()), 1 - decay)
         return loss.detach()
 
     def _log(self) -> None:
+        self.running = self.fabric.all_reduce(self.running, reduce_op="mean")
         loss = float(self.running) / self.since
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {self.step}; the last good state is in {self.folder}")
         self.log.append({"step": self.step, "loss": loss, "seconds": round(self.seconds, 3)})
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(self.log[-1]) + "\n")
+        if self.fabric.is_global_zero:
+            with open(self.folder / "log.jsonl", "a") as file:
+                file.write(json.dumps(self.log[-1]) + "\n")
         self.running, self.since = torch.zeros_like(self.running), 0
 
     def _save(self) -> None:
+        self.running = self.fabric.all_reduce(self.running, reduce_op="mean")
+        if not self.fabric.is_global_zero:
+            return
         state = {
             "model": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(), "step": self.step,
-            "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since,
+            "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since, "identity": self.identity(),
         }  # fmt: skip
         partial = self.folder / "state.partial"
-        torch.save(state, partial)
+        try:
+            with open(partial, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise OSError(f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was") from error
         partial.replace(self.folder / "state.pt")
-        self.export(self.folder / f"step_{self.step:06d}.safetensors")
+        every = self.config.milestone_every or self.config.save_every
+        if self.step % every == 0 or self.step == self.config.steps:
+            self.export(self.folder / f"step_{self.step:06d}.safetensors")
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
-        if not path.is_file():
+        state = _read(path, self.device) if path.is_file() else {"step": 0}
+        steps = self.fabric.all_gather(torch.tensor(state["step"], device=self.device)).flatten().tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(f"the processes find states of steps {steps} in {self.folder}; all must see the same folder")
+        if not state["step"]:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.net.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for name in ("average", "step", "seconds", "log", "running", "since"):
-            setattr(self, name, state[name])
-        # The steps between the state and the stop are done again, and logged again.
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.log))
+        if changed := _differences(state.get("identity", {}), self.identity()):
+            raise ValueError(f"{path} is the state of another training: {'; '.join(changed)}. Use another folder")
+        try:
+            self.net.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} is the state of another network: {error}") from error
+        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        self.log = state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]  # before there was a log
+        self.running, self.since = state.get("running", self.running), state.get("since", 0)
+        if self.fabric.is_global_zero:  # the steps between the state and the stop are done again, and logged again
+            (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.log))
+
+
+class _Loss(nn.Module):
+    """A network and the loss that is computed with it: the call of this module is what processes share."""
+
+    def __init__(self, net: nn.Module, loss: Callable[..., Tensor]):
+        super().__init__()
+        self.net, self._loss = net, loss
+
+    def forward(self, *examples: Tensor) -> Tensor:
+        return self._loss(*examples)
+
+
+class _Ahead:
+    """rows(step) for one step after the other, those of the next `count` steps computed meanwhile by threads."""
+
+    def __init__(self, rows: Callable[[int], tuple[Tensor, ...]], count: int):
+        self.rows, self.count, self.pool, self.waiting = rows, count, None, {}
+
+    def __enter__(self) -> _Ahead:
+        self.pool = ThreadPoolExecutor(self.count) if self.count else None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+        self.pool, self.waiting = None, {}
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        if not self.pool:
+            return self.rows(step)
+        for later in range(step, step + 1 + self.count):
+            if later not in self.waiting:
+                self.waiting[later] = self.pool.submit(self.rows, later)
+        return self.waiting.pop(step).result()
+
+
+def _read(path: Path, device: torch.device) -> dict:
+    """A state, checked for being one."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise ValueError(f"{path} is damaged, or no state of a training: {str(error).splitlines()[0]}") from error
+    needed = {"model", "average", "optimiser", "step", "seconds"}
+    if not isinstance(state, dict) or not needed <= state.keys():
+        raise ValueError(f"{path} is no state of a training of this package")
+    return state
+
+
+def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
+    """Where two nested settings differ, among the keys that both have."""
+    found = []
+    for key in before.keys() & now.keys():
+        a, b = before[key], now[key]
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {a!r}, is now {b!r}")
+    return sorted(found)

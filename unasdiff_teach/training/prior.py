@@ -1,60 +1,52 @@
-"""Training of one diffusion prior: resumable, the same loop at pocket and at paper scale."""
+"""Training of one diffusion prior, the same at pocket and at paper scale."""
 
 from __future__ import annotations
 
 import json
 import math
-import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from ..diffusion import denoising_loss
+from ..diffusion import ancestral_sample, denoising_loss
 from ..priors.neural import NeuralPrior, PriorConfig, preconditioning, save
 from ..schedule import NoiseSchedule
+from .board import Board
+from .loop import LoopConfig, Trainer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Batches = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """draw(batch, generator) -> signals [batch, N], labels [batch]."""
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """How a prior is trained. The defaults are the paper's ("Configuration and Training") where it states them.
+class TrainConfig(LoopConfig):
+    """How a prior is trained; see `LoopConfig` for what is not said here. The defaults are the paper's ("Configuration and
+    Training") where it states them; the averaged weights are the ones evaluated (difference 16).
 
     Attributes:
-        steps, batch, learning_rate, weight_decay: AdamW.
-        warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `final_rate` of its value.
-        ema_decay: decay of the averaged weights, which are the ones evaluated (difference 16); the average starts short
-            and grows, min(ema_decay, (1 + step) / (10 + step)).
         label_dropout: share of examples shown the unconditional class (not stated in the paper).
         log_uniform: share of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform in t.
-        clip: largest norm of the gradient.
     """
 
     steps: int = 400_000
     batch: int = 12
     learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: int = 0
-    cosine: bool = False
-    final_rate: float = 0.01
-    ema_decay: float = 0.9999
     label_dropout: float = 0.1
     log_uniform: float = 0.0
     least_noise: float = 0.0
-    clip: float = 1.0
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
 
     @classmethod
     def paper(cls, **changes) -> TrainConfig:
-        return cls(**changes)
+        """The paper's; the state, 0.6 GB, is saved every 1000 steps."""
+        return replace(cls(save_every=1000, milestone_every=20_000), **changes)
 
     @classmethod
     def pocket(cls, **changes) -> TrainConfig:
@@ -64,12 +56,24 @@ class TrainConfig:
         )
         return replace(base, **changes)
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step, as a share of `learning_rate`."""
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if not self.cosine:
-            return warm
-        return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at while a prior is trained. It changes nothing in the weights.
+
+    Attributes:
+        every: steps between two validations.
+        examples: validation examples, the same each time.
+        levels: steps t at which each is denoised; by default eight of a chain of 200 steps, about evenly in log-SNR.
+        sample_every: steps between two looks at generated signals, a whole reverse chain each; None is never.
+        samples: how many are generated.
+    """
+
+    every: int = 2000
+    examples: int = 24
+    levels: tuple[int, ...] = (0, 2, 5, 14, 32, 68, 129, 199)
+    sample_every: int | None = 20_000
+    samples: int = 4
 
 
 def draw_steps(
@@ -93,15 +97,28 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
     return error * (scale.noise / scale.signal / scale.out).square().squeeze(-1)
 
 
-class PriorTrainer:
-    """Trains one prior into a folder; started again on the same folder it goes on where it stopped, to the same weights.
+class PriorTrainer(Trainer):
+    """Trains one prior; see `Trainer` for its files, for how it resumes, and for several processes.
 
-    Files: `state.pt` (model, average, optimiser, step; atomic), `log.jsonl` (loss and rate), `step_*.safetensors`
-    (averaged weights, one every `save_every` steps).
+    With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`; where a
+    training was killed, steps may occur twice there, and the later line counts.
 
-    `start` gives the initial weights of a run that is not resumed, for instance those of a joint training.
+    Args:
+        folder: of this training alone.
+        prior: what is trained.
+        config: how.
+        draw: fresh training examples, for instance `Crops`.
+        data: description of the data for the card.
+        device: where to train as a single process.
+        start: initial weights of a run that is not resumed, for instance those of a joint training.
+        fabric: launched `loop.processes`, instead of `device`.
+        validation: examples that are not trained on; None leaves them out.
+        watch: what is looked at, and when.
+        board: write the losses, validations, and generated audio with its spectrograms for TensorBoard into `folder`/board.
 
-    All randomness of a step comes from (seed, step), so that no random state needs storing.
+    Raises:
+        ImportError: a board is wanted, and the package `tensorboard` is missing.
+        ValueError: a level of `watch` lies beyond the chain, or as for `Trainer`.
     """
 
     def __init__(
@@ -113,98 +130,93 @@ class PriorTrainer:
         data: dict,
         device: str = "cpu",
         start: dict[str, Tensor] | None = None,
+        fabric: Fabric | None = None,
+        validation: Batches | None = None,
+        watch: Watch | None = None,
+        board: bool = False,
     ):
-        self.folder, self.prior_config, self.config, self.draw, self.data = Path(folder), prior, config, draw, data
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device(device)
+        self.prior_config, self.draw = prior, draw
+        self.validation, self.watching = validation, watch or Watch()
+        if self.validation and not 0 <= min(self.watching.levels) <= max(self.watching.levels) < prior.T:
+            raise ValueError(f"watch.levels is {self.watching.levels}; accepted are steps 0..{prior.T - 1}")
         torch.manual_seed(config.seed)
-        self.prior = prior.build().to(self.device)
+        self.prior = prior.build()
         if start is not None:
             self.prior.net.load_state_dict(start)
-        self.average = {k: v.detach().clone() for k, v in self.prior.net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.prior.net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.step, self.seconds, self.losses = 0, 0.0, []
-        self._resume()
+        super().__init__(folder, self.prior.net, config, data, device, fabric)
+        self.board = Board(self.folder / "board", self.step) if board and self.fabric.is_global_zero else None
 
-    def fit(self, progress: bool = True) -> None:
-        """Train to `config.steps`."""
-        from tqdm import tqdm
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of each line of the log."""
+        return [(line["step"], line["loss"]) for line in self.log]
 
-        bar = tqdm(total=self.config.steps, initial=self.step, disable=not progress, unit="step", mininterval=5)
-        running, since = torch.zeros((), device=self.device), 0
-        while self.step < self.config.steps:
-            started = time.perf_counter()
-            running += self._train_step()
-            since += 1
-            self.step += 1
-            self.seconds += time.perf_counter() - started
-            bar.update()
-            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
-                self._log(float(running) / since)
-                bar.set_postfix(loss=f"{self.losses[-1][1]:.4f}")
-                running, since = torch.zeros_like(running), 0
-            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
-                self._save()
+    def identity(self) -> dict:
+        return super().identity() | {"prior": asdict(self.prior_config)}
 
-    def _train_step(self) -> Tensor:
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         c = self.config
-        generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
         x0, label = self.draw(c.batch, generator)
         t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)
         dropped = torch.rand(c.batch, generator=generator) < c.label_dropout
         label = torch.where(dropped, self.prior.unconditional, label)
+        return x0, t, torch.randn(x0.shape, generator=generator), label
+
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor) -> Tensor:
+        return prior_loss(self.prior, x0, t, noise, label)
+
+    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
+        """Write the averaged weights, or the last ones, as a prior file (difference 16); `notes` are added to its card."""
+        save(path, self._weights(weights), self.prior_config, self.card() | {"weights": weights} | notes)
+
+    def watch(self) -> None:
+        w, last = self.watching, self.step == self.config.steps
+        if self.board and (self.step % self.config.log_every == 0 or last):
+            self.board.scalars(self.step, {"loss/train": self.log[-1]["loss"], "rate": self.optimiser.param_groups[0]["lr"]})
+        if self.validation and (self.step % w.every == 0 or last):
+            self._validate()
+        if self.board and w.sample_every and (self.step % w.sample_every == 0 or last):
+            self.board.signals(self.step, self.generate(w.samples), self.prior.sample_rate)
+
+    @torch.no_grad()
+    def loss_by_level(self) -> Tensor:
+        """Mean loss of the averaged weights on the fixed validation examples at each of `watch.levels`, [levels]."""
+        w, generator = self.watching, torch.Generator().manual_seed(self.config.seed)
+        x0, label = self.validation(w.examples, generator)
         noise = torch.randn(x0.shape, generator=generator)
-        for group in self.optimiser.param_groups:
-            group["lr"] = c.learning_rate * c.rate(self.step)
-        loss = prior_loss(self.prior, *(a.to(self.device) for a in (x0, t, noise, label))).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.prior.net.parameters(), c.clip)
-        self.optimiser.step()
-        decay = min(c.ema_decay, (1 + self.step) / (10 + self.step))
-        state = self.prior.net.state_dict()
-        torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
-        return loss.detach()
+        own = [a[self.fabric.global_rank :: self.fabric.world_size].to(self.device) for a in (x0, noise, label)]
+        total = torch.zeros(len(w.levels), device=self.device)
+        with self._averaged(), self.fabric.autocast():
+            for i, t in enumerate(w.levels):
+                for signal, eps, c in zip(*(a.split(self.config.batch) for a in own), strict=True):
+                    total[i] += prior_loss(self.prior, signal, torch.full_like(c, t), eps, c).sum()
+        return self.fabric.all_reduce(total, reduce_op="sum").cpu() / w.examples
 
-    def card(self) -> dict:
-        """The model card: configuration, data, seed, steps, loss curve, time and machine."""
-        return {
-            "steps": self.step,
-            "train": asdict(self.config),
-            "data": self.data,
-            "loss": [[s, round(v, 5)] for s, v in self.losses[:: max(1, len(self.losses) // 100)]],
-            "seconds": round(self.seconds),
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {self.device.type}, torch {torch.__version__}",
-        }
+    def generate(self, count: int) -> Tensor:
+        """Signals [count, N] that the averaged weights make of noise, always the same noise; class after class where there are any."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        length = self.draw(1, generator)[0].shape[-1]
+        label = torch.arange(count, device=self.device) % len(self.prior.labels) if self.prior.labels else None
+        with self._averaged(), self.fabric.autocast():
+            return ancestral_sample(self.prior, (count, length), self.prior.schedule, label, generator, device=self.device).cpu()
 
-    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema") -> None:
-        """Write the averaged weights, or the last ones, as a prior file (difference 16)."""
-        state = self.average if weights == "ema" else self.prior.net.state_dict()
-        save(path, state, self.prior_config, self.card() | {"weights": weights})
-
-    def _log(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {self.step}; the last good state is in {self.folder}")
-        self.losses.append((self.step, loss))
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps({"step": self.step, "loss": loss, "seconds": self.seconds}) + "\n")
-
-    def _save(self) -> None:
-        state = {
-            "model": self.prior.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "seconds": self.seconds, "losses": self.losses,
-        }  # fmt: skip
-        partial = self.folder / "state.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / "state.pt")
-        self.export(self.folder / f"step_{self.step:06d}.safetensors")
-
-    def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.is_file():
+    def _validate(self) -> None:
+        loss = self.loss_by_level().tolist()
+        if not self.fabric.is_global_zero:
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.prior.net.load_state_dict(state["model"])
-        self.average = state["average"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
+        line = {"step": self.step, "t": self.watching.levels, "loss": [round(v, 6) for v in loss]}
+        with open(self.folder / "validation.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.board:
+            levels = {f"validation/t={t}": v for t, v in zip(self.watching.levels, loss, strict=True)}
+            self.board.scalars(self.step, levels | {"loss/validation": sum(loss) / len(loss)})
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the network's place."""
+        own = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(own)

@@ -17,6 +17,9 @@ from .loop import LoopConfig, Trainer
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 Draw = Callable[[int, torch.Generator], Tensor]
 """draw(batch, generator) -> sources [batch, K, N], which sum to the mixtures."""
 
@@ -90,7 +93,7 @@ class Mixer:
 
 
 class SeparatorTrainer(Trainer):
-    """Trains one separator; see `Trainer` for its files and for how it resumes.
+    """Trains one separator; see `Trainer` for its files, for how it resumes, and for several processes.
 
     Args:
         folder: of this training alone.
@@ -121,7 +124,7 @@ class SeparatorTrainer(Trainer):
     def identity(self) -> dict:
         return super().identity() | {"separator": asdict(self.separator_config)}
 
-    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def examples(self, generator: torch.Generator) -> tuple[Tensor]:
         return (self.draw(self.config.batch, generator),)
 
     def loss(self, sources: Tensor) -> Tensor:
@@ -131,4 +134,5 @@ class SeparatorTrainer(Trainer):
         return separation_loss(estimate, sources, self.separator_config.kinds)
 
     def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
+        """Write the averaged weights, or the last ones, as a separator file; `notes` are added to its card."""
         save(path, self._weights(weights), self.separator_config, self.card() | {"weights": weights} | notes)
