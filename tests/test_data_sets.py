@@ -1058,7 +1058,7 @@ def test_command_fetches_converts_and_resumes(root, server, vctk_archive):
     assert done.exit_code == 0, done.output
     for words in ("train: 5 clips of 4 speakers", "test: 2 clips of 2 speakers", "published: 44455", "left out: ", "7 clips converted now, 7 in all"):
         assert words in done.output
-    assert "minutes on one core" in done.output
+    assert "conversion of 44 hours of audio: about 22 minutes on one core" in done.output
     again = call(*arguments)
     assert again.exit_code == 0 and "VCTK-Corpus-0.92.zip: there" in again.output and "0 clips converted now" in again.output
 
@@ -1089,7 +1089,7 @@ def test_commands_from_recordings_to_mixtures(root, tmp_path, sounds):
     assert done.exit_code == 0 and "test: 12 clips of 3 speakers" in done.output
     out = ("mixtures", "--out", tmp_path / "lists", "--count", 1)
     done = call(*out, "--speech", tmp_path / "mine-16k", "--sound", sounds.folder)
-    assert done.exit_code == 0 and "10 mixtures" in done.output
+    assert done.exit_code == 0 and "10 mixtures of '1 speech + 1 sound'" in done.output and "MB in" in done.output
     assert len(full_mixtures.load(tmp_path / "lists")) == 5
     assert "another seed" in call(*out, "--speech", tmp_path / "mine-16k", "--sound", sounds.folder, "--seed", 1).output
     part = call("mixtures", "--out", tmp_path / "part", "--sound", sounds.folder, "--placement", "paper", "--count", 1)

@@ -7,12 +7,15 @@ from importlib.metadata import version as installed_version
 
 import typer
 
+from unasdiff_teach.data.commands import app as data_commands
+
 app = typer.Typer(
     name="unasdiff-teach",
     help="Teach, run and extend audio separation with diffusion source priors.",
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(data_commands)
 
 
 @app.command()

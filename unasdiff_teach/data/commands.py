@@ -19,8 +19,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-MINUTES_PER_HOUR = 0.6  # of conversion for an hour of 48 kHz audio, on one core of 2020 or so
-
 Root = Annotated[Path, typer.Option(help="Folder with the archives, or where they go. It must be there.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")]
 Download = Annotated[bool, typer.Option(help="Fetch archives that are missing.")]
@@ -64,7 +62,7 @@ def fsdkaggle2018(
     rate: Rate = 16_000,
     workers: Workers = None,
 ) -> None:
-    """FSDKaggle2018, sound events of 41 classes: about 5 GB to fetch, 2 GB when converted.
+    """FSDKaggle2018, sound events of 41 classes: about 5 GB to fetch, 1 GB when converted.
 
     \b
     unasdiff-teach data fsdkaggle2018 --root /data
@@ -96,13 +94,16 @@ def folder(
     """
     from . import folder as source
     from .archives import gigabytes
-    from .convert import estimate
+    from .convert import MINUTES_PER_HOUR, estimate, hours
 
     with _errors():
         found = source.listing(root, kind, test, licence)
         target = out or source.destination(root, rate)
-        typer.echo(f"{len(found.items)} recordings, {gigabytes(sum(i.member.size for i in found.items))}; "
-                   f"converted they take less than {gigabytes(estimate(found.items))} in {target}")
+        size, minutes = sum(item.member.size for item in found.items), MINUTES_PER_HOUR * hours(found.items)
+        typer.echo(
+            f"{len(found.items)} recordings, {gigabytes(size)}; converted they take less than "
+            f"{gigabytes(estimate(found.items, rate))} in {target}, and {_minutes(minutes)} on one core"
+        )
         _finish(source.prepare(root, kind, out, test, licence, rate, mono, workers, progress=True), {})
 
 
@@ -131,7 +132,8 @@ def mixtures(
         placements = full_mixtures.PLACEMENTS if placement == "both" else (placement,)
         plan = full_mixtures.plan(out, manifests, task or None, placements, count)
         left = [name for name in full_mixtures.TASKS if name not in plan.tasks]
-        typer.echo(f"{plan.mixtures} mixtures of {', '.join(map(repr, plan.tasks))}; less than {gigabytes(plan.bytes)} in {out}")
+        cost = f"less than {gigabytes(plan.bytes)} in {out}, {_minutes(plan.minutes)}"
+        typer.echo(f"{plan.mixtures} mixtures of {', '.join(map(repr, plan.tasks))}; {cost}")
         if left and not task:
             typer.echo(f"without manifests for them: {', '.join(map(repr, left))}")
         table = full_mixtures.write(plan, manifests, split, seed, progress=True)
@@ -155,6 +157,10 @@ def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: 
         typer.echo(f"all {len(loaded.rows)} clips are as they were converted")
 
 
+def _minutes(count: float) -> str:
+    return f"about {count:.0f} minutes" if count >= 1.5 else "about a minute"
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     """Errors that name what is wrong and what to do end the command with one line and status 1."""
@@ -172,6 +178,7 @@ def _errors() -> Iterator[None]:
 def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: bool, mirror: str | None, yes: bool) -> bool:
     """Say what is there and what the rest costs, fetch it, and check all archives. False: nothing can be converted."""
     from .archives import check, fetch, gigabytes, have, inspect, published_size
+    from .convert import MINUTES_PER_HOUR
 
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; make it, on a disk with room for the archives and the converted clips")
@@ -185,7 +192,7 @@ def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: b
         }  # fmt: skip
         typer.echo(f"{archive.name}: {words[state]}")
     absent = [archive for archive, state in states.items() if state in ("missing", "part")]
-    typer.echo(f"conversion of about {hours} hours of audio: about {hours * MINUTES_PER_HOUR:.0f} minutes on one core, less on more")
+    typer.echo(f"conversion of {hours} hours of audio: {_minutes(MINUTES_PER_HOUR * hours)} on one core")
     if absent and download:
         if not yes and not typer.confirm("Fetch what is missing?"):
             return False

@@ -205,9 +205,14 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Of all files, from above: FLAC takes about half of 16 bit audio that is partly silent."""
+        """Of all files, and rather too many: FLAC takes about half of 16 bit audio, less where it is silent."""
         files = sum(len(TASKS[task]) + 1 for task in self.tasks) * len(self.placements) * self.count
         return round(0.6 * 2 * SECONDS * self.sample_rate * files)
+
+    @property
+    def minutes(self) -> float:
+        """On one core: measured, 31 ms for a mixture."""
+        return self.mixtures * 0.05 / 60
 
 
 def plan(
@@ -300,8 +305,7 @@ def _write_one(mixture: Mixture, entry: Entry, placement: str, split: str, folde
     names = [f"{entry.index:03d}_{k + 1}.flac" for k in range(len(sources))]
     whole = (place / f"{entry.index:03d}_mixture.flac").as_posix()
     for name, audio in [*zip(names, sources), (Path(whole).name, total)]:
-        # libsndfile multiplies by 32767 when it writes, and divides by 32768 when it reads
-        write_audio(folder / place / name, audio * (32768 / 32767), mixture.sample_rate)
+        write_audio(folder / place / name, audio, mixture.sample_rate)
     return [
         {
             "id": mixture.id, "task": mixture.task, "placement": placement, "split": split, "source": k, "kind": mixture.kinds[k],
