@@ -15,13 +15,16 @@ from .chapter04 import posterior_draw, posterior_variance, skip_weight
 from .chapter05 import exact_guidance, guided_step, projected, wiener_shares
 from .chapter06 import deaf_states, guidance_bound, needed_step, surgery
 from .chapter07 import fixed_size, floor_wins, hybrid_strength, sharp_enough, smooth_max
+from .chapter08 import best_start, first_state, found_share, inverted
+from .chapter09 import bayes_direction, equal_pull, group_gradient, group_loss
 from .chapter10 import fold_bands, path_parameters, rotary
 from .core import Failure, Property, Report, checker
 
 __all__ = [
-    "Failure", "Property", "Report", "amplification", "best_order", "checker", "deaf_states", "deterministic_step",
-    "exact_guidance", "fitting_start", "fixed_size", "floor_wins", "fold_bands", "guidance_bound", "guided_step",
-    "hybrid_strength", "jump", "largest_beta", "mix_at", "needed_step", "path_parameters", "posterior_draw",
+    "Failure", "Property", "Report", "amplification", "bayes_direction", "best_order", "best_start", "checker",
+    "deaf_states", "deterministic_step", "equal_pull", "exact_guidance", "first_state", "fitting_start", "fixed_size",
+    "floor_wins", "fold_bands", "found_share", "group_gradient", "group_loss", "guidance_bound", "guided_step",
+    "hybrid_strength", "inverted", "jump", "largest_beta", "mix_at", "needed_step", "path_parameters", "posterior_draw",
     "posterior_variance", "projected", "ratio_mask", "reverse_variance", "rotary", "sharp_enough", "si_sdr", "skip_weight",
     "smooth_max", "steps_above_noise", "surgery", "wiener_shares",
 ]  # fmt: skip
