@@ -73,7 +73,9 @@ class SeparationConfig:
     @classmethod
     def recommended(cls) -> SeparationConfig:
         """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs."""
-        return cls(guidance=Wiener(), normalize="peak", steps=10, start="init_step", renoise=1.0, hypotheses=4)
+        return cls(
+            guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4
+        )
 
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)
