@@ -20,6 +20,7 @@ from pathlib import Path
 CHUNK = 1 << 20
 TRIES = 5  # in a row without a single new byte
 HEADERS = {"User-Agent": "unasdiff-teach"}
+BY_HAND = "An archive that you fetch by other means and put into the folder is taken as well"
 CHECKED = ".checked.json"  # which archives have had their checksum taken, so that hours later it is not taken again
 
 
@@ -180,7 +181,7 @@ def published_size(archive: Archive, mirror: str | None = None) -> int | None:
         with urllib.request.urlopen(request, timeout=60) as response:
             length = response.headers.get("Content-Length")
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise ConnectionError(f"{url}: {error}") from error
+        raise ConnectionError(f"{url}: {error}. {BY_HAND}") from error
     return int(length) if length else None
 
 
@@ -209,7 +210,7 @@ def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: boo
             done = _transfer(url, part, archive, progress)
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise ConnectionError(f"{url}: the server answers {error.code} {error.reason}{_kept(part)}") from error
+                raise ConnectionError(f"{url}: the server answers {error.code} {error.reason}{_kept(part)}. {BY_HAND}") from error
             done, reason = False, error
         else:
             reason = "the connection ended early"
@@ -217,7 +218,7 @@ def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: boo
             break
         fruitless = 0 if have(root, archive) > before else fruitless + 1
         if fruitless == TRIES:
-            raise ConnectionError(f"{url}: {reason}{_kept(part)}")
+            raise ConnectionError(f"{url}: {reason}{_kept(part)}. {BY_HAND}")
         time.sleep(wait * 2**fruitless)
     found = digest(part, archive.digest.partition(":")[0], progress)
     if found != archive.digest:

@@ -1,10 +1,10 @@
 """Training of priors and of supervised separators."""
 
-from .crops import CropConfig, Crops
+from .crops import CropConfig, Crops, ManifestCrops
 from .prior import PriorTrainer, TrainConfig, draw_steps, prior_loss
 from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 
 __all__ = [
-    "CropConfig", "Crops", "Mixer", "PriorTrainer", "SeparatorTrainConfig", "SeparatorTrainer", "TrainConfig", "draw_steps",
-    "prior_loss", "separation_loss",
+    "CropConfig", "Crops", "ManifestCrops", "Mixer", "PriorTrainer", "SeparatorTrainConfig", "SeparatorTrainer", "TrainConfig",
+    "draw_steps", "prior_loss", "separation_loss",
 ]  # fmt: skip
