@@ -2,7 +2,7 @@
 
 import importlib
 
-from . import networks, priors
+from . import networks, priors, separators
 from .conflict import ConflictRecorder, guidance_bound
 from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
 from .dirac import DiracConfig, separate_dirac
@@ -14,9 +14,9 @@ from .separation import AnalyticalConfig, Separation, SeparationConfig, StepReco
 __version__ = "0.1.0"
 __all__ = [
     "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Hybrid", "NoiseSchedule",
-    "ReconstructionLoss", "Separation", "SeparationConfig", "StepRecord", "Wiener", "ancestral_sample", "check", "data", "denoising_loss",
-    "evaluation", "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "reverse_weights", "separate",
-    "separate_analytical", "separate_dirac", "show", "si_sdr", "smooth_max", "training", "tweedie",
+    "ReconstructionLoss", "Separation", "SeparationConfig", "StepRecord", "Wiener", "ancestral_sample", "check", "data",
+    "denoising_loss", "evaluation", "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step",
+    "priors", "reverse_weights", "separate", "separate_analytical", "separate_dirac", "separators", "show", "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
 _ROOMS = ("check", "data", "evaluation", "show", "training")

@@ -1,6 +1,6 @@
 """The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure|real|collect [METHOD ...]`.
 
-`tune` scores a grid of nine settings for each guidance rule on the first eight validation mixtures of 1 speech + 1 sound;
+`tune` scores a grid of nine settings for each guidance rule on the first six validation mixtures of 1 speech + 1 sound;
 `measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and, in
 `short()`, at their best of the grid; `real` scores the recommended configuration on the mixtures of real recordings, where these are
 there; `collect` writes the Parquet files that are shipped. Each method has a folder of its own, so that several processes may share the work.
@@ -20,14 +20,14 @@ from .run import Run, evaluate
 from .tables import load_results
 
 TASK = "1 speech + 1 sound"
-TUNED_ON = 8  # validation mixtures
+TUNED_ON = 6  # validation mixtures
 DEFAULTS: dict[str, Guidance] = {"hybrid": Hybrid(), "dsg": DSG(), "dps": DPS()}
 GRID: dict[str, list[Guidance]] = {
     "hybrid": [Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))],
     "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
-NAMES = ("ceilings", "recommended", *DEFAULTS, "analytical")
+NAMES = ("ceilings", "recommended", *(f"{rule}-tuned" for rule in DEFAULTS), "analytical", *DEFAULTS)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -59,11 +59,10 @@ def methods(name: str, folder: Path) -> list[Method]:
         return [sampling(name, loaded, AnalyticalConfig.authors(), "authors")]
     if name == "recommended":
         return [sampling(name, loaded, SeparationConfig.recommended(), name)]
-    tuned = SeparationConfig.short(tune(name, folder))
-    return [
-        sampling(f"{name} tuned", loaded, tuned, "short"),
-        sampling(name, loaded, SeparationConfig.authors(guidance=DEFAULTS[name]), "authors"),
-    ]
+    rule, _, tuned = name.partition("-")
+    if tuned:
+        return [sampling(f"{rule} tuned", loaded, SeparationConfig.short(tune(rule, folder)), "short")]
+    return [sampling(rule, loaded, SeparationConfig.authors(DEFAULTS[rule]), "authors")]
 
 
 def collect(folder: Path) -> None:
@@ -88,7 +87,7 @@ def main() -> None:
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if args.what == "tune":
-        for rule in set(args.names) & set(GRID):
+        for rule in sorted(set(args.names) & set(GRID)):
             print(rule, tune(rule, args.folder))
     elif args.what == "measure":
         mixtures = data.mixtures(task=TASK, split="test", count=args.count)
