@@ -31,7 +31,7 @@ SOUNDS = LABELS["sound"]
 JOINT_LABELS = (SPEECH, *SOUNDS)
 SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0, "diffwave-speech": 2.0, "diffwave-sound": 2.0}
 BATCH = {"joint": 16, "speech": 8, "sound": 8, "diffwave-speech": 8, "diffwave-sound": 8}  # as many seconds in each stage
-STEPS = {"joint": 3600, "speech": 2400, "sound": 2400, "diffwave-speech": 2300, "diffwave-sound": 2300}
+STEPS = {"joint": 3600, "speech": 1500, "sound": 1500, "diffwave-speech": 2300, "diffwave-sound": 2300}
 SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
 LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
@@ -104,8 +104,7 @@ def main() -> None:
             start = branch(stage, joint)
         run = trainer(stage, folder[stage], configs[stage], start)
         run.fit()
-        if stage != "joint":
-            run.export(WEIGHTS / f"pocket-{stage}.safetensors")
+        run.export(WEIGHTS / f"pocket-{stage}.safetensors")
 
 
 if __name__ == "__main__":
