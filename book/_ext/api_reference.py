@@ -82,8 +82,7 @@ def _named(code: list[ast.Module], package: ModuleType):
         if isinstance(node, ast.Import):
             imported |= {name.asname: package for name in node.names if name.name == PACKAGE and name.asname}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE:
-            module = importlib.import_module(node.module)
-            imported |= {name.asname or name.name: getattr(module, name.name) for name in node.names}
+            imported |= {name.asname or name.name: _attribute(node.module, name.name) for name in node.names}
     yield from imported.values()
     for node in (node for tree in code for node in ast.walk(tree)):
         path = []
@@ -95,6 +94,12 @@ def _named(code: list[ast.Module], package: ModuleType):
             value = getattr(value, name, None)
             if value is not None:
                 yield value
+
+
+def _attribute(module: str, name: str) -> object:
+    """What `from module import name` gives, which may be a module not imported before."""
+    found = importlib.import_module(module)
+    return getattr(found, name) if hasattr(found, name) else importlib.import_module(f"{module}.{name}")
 
 
 # ---------------------------------------------------------------------------------- how it is shown
