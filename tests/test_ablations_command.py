@@ -29,7 +29,8 @@ def changed(a, b, path: str = "") -> set[str]:
 
 def test_every_row_of_the_papers_table_is_there_under_its_name():
     assert PAPER <= set(ROWS)
-    assert ROWS["hybrid"] == BASE and BASE.init_step == 150 and BASE.start == "init_step"
+    assert ROWS["hybrid"] == BASE == SeparationConfig.short()
+    assert BASE.init_step == 150 and BASE.start == "init_step"
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "hybrid"])

@@ -1,7 +1,7 @@
 """The paper's Table 4 at pocket scale, resumable: `python -m unasdiff_teach.evaluation.ablations measure|collect [BLOCK ...]`.
 
-`measure` scores "hybrid", the paper's rule in 33 steps, and methods that differ from it in one thing, on the first 20 test
-mixtures of 1 speech + 1 sound with one seed; `collect` writes the Parquet file that is shipped. Each block of methods has a
+`measure` scores "hybrid", the paper's rule in the 33 steps of `short()`, and methods that differ from it in one thing, on the
+first 20 test mixtures of 1 speech + 1 sound with one seed; `collect` writes the Parquet file that is shipped. Each block of methods has a
 folder of its own, so that several processes may share the work. Methods are named as in `paper_table(4)`.
 
 t* and fewer steps: with `start="init_step"` the steps are spread over 1..t*, so that the prior is told the noise that the
@@ -24,7 +24,7 @@ from .run import Run, evaluate
 from .tables import load_results
 
 BASE = SeparationConfig.short()
-"""What every row varies: the paper's rule in a sixth of its network calls, with the constants that suit so few steps."""
+"""What every row varies."""
 COUNT = 20  # test mixtures
 T_STARS = (175, 150, 125, 100)  # of Table 4; its 200 is a start from noise
 LOSSES = {"time": {"group": 0.0, "stft": 0.0}, "time+group": {"stft": 0.0}, "time+stft": {"group": 0.0}}
@@ -67,7 +67,7 @@ def configurations(block: str) -> dict[str, SeparationConfig]:
 
 def methods(block: str) -> list[Method]:
     """The methods of one of `BLOCKS`, with the shipped priors."""
-    loaded, preset = pocket_priors(), "recommended" if block == "recommended" else ""
+    loaded, preset = pocket_priors(), "recommended" if block == "recommended" else "short"
     return [sampling(name, loaded, config, preset) for name, config in configurations(block).items()]
 
 
