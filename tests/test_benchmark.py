@@ -68,6 +68,7 @@ def test_what_is_missing_is_named_once_and_left_out(tmp_path, capsys):
     assert len(Run(tmp_path / "cheap").results())
 
 
+@pytest.mark.slow
 def test_every_system_works_on_its_tasks(tmp_path, exact, monkeypatch):
     """All but the experts and NMF, which have tests of their own; the 200-step defaults on one task."""
     monkeypatch.setattr(benchmark, "ROUNDS", ())
