@@ -107,7 +107,12 @@ class Player:
 
 
 def player(
-    tracks: Mapping[str, Tensor], sample_rate: int, gain: float | None = None, note: str = "", id: str | None = None
+    tracks: Mapping[str, Tensor],
+    sample_rate: int,
+    gain: float | None = None,
+    note: str = "",
+    id: str | None = None,
+    page: str | Path = ".",
 ) -> Player:
     """Sounds to compare by ear, all with one gain: nothing is normalised.
 
@@ -119,6 +124,7 @@ def player(
         note: what to listen for.
         id: chapter/name, such as "05/first-mixture", one for each player. Sounds and spectrograms are then written beside the
             notebook, in `_static/audio/<id>`. None puts the sounds into the page itself, without spectrograms.
+        page: folder of the page beside which the files are written; a notebook's is the current one.
 
     Raises:
         ValueError: no tracks; samples that are not finite, floating or mono; a given gain that clips a track; or an `id`
@@ -145,5 +151,5 @@ def player(
         ]
         pixels = spectrogram_pixels(rows, sample_rate, widest=400)
         pictures = {f"{file.name}.jpg": jpeg(picture) for file, picture in zip(files, pixels)}
-        write_beside(folder, {f"{track.file.name}.flac": track.flac for track in built}, pictures)
+        write_beside(Path(page) / folder, {f"{track.file.name}.flac": track.flac for track in built}, pictures)
     return Player(tuple(built), sample_rate, gain, lowered_for, note, sum(map(len, pictures.values())))

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def _with_seek_table(flac: bytes) -> bytes:
 
 def _begins_block(flac: bytes, place: int, number: int) -> bool:
     """Whether block `number` begins at `place`: its sync code, its number, and the checksum of its header."""
-    coded, sizes = chr(number).encode(), flac[place + 2]
+    coded, sizes = chr(number).encode(errors="surrogatepass"), flac[place + 2]
     end = place + 4 + len(coded) + {6: 1, 7: 2}.get(sizes >> 4, 0) + {12: 1, 13: 2, 14: 2}.get(sizes % 16, 0)
     checksum = 0
     for byte in flac[place:end]:
@@ -142,14 +143,26 @@ def write_beside(folder: Path, sounds: Mapping[str, bytes], pictures: Mapping[st
     """Write a page's files, unless the same sounds lie there already.
 
     Sampled sounds differ in their last bits between processors. A notebook that is run again leaves the files as they
-    are where nobody could hear or see a difference; delete the folder to have them written in any case.
+    are where nobody could hear or see a difference; delete the folder to have them written in any case. Each file appears
+    whole or not at all.
     """
     present = all((folder / name).is_file() for name in pictures)
     if present and all(_is_same(folder / name, sound) for name, sound in sounds.items()):
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in {**sounds, **pictures}.items():
-        (folder / name).write_bytes(content)
+        _write_whole(folder / name, content)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, whatever stops the writing."""
+    partial = path.with_name(f".writing-{uuid.uuid4().hex}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _is_same(path: Path, sound: bytes) -> bool:

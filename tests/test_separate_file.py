@@ -1,0 +1,567 @@
+"""Separating a recording: every rate, channel count and length, every prior, every accident; and the page to listen to."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import soundfile
+import torch
+from reference import reference_weights
+from typer.testing import CliRunner
+
+import unasdiff_teach as ut
+from unasdiff_teach import separate_file as room
+from unasdiff_teach.cli import app
+from unasdiff_teach.data.audio import resample
+from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
+
+RATE, WINDOW = 8000, 0.25  # of the exact priors: hertz and seconds
+N_WINDOW = round(RATE * WINDOW)
+BAND = torch.linspace(0, 1, N_WINDOW // 2 + 1)
+POWER = {"hum": 0.03 / (1 + (BAND / 0.1) ** 6) + 1e-5, "hiss": 0.01 / (1 + ((BAND - 0.5) / 0.1) ** 6) + 1e-5}
+
+
+def exact(name: str) -> Source:
+    """A source that an exact prior knows, whose windows are 0.25 s long."""
+    prior = ut.priors.StationaryGaussian(POWER[name])
+    prior.sample_rate = RATE
+    return Source(name, NamedPrior(prior, name, "exact"), None)
+
+
+@pytest.fixture(scope="module")
+def sources() -> list[Source]:
+    return [exact("hum"), exact("hiss")]
+
+
+def sounds(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    """A hum and a hiss, [2, N] at `rate`."""
+    N = round(seconds * RATE / 2) * 2 + 2
+    generator, band = torch.Generator().manual_seed(seed), torch.linspace(0, 1, N // 2 + 1)
+    made = []
+    for shape in ((1 + (band / 0.1) ** 6), 3 * (1 + ((band - 0.5) / 0.1) ** 6)):
+        made.append(torch.fft.irfft(torch.fft.rfft(torch.randn(N, generator=generator)) * shape.rsqrt(), n=N) * 0.17)
+    return resample(torch.stack(made), RATE, rate)[:, : round(seconds * rate)]
+
+
+def recorded(folder: Path, audio: torch.Tensor, rate: int, name: str = "talk.wav", **options) -> Path:
+    soundfile.write(folder / name, audio.T.numpy(), rate, **options)
+    return folder / name
+
+
+def job(path, sources, **options):
+    return prepare(path, sources, path.parent / "out", **({"window": WINDOW} | options))
+
+
+def results(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """What was done, and the sounds [C, N] by title."""
+    report = json.loads((folder / "separation.json").read_text(encoding="utf-8"))
+    files = {s["source"]: s["file"] for s in report["sources"]} | {"residual": report["residual"]["file"]}
+    read = {title: soundfile.read(folder / file, dtype="float32", always_2d=True) for title, file in files.items()}
+    assert {rate for _, rate in read.values()} == {report["sample_rate"]}
+    return report, {title: torch.from_numpy(samples).T for title, (samples, _) in read.items()}
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# ------------------------------------------------------------------------------------------------- what it takes
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "seconds", "options"),
+    [
+        (8000, 1, 0.9, {}),
+        (44100, 1, 0.25, {"name": "talk.flac"}),
+        (48000, 2, 0.5, {"subtype": "PCM_24"}),
+        (11025, 1, 0.11, {"subtype": "PCM_U8"}),
+        (44101, 1, 0.6, {}),  # a rate that has nothing in common with the priors'
+        (16000, 6, 0.4, {"subtype": "FLOAT"}),
+        (6000, 1, 0.5, {}),  # less than the priors'
+    ],
+)
+def test_any_rate_channels_and_length(tmp_path, sources, rate, channels, seconds, options):
+    made = sounds(seconds, 44100 if rate == 44101 else rate)  # to resample to such a rate takes minutes: it is the point
+    path = recorded(tmp_path, made.sum(0).expand(channels, -1), rate, **options)
+    audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    assert job(path, sources, seed=3).run() == tmp_path / "out"
+    report, found = results(tmp_path / "out")
+    assert list(found) == ["hum", "hiss", "residual"] and {x.shape for x in found.values()} == {(1, len(audio))}
+    torch.testing.assert_close(sum(found.values())[0], torch.from_numpy(audio).mean(1), rtol=0, atol=1e-6)
+    assert (report["sample_rate"], report["channels"], report["priors_rate"], report["seed"]) == (rate, channels, RATE, 3)
+    assert len(report["sha256"]) == 64 and report["versions"]["torch"] == torch.__version__
+    if seconds > 0.2 and rate >= 8000:  # there is something to hear
+        scores = ut.si_sdr(torch.cat([found["hum"], found["hiss"]]), made)
+        assert (scores > 8).all(), scores
+
+
+def test_each_channel_is_separated_alike(tmp_path, sources):
+    """With the same noise: equal channels stay equal, and a channel comes out as it does alone."""
+    made = sounds(0.6, RATE)
+    both = torch.stack([made.sum(0), 0.5 * made.sum(0), -made[0]])
+    path = recorded(tmp_path, both, RATE, subtype="FLOAT")
+    job(path, sources, channels="each").run()
+    report, found = results(tmp_path / "out")
+    assert report["separated"] == "each" and found["hum"].shape == both.shape
+    torch.testing.assert_close(found["hum"][1], 0.5 * found["hum"][0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(sum(found.values()), both, rtol=0, atol=1e-6)
+    alone = recorded(tmp_path, both[2:], RATE, "alone.wav", subtype="FLOAT")
+    prepare(alone, sources, tmp_path / "alone", window=WINDOW).run()
+    torch.testing.assert_close(results(tmp_path / "alone")[1]["hum"][0], found["hum"][2], rtol=0, atol=1e-5)
+
+
+def test_any_number_of_sources_and_two_of_a_kind(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE).sum(0)[None], RATE)
+    ready = job(path, [sources[1], sources[0], sources[1]])
+    assert ready.titles == ["hiss 1", "hum", "hiss 2"]
+    assert ready.config.hypotheses == 1 and any("change places" in text for text in ready.warnings)
+    report, found = results(ready.run())
+    assert [s["file"] for s in report["sources"]] == ["1-hiss-1.wav", "2-hum.wav", "3-hiss-2.wav"]
+    assert not torch.equal(found["hiss 1"], found["hiss 2"])
+    assert job(path, sources, overwrite=True).config.hypotheses > 1
+
+
+@pytest.mark.parametrize("preset", room.PRESETS)
+def test_the_level_of_a_recording_does_not_matter(tmp_path, sources, preset):
+    """The same sources, 40 dB lower; the presets are those of the library but for their level."""
+    made = sounds(0.3, RATE).sum(0)[None]
+    found = []
+    for name, level in (("loud", 1.0), ("soft", 0.01)):
+        path = recorded(tmp_path, level * made, RATE, f"{name}.wav", subtype="FLOAT")
+        ready = prepare(path, sources, tmp_path / name, window=WINDOW, preset=preset)
+        found.append(results(ready.run())[1]["hum"] / level)
+        assert ready.config == getattr(ut.SeparationConfig, preset)().replace(normalize="peak")
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-3 * float(found[0].abs().max()))
+
+
+def test_the_command_is_the_library(tmp_path, sources):
+    """At the priors' rate, in one window: what `separate` gives."""
+    path = recorded(tmp_path, sounds(WINDOW, RATE).sum(0)[None], RATE, subtype="FLOAT")
+    _, found = results(job(path, sources, seed=7).run())
+    mixture = read_recording(path).audio[0]
+    expected = ut.separate(mixture, [s.prior.prior for s in sources], [None, None], noise=7).sources
+    torch.testing.assert_close(torch.cat([found["hum"], found["hiss"]]), expected, rtol=0, atol=1e-6)
+
+
+def test_flac_is_clipped_with_a_warning_and_wav_is_not(tmp_path, sources):
+    path = recorded(tmp_path, 8 * sounds(0.3, RATE).sum(0)[None], RATE, subtype="FLOAT")
+    report, found = results(job(path, sources, format="flac").run())
+    assert any("exceed full scale" in text for text in report["warnings"])
+    assert report["sources"][0]["file"] == "1-hum.flac" and found["hum"].abs().max() <= 1
+    report, found = results(job(path, sources, overwrite=True).run())
+    assert report["warnings"] == [] and found["hum"].abs().max() > 1
+    assert not list((tmp_path / "out").glob("*.flac")), "the earlier result is replaced as a whole"
+
+
+# ------------------------------------------------------------------------------------------------------ accidents
+
+
+def no_samples(path):
+    soundfile.write(path, torch.zeros(0, 1).numpy(), RATE)
+
+
+def bad_samples(path):
+    samples = sounds(0.5, RATE)[0]
+    samples[100:103] = torch.nan
+    soundfile.write(path, samples.numpy(), RATE, subtype="FLOAT")
+
+
+def torn(path):
+    """A FLAC file without its second half."""
+    soundfile.write(path.with_suffix(".flac"), sounds(2, RATE)[0].numpy(), RATE)
+    path.write_bytes(path.with_suffix(".flac").read_bytes()[:9000])
+
+
+ACCIDENTS = {
+    "no sound file at": lambda path: None,
+    "is a folder": lambda path: path.mkdir(),
+    "cannot be read as sound": lambda path: path.write_text("not a sound"),
+    "0.000 s of sound": no_samples,
+    "0.050 s of sound; at least 0.1 s": lambda path: soundfile.write(path, sounds(0.05, RATE)[0].numpy(), RATE),
+    "3 NaN or infinite samples": bad_samples,
+    "is silent": lambda path: soundfile.write(path, torch.zeros(RATE).numpy(), RATE),
+    "cannot be read as sound:": torn,
+}
+
+
+@pytest.mark.parametrize("message", ACCIDENTS)
+def test_a_recording_that_cannot_be_separated_is_named(tmp_path, sources, message):
+    path = tmp_path / "talk.wav"
+    ACCIDENTS[message](path)
+    before = left_in(tmp_path)
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
+        job(path, sources)
+    assert left_in(tmp_path) == before
+
+
+def test_a_file_that_is_shorter_than_it_says(tmp_path):
+    path = recorded(tmp_path, sounds(1, RATE)[:1], RATE, "talk.au")
+    path.write_bytes(path.read_bytes()[:10_000])
+    recording = read_recording(path)
+    assert recording.audio.shape[1] < RATE
+    assert len(recording.warnings) == 1 and "promises another length" in recording.warnings[0]
+
+
+def test_clipping_is_noticed(tmp_path):
+    made = sounds(1, RATE).sum(0)[None]
+    assert read_recording(recorded(tmp_path, made, RATE, subtype="FLOAT")).warnings == ()
+    (warning,) = read_recording(recorded(tmp_path, (6 * made).clamp(-1, 1), RATE, subtype="FLOAT")).warnings
+    assert re.match(r"\d+ samples \(0\.\d+ %\) look clipped", warning)
+
+
+def test_channels_that_cancel_each_other(tmp_path, sources):
+    one = sounds(0.3, RATE)[0]
+    path = recorded(tmp_path, torch.stack([one, -one]), RATE, subtype="FLOAT")
+    with pytest.raises(ValueError, match="cancel each other"):
+        job(path, sources)
+    assert job(path, sources, channels="each").signal.shape == (2, len(one))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "best"}, "preset is 'best'"),
+        ({"channels": "left"}, "channels is 'left'"),
+        ({"format": "mp3"}, "format is 'mp3'"),
+        ({"overlap": 0.2}, "overlap 1600"),
+        ({"window": 0.0}, "size is 0"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, sources, options, message):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    with pytest.raises(ValueError, match=message):
+        job(path, sources, **options)
+
+
+def test_priors_of_different_rates(tmp_path, sources):
+    other = exact("hiss")
+    other.prior.prior.sample_rate = 16000
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    with pytest.raises(ValueError, match="different rates: hum at 8000 Hz, hiss at 16000 Hz"):
+        job(path, [sources[0], other])
+
+
+# ------------------------------------------------------------------------------------------------- what it writes
+
+
+def test_nothing_is_lost_but_an_earlier_result(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    job(path, sources).run()
+    with pytest.raises(ValueError, match="holds an earlier result.*--overwrite"):
+        job(path, sources)
+    first = (tmp_path / "out" / "separation.json").read_text()
+    job(path, sources, overwrite=True, seed=1).run()
+    assert (tmp_path / "out" / "separation.json").read_text() != first
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds notes.txt beside an earlier result"):
+        job(path, sources, overwrite=True)
+    for name, message in (("talk.wav", "is a file"), (".", "holds something else")):
+        with pytest.raises(ValueError, match=message):
+            prepare(path, sources, tmp_path / name, overwrite=True)
+    assert prepare(path, sources, tmp_path / "new" / "deep", window=WINDOW).run() == tmp_path / "new" / "deep"
+    assert left_in(tmp_path) == {"talk.wav", "out", "new"}
+
+
+def test_a_full_disk(tmp_path, sources, monkeypatch):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+        with pytest.raises(OSError, match=r"1 MB are to be written .* 0 MB are free"):
+            job(path, sources)
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    ready = job(path, sources)
+    with monkeypatch.context() as patch:
+        patch.setattr(soundfile, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            ready.run()
+    assert left_in(tmp_path) == {"talk.wav"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_shows_before_the_work(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        prepare(path, sources, tmp_path / "locked" / "out", window=WINDOW).run()
+
+
+class Interrupted:
+    """A prior that is interrupted at its nth call."""
+
+    def __init__(self, prior, calls: int):
+        self.prior, self.left = prior, calls
+        self.schedule, self.labels, self.unconditional, self.sample_rate = prior.schedule, (), 0, RATE
+
+    def __call__(self, x_t, t, label=None):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.prior(x_t, t, label)
+
+
+def test_an_interrupted_separation_leaves_nothing(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    broken = [Source(s.name, NamedPrior(Interrupted(s.prior.prior, 5), s.name), None) for s in sources]
+    ready = job(path, broken)
+    with pytest.raises(KeyboardInterrupt):
+        ready.run()
+    assert left_in(tmp_path) == {"talk.wav"}
+
+
+# ----------------------------------------------------------------------------------------------------------- cost
+
+
+class Counted(Interrupted):
+    """A prior that counts the signals it is given, and the most at once."""
+
+    def __init__(self, prior):
+        super().__init__(prior, 10**9)
+        self.rows, self.most = 0, 0
+
+    def __call__(self, x_t, t, label=None):
+        self.rows, self.most = self.rows + len(x_t), max(self.most, len(x_t))
+        return super().__call__(x_t, t, label)
+
+
+@pytest.mark.parametrize("preset", ["recommended", "short"])
+def test_the_cost_is_what_it_takes(tmp_path, sources, preset):
+    path = recorded(tmp_path, sounds(2, RATE).sum(0)[None], RATE)
+    counted = [Counted(s.prior.prior) for s in sources]
+    ready = job(path, [Source(s.name, NamedPrior(c, s.name), None) for s, c in zip(sources, counted)], preset=preset)
+    before = sum(c.rows for c in counted)
+    ready.run()
+    called = sum(c.rows for c in counted) - before
+    assert called == pytest.approx(ready.cost.calls, rel=0.1)
+    assert ready.cost.seconds > 0 and ready.cost.bytes > 0
+    lines = "\n".join(ready.describe())
+    assert f"cost: {ready.cost.calls} network calls" in lines and ("gradients" in lines) == (preset == "short")
+    assert "denoised together" in lines
+
+
+def test_little_memory_means_small_chunks_and_the_same_sound(tmp_path, sources):
+    path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
+    found = []
+    for memory in (1e5, 1e9):
+        counted = [Counted(s.prior.prior) for s in sources]
+        renamed = [Source(s.name, NamedPrior(c, s.name), None) for s, c in zip(sources, counted)]
+        ready = job(path, renamed, preset="short", memory=memory, overwrite=True)
+        found.append(results(ready.run())[1]["hum"])
+        assert counted[0].most == ready.cost.chunk
+    assert ready.cost.chunk > 3
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (170, "3 min"), (9000, "2.5 h")])
+def test_durations_are_words(seconds, text):
+    assert room._duration(seconds) == text
+
+
+# --------------------------------------------------------------------------------------------------------- priors
+
+
+@pytest.fixture(scope="module")
+def small_prior(tmp_path_factory) -> Path:
+    """A folder as training leaves it: small networks with random weights that know two classes."""
+    folder = tmp_path_factory.mktemp("runs")
+    network = ut.networks.TriplePathConfig.pocket(classes=2).replace(channels=8, embedding=16)
+    config = ut.priors.PriorConfig(RATE, labels=("Whale", "Old_door"), target="preconditioned", network=network)
+    for step in (1, 2):
+        torch.manual_seed(step)
+        path = folder / f"step_{step:06d}.safetensors"
+        ut.priors.neural.save(path, config.build().net.state_dict(), config, {"steps": step})
+        os.utime(path, (step, step))
+    return folder
+
+
+def test_priors_are_found_by_name_file_and_folder(small_prior):
+    speech, folder, file = load_prior("pocket-speech"), load_prior(str(small_prior)), load_prior(f"beast={small_prior / 'step_000001.safetensors'}")
+    assert (speech.name, folder.name, file.name) == ("speech", "", "beast")
+    assert (folder.prior.card["steps"], file.prior.card["steps"]) == (2, 1), "the newest of a folder"
+    assert len({speech.sha256, folder.sha256, file.sha256}) == 3
+    found = find_sources(["SPEECH", " old-door", "beast", "whale"], [speech, folder, file])
+    assert [s.name for s in found] == ["speech", "Old_door", "beast", "Whale"]
+    assert [s.label for s in found] == [None, "Old_door", None, "Whale"]
+    assert [s.prior.sha256 for s in found] == [p.sha256 for p in (speech, folder, file, folder)]
+
+
+def test_priors_of_others(tmp_path, monkeypatch):
+    torch.save({part: reference_weights("network") for part in ("model", "ema")}, tmp_path / "sounds.pt")
+    small = functools.partial(ut.priors.from_authors_checkpoint, heads=2, n_fft=126, hop=63)
+    monkeypatch.setitem(room.READERS, ".pt", small)
+    torch.save({"state_dict": {f"model.{key}": value for key, value in reference_weights("diffwave").items()}}, tmp_path / "diffwave.ckpt")
+    authors, undiff = load_prior(str(tmp_path / "sounds.pt")), load_prior(f"talk={tmp_path / 'diffwave.ckpt'}")
+    assert "Shi et al." in authors.prior.card["network"] and "UnDiff" in undiff.prior.card["network"]
+    first = find_sources(["talk", authors.prior.labels[0] if authors.prior.labels else authors.name], [undiff, authors])
+    path = recorded(tmp_path, sounds(0.1, 16000).sum(0)[None], 16000)
+    ready = prepare(path, first, tmp_path / "out", window=0.1, preset="recommended")
+    assert ready.rate == 16000 and torch.isfinite(results(ready.run())[1]["talk"]).all()
+
+
+def test_a_finished_training_gives_its_prior(tmp_path, small_prior):
+    for name, step in (("prior", 1), ("step_000002", 2)):
+        shutil.copyfile(small_prior / f"step_{step:06d}.safetensors", tmp_path / f"{name}.safetensors")
+    assert load_prior(str(tmp_path)).prior.card["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pocket-whale", "no prior at 'pocket-whale'; shipped are pocket-joint, pocket-sound"),
+        ("a=missing.safetensors", "no prior at 'missing.safetensors'"),
+        ("{}/empty", "no .safetensors file in the folder"),
+        ("{}/weights.bin", "ends in '.bin'; accepted are .safetensors"),
+        ("{}/broken.safetensors", "not a readable safetensors file"),
+    ],
+)
+def test_what_is_no_prior_is_named(tmp_path, spec, message):
+    (tmp_path / "empty").mkdir()
+    for name in ("weights.bin", "broken.safetensors"):
+        (tmp_path / name).write_bytes(b"no weights")
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
+        load_prior(spec.format(tmp_path))
+
+
+def test_sources_that_no_prior_knows(small_prior, sources):
+    priors = [load_prior(str(small_prior)), *(s.prior for s in sources)]
+    with pytest.raises(ValueError, match=r"knows the source 'whales' \(did you mean 'Whale'\?\); known are Whale, Old_door, hum, hiss"):
+        find_sources(["hum", "whales"], priors)
+    with pytest.raises(ValueError, match="knows the source 'speech'; known"):
+        find_sources(["speech", "hum"], priors)
+    for names in ([], ["hum"]):
+        with pytest.raises(ValueError, match="at least two"):
+            find_sources(names, priors)
+
+
+# ------------------------------------------------------------------------------------------------------- command
+
+
+def command(*arguments) -> SimpleNamespace:
+    return CliRunner().invoke(app, ["separate", *map(str, arguments)])
+
+
+def test_command_line(tmp_path, small_prior):
+    path = recorded(tmp_path, sounds(0.4, 16000).sum(0)[None], 16000)
+    options = (path, "--sources", "whale, old_door", "--prior", small_prior, "--out", tmp_path / "out", "--window", 0.3)
+    result = command(*options, "--dry-run")
+    assert result.exit_code == 0 and "2 windows" in result.stdout and "cost:" in result.stdout
+    assert left_in(tmp_path) == {"talk.wav"}
+    result = command(*options, "--preset", "recommended", "--seed", 5, "--format", "flac")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == f"written: {tmp_path / 'out' / 'listen.html'}"
+    report, found = results(tmp_path / "out")
+    assert list(found) == ["Whale", "Old_door", "residual"] and (report["preset"], report["seed"]) == ("recommended", 5)
+    assert report["windows"]["count"] == 2 and report["sources"][0]["file"] == "1-whale.flac"
+    assert report["sources"][0]["prior_sha256"] == load_prior(str(small_prior)).sha256
+    assert "earlier result" in command(*options).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.wav", "--sources", "speech,Chime"), "no sound file at missing.wav"),
+        (("{}", "--sources", "speech,Piano"), "no prior knows the source 'Piano'"),
+        (("{}", "--sources", "speech"), "at least two"),
+        (("{}", "--sources", "speech,Chime", "--prior", "nowhere"), "no prior at 'nowhere'"),
+        (("{}", "--sources", "speech,Chime", "--device", "abacus"), "abacus"),
+        (("{}", "--sources", "speech,Chime", "--out", "{}"), "is a file"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(tmp_path, arguments, message):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    result = command(*(str(a).format(path) for a in arguments))
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert left_in(tmp_path) == {"talk.wav"}
+
+
+def test_control_c_on_the_command_line(tmp_path, small_prior, monkeypatch):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "separate_long", stop)
+    result = command(path, "--sources", "whale,old_door", "--prior", small_prior, "--out", tmp_path / "out")
+    assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "stopped; nothing was written"
+    assert left_in(tmp_path) == {"talk.wav"}
+
+
+def test_help_has_examples():
+    text = command("--help").stdout
+    assert "unasdiff-teach separate talk.wav --sources speech,Chime" in text
+
+
+# ----------------------------------------------------------------------------------------------------------- page
+
+
+def test_the_page_names_files_that_are_there_and_asks_nothing_else(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, 44100).sum(0)[None], 44100, "a <talk> & more.wav")
+    job(path, sources).run()
+    page = (tmp_path / "out" / "listen.html").read_text(encoding="utf-8")
+    assert "<h1>a &lt;talk&gt; &amp; more.wav, separated</h1>" in page and "what lies above 4 kHz is in no source" in page
+    links = set(re.findall(r'(?:src|href)="([^"]+)"', page)) - {"data:,"}
+    assert {"1-hum.wav", "2-hiss.wav", "3-residual.wav", "separation.json"} <= links
+    assert all((tmp_path / "out" / link).is_file() for link in links) and "http" not in page
+    assert all(path.name in page for path in room.TOOLS)
+    listed = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert listed == links | {"listen.html"}
+
+
+def test_the_page_needs_no_checkout(tmp_path, sources, monkeypatch):
+    monkeypatch.setattr(room, "TOOLS", [tmp_path / "tools.js"])
+    path = recorded(tmp_path, sounds(0.2, RATE).sum(0)[None], RATE)
+    page = (job(path, sources).run() / "listen.html").read_text(encoding="utf-8")
+    assert page.count("<audio controls") == 4 and "<script" not in page
+
+
+@pytest.mark.browser
+def test_the_page_plays_in_a_browser(tmp_path, sources, browser):
+    path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
+    job(path, sources).run()
+    context, trouble = browser.new_context(offline=True, viewport={"width": 390, "height": 800}), []
+    tab = context.new_page()
+    tab.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("requestfailed", lambda request: trouble.append(f"{request.url} {request.failure}"))
+    tab.goto((tmp_path / "out" / "listen.html").as_uri())
+    tool = tab.locator(".page-tool")
+    assert tool.locator(".tool-tracks label").count() == 4  # mixture, hum, hiss, residual
+    tool.get_by_role("button", name="Play").click()
+    tab.wait_for_function("document.querySelector('.page-tool').deck.time > 0.05")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+    # a browser drops what it was loading of a sound when another position is asked for
+    assert not [text for text in trouble if not re.search(r"\.flac .*ERR_ABORTED", text)]
+
+
+# -------------------------------------------------------------------------------------------------- shipped priors
+
+
+@pytest.mark.slow
+@pytest.mark.real_audio
+def test_a_real_recording_with_the_shipped_priors(tmp_path, real_audio):
+    """Speech and a chime, 3.5 s at 44.1 kHz, in two windows: whole, finite, and better than the mixture."""
+    rate, N = 44100, round(3.5 * 44100)
+    speech, _ = ut.data.read(real_audio / "vctk" / "p351_006_mic1.flac", rate)
+    chime, _ = ut.data.read(real_audio / "fsdkaggle2018" / "Chime__87490e51.flac", rate)
+    true = torch.stack([0.1 * x[:N] / x[:N].square().mean().sqrt() for x in (speech[rate // 2 :], chime)])
+    path = recorded(tmp_path, true.sum(0)[None], rate, subtype="FLOAT")
+    result = command(path, "--sources", "speech,chime", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    report, found = results(tmp_path / "out")
+    assert report["windows"]["count"] == 2 and report["priors_rate"] == 8000
+    torch.testing.assert_close(sum(found.values())[0], read_recording(path).audio[0], rtol=0, atol=1e-5)
+    estimates, reference = (resample(x, rate, 8000) for x in (torch.cat([found["speech"], found["Chime"]]), true))
+    before = ut.si_sdr(reference.sum(0).expand(2, -1), reference)
+    assert (ut.si_sdr(estimates, reference) - before).mean() > 0

@@ -1,0 +1,181 @@
+"""Mixtures longer than the priors' training clips: overlapping windows that are denoised together, and their memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .diffusion import Prior
+from .reconstruction import ReconstructionLoss
+from .separation import Label, Separation, SeparationConfig, separate
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How a long signal is cut into windows, and put together again by cross-fades whose weights sum to 1.
+
+    Attributes:
+        size: samples of a window; what the prior was trained on is a good choice.
+        overlap: samples that neighbours share, at least; 0 to size / 2.
+    """
+
+    size: int
+    overlap: int
+
+    def __post_init__(self):
+        if self.size < 1 or not 0 <= self.overlap <= self.size // 2:
+            raise ValueError(f"size is {self.size} and overlap {self.overlap}; need at least 1, and 0 to half the size")
+
+    def starts(self, N: int, shift: float = 0.0) -> Tensor:
+        """First sample of each of the W windows of a signal of N samples, [W]; a short signal is one window.
+
+        `shift`, 0 to 1, moves all windows to the left by that share of their distance; the outer ones stay inside.
+        """
+        hop, last = self.size - self.overlap, max(N - self.size, 0)
+        return torch.arange(-round(shift * hop), last + hop, hop).clamp(0, last).unique()
+
+    def weights(self, N: int, shift: float = 0.0) -> Tensor:
+        """Cross-fade weights of the windows, [W, size] float64, positive; at each sample they sum to 1 over the windows."""
+        return _plan(self, N, shift)[1]
+
+    def cut(self, x: Tensor, shift: float = 0.0) -> Tensor:
+        """Windows of a signal, [..., N] -> [..., W, size]."""
+        index = _plan(self, x.shape[-1], shift)[0].to(x.device)
+        return x.gather(-1, index.flatten().expand(*x.shape[:-1], -1)).unflatten(-1, index.shape)
+
+    def merge(self, pieces: Tensor, N: int, shift: float = 0.0) -> Tensor:
+        """The weighted sum of windows, [..., W, size] -> [..., N]; merge(cut(x), N) = x."""
+        index, weights = _plan(self, N, shift)
+        faded = (weights.to(pieces) * pieces).flatten(-2)
+        index = index.to(pieces.device).flatten().expand(faded.shape)
+        return pieces.new_zeros(*faded.shape[:-1], N).scatter_add(-1, index, faded)
+
+
+@lru_cache(maxsize=4)
+def _plan(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
+    """The sample that each place of each window holds, and its weight there, both [W, size]."""
+    size = min(windows.size, N)
+    index = windows.starts(N, shift)[:, None] + torch.arange(size)
+    edge = torch.arange(size, dtype=torch.float64) + 0.5
+    ramp = (torch.minimum(edge, edge.flip(0)) / max(windows.overlap, 1)).clamp(max=1).expand(index.shape)
+    total = torch.zeros(N, dtype=torch.float64).scatter_add(0, index.flatten(), ramp.flatten())
+    return index, ramp / total[index]
+
+
+def shift_at(t: int) -> float:
+    """Where the windows lie at step t: golden-section shares of their distance, which spread evenly over any few steps."""
+    return t * (math.sqrt(5) - 1) / 2 % 1
+
+
+class WindowedPrior:
+    """A prior for signals of any length: windows of x_t go through the given prior, and its estimates are cross-faded.
+
+    The windows share one x_t at every step, as in MultiDiffusion (Bar-Tal et al. 2023): what one finds in an overlap its
+    neighbour sees at the next step. They also move from step to step, so that no place is a seam for long and what was found
+    spreads further; sources that one prior models change places less often. A signal no longer than a window
+    goes through the prior as it is. Labels, schedule and all else are the prior's own.
+
+    Args:
+        prior: see `Prior`.
+        windows: how to cut.
+        chunk: windows that go through the prior at once, which bounds memory. Where there are more, and gradients are
+            wanted, each chunk is computed a second time in the backward pass instead of being remembered.
+    """
+
+    def __init__(self, prior: Prior, windows: Windows, chunk: int = 8):
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; at least 1 is needed")
+        self.prior, self.windows, self.chunk = prior, windows, chunk
+
+    def __getattr__(self, name: str):
+        if name == "prior":  # not there yet while a copy is being made
+            raise AttributeError(name)
+        return getattr(self.prior, name)
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """eps [M, N] of x_t [M, N], t [M], label [M] or None."""
+        shift = shift_at(int(t[0]))
+        rows = self.windows.cut(x_t, shift)  # [M, W, size]
+        W = rows.shape[1]
+        rows, t = rows.flatten(0, 1), t.repeat_interleave(W)
+        label = None if label is None else label.repeat_interleave(W)
+        spans = [slice(i, i + self.chunk) for i in range(0, len(rows), self.chunk)]
+        forget = len(spans) > 1 and torch.is_grad_enabled() and rows.requires_grad
+        pieces = [self._predict(rows[s], t[s], None if label is None else label[s], forget) for s in spans]
+        return self.windows.merge(torch.cat(pieces).unflatten(0, (-1, W)), x_t.shape[-1], shift)
+
+    def _predict(self, rows: Tensor, t: Tensor, label: Tensor | None, forget: bool) -> Tensor:
+        if forget:
+            return checkpoint(self.prior, rows, t, label, use_reentrant=False, preserve_rng_state=False)
+        return self.prior(rows, t, label)
+
+
+@dataclass(frozen=True)
+class WindowedLoss:
+    """L_recons of a long mixture: the sum over its windows, each weighted by the square root of its cross-fade.
+
+    The gradient of a norm has length 1 wherever the signal is loud or soft, and the guidance steps have a length for the
+    whole signal. One norm over a long signal would therefore spend the step where the signal is loudest; the sum of
+    the windows' norms gives each window the step that it would have alone. (Squared norms add up to the norm of the whole:
+    with `ReconstructionLoss.paper()` nothing changes but the group and STFT terms at the windows' edges.)
+
+    Attributes:
+        base: loss of one window.
+        windows: those of the priors.
+    """
+
+    base: ReconstructionLoss
+    windows: Windows
+
+    def __call__(self, mixture: Tensor, estimate: Tensor) -> Tensor:
+        """[B, N], [B, N] -> [B]."""
+        root = self.windows.weights(mixture.shape[-1]).sqrt().to(mixture)
+        y, y_hat = ((root * self.windows.cut(x)).flatten(0, 1) for x in (mixture, estimate))
+        return self.base(y, y_hat).unflatten(0, (-1, len(root))).sum(1)
+
+
+def separate_long(
+    mixture: Tensor,
+    prior: Prior | Sequence[Prior],
+    labels: Sequence[Label] | Sequence[Sequence[Label]],
+    windows: Windows,
+    config: SeparationConfig | None = None,
+    chunk: int = 8,
+    **options,
+) -> Separation:
+    """`separate` for a mixture of any length, by windows that are denoised together.
+
+    A mixture shorter than a window is padded with silence to the length that the prior knows. One as long as a window is
+    separated as `separate` does it.
+
+    Args:
+        mixture: [N] or [B, N].
+        prior, labels: see `separate`.
+        windows, chunk: see `WindowedPrior`.
+        config: by default `SeparationConfig.recommended()`.
+        options: everything else that `separate` takes.
+
+    Raises:
+        TypeError, ValueError: as `separate`.
+    """
+    config = config or SeparationConfig.recommended()
+    priors = list(prior) if isinstance(prior, Sequence) else [prior]
+    # One wrapper for each prior, so that sources that share a prior still go through it together.
+    wrapped = {id(p): WindowedPrior(p, windows, chunk) for p in priors}
+    priors = [wrapped[id(p)] for p in priors]
+    N = mixture.shape[-1]
+    result = separate(
+        F.pad(mixture, (0, max(0, windows.size - N))),
+        priors if isinstance(prior, Sequence) else priors[0],
+        labels,
+        config=config.replace(loss=WindowedLoss(config.loss, windows)),
+        **options,
+    )
+    return Separation(result.sources[..., :N], result.calls, result.schedule)
