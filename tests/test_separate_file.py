@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import unasdiff_teach as ut
 from unasdiff_teach import separate_file as room
 from unasdiff_teach.cli import app
-from unasdiff_teach.data.audio import resample
+from unasdiff_teach.data.audio import active_span, resample
 from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
 
 RATE, WINDOW = 8000, 0.25  # of the exact priors: hertz and seconds
@@ -551,17 +551,19 @@ def test_the_page_plays_in_a_browser(tmp_path, sources, browser):
 @pytest.mark.slow
 @pytest.mark.real_audio
 def test_a_real_recording_with_the_shipped_priors(tmp_path, real_audio):
-    """Speech and a chime, 3.5 s at 44.1 kHz, in two windows: whole, finite, and better than the mixture."""
+    """Speech and a glockenspiel, 3.5 s at 44.1 kHz, in two windows: they add up, and are much better than the mixture."""
     rate, N = 44100, round(3.5 * 44100)
-    speech, _ = ut.data.read(real_audio / "vctk" / "p351_006_mic1.flac", rate)
-    chime, _ = ut.data.read(real_audio / "fsdkaggle2018" / "Chime__87490e51.flac", rate)
-    true = torch.stack([0.1 * x[:N] / x[:N].square().mean().sqrt() for x in (speech[rate // 2 :], chime)])
+    names = ("vctk/p227_003_mic1.flac", "fsdkaggle2018/Glockenspiel__4e0759b2.flac")
+    clips = [ut.data.read(real_audio / name, rate)[0] for name in names]
+    clips = [clip[active_span(clip, rate)[0] :][:N] for clip in clips]
+    # Equally loud where the priors hear them, below 4 kHz: a small bell has most of its power above.
+    true = torch.stack([0.05 * clip / resample(clip, rate, 8000).square().mean().sqrt() for clip in clips])
     path = recorded(tmp_path, true.sum(0)[None], rate, subtype="FLOAT")
-    result = command(path, "--sources", "speech,chime", "--out", tmp_path / "out")
+    result = command(path, "--sources", "speech,glockenspiel", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     report, found = results(tmp_path / "out")
     assert report["windows"]["count"] == 2 and report["priors_rate"] == 8000
     torch.testing.assert_close(sum(found.values())[0], read_recording(path).audio[0], rtol=0, atol=1e-5)
-    estimates, reference = (resample(x, rate, 8000) for x in (torch.cat([found["speech"], found["Chime"]]), true))
+    estimates, reference = (resample(x, rate, 8000) for x in (torch.cat([found["speech"], found["Glockenspiel"]]), true))
     before = ut.si_sdr(reference.sum(0).expand(2, -1), reference)
-    assert (ut.si_sdr(estimates, reference) - before).mean() > 0
+    assert (ut.si_sdr(estimates, reference) - before).mean() > 5
