@@ -165,3 +165,19 @@ def test_seek_table_points_at_every_block_but_the_last(rate, length):
             break
     for number, (_, offset, _) in enumerate(points):
         assert file[start + offset : start + offset + 2] == b"\xff\xf8" and file[start + offset + 4] == number
+
+
+def test_a_stop_while_writing_leaves_whole_files(tmp_path, monkeypatch):
+    show.player(sounds(), RATE, id="05/first", page=tmp_path)
+    folder = tmp_path / "_static/audio/05/first"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = Path.write_bytes
+
+    def stopped(path, content):
+        write(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        show.player(sounds(0.1), RATE, id="05/first", page=tmp_path)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
