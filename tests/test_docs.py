@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
+from unasdiff_teach import evaluation as ev
+from unasdiff_teach.evaluation import pocket
 from unasdiff_teach.priors.neural import preconditioning
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -359,3 +361,12 @@ def test_the_constant_of_dps_belongs_to_the_form_of_the_loss():
 
 def test_bars_of_the_glossary():
     assert ut.task.PEAK == 0.95 and "largest sample is 0.95" in text("appendix_glossary")
+
+
+def test_numbers_of_the_readme():
+    page, results = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), ev.load_results(pocket.RESULTS / "pocket_table.parquet")
+    row = ev.summary(results, by=("method",)).loc["recommended"]
+    assert f"{row['n']:.0f} test mixtures of one voice and one sound come apart with a mean SI-SDR of {row['mean']:.1f} dB" in page
+    assert f"(95 % interval {row['low']:.1f} to {row['high']:.1f};" in page
+    calls = results[results["method"] == "recommended"]["network_calls"].unique()
+    assert len(calls) == 1 and f"in {calls[0]} calls of each network" in page

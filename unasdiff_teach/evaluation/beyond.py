@@ -55,7 +55,6 @@ def configurations() -> dict[str, dict[str, SeparationConfig]]:
             "4 x 10 steps, t*=75": recommended.replace(init_step=75),
             "2 x 20 steps": recommended.replace(steps=20, hypotheses=2),
             "8 x 5 steps": recommended.replace(steps=5, hypotheses=8),
-            "8 x 10 steps": recommended.replace(hypotheses=8),
             "floor=0": recommended.replace(guidance=Wiener(floor=0.0)),
             "floor=0.3": recommended.replace(guidance=Wiener(floor=0.3)),
             "independent noise": recommended.replace(init_noise="independent"),

@@ -1,6 +1,6 @@
 """The pocket table, resumable: `python -m unasdiff_teach.evaluation.pocket tune|measure|real|collect [METHOD ...]`.
 
-`tune` scores a grid of nine settings for each guidance rule on the first six validation mixtures of 1 speech + 1 sound;
+`tune` scores a grid of nine settings for each guidance rule on the first three validation mixtures of 1 speech + 1 sound;
 `measure` scores every method on the test mixtures, guidance rules at their default (`authors()`, all 200 steps) and, in
 `short()`, at their best of the grid; `real` scores the recommended configuration on the mixtures of real recordings, where these are
 there; `collect` writes the Parquet files that are shipped. Each method has a folder of its own, so that several processes may share the work.
@@ -20,7 +20,7 @@ from .run import Run, evaluate
 from .tables import load_results
 
 TASK = "1 speech + 1 sound"
-TUNED_ON = 6  # validation mixtures
+TUNED_ON = 3  # validation mixtures
 DEFAULTS: dict[str, Guidance] = {"hybrid": Hybrid(), "dsg": DSG(), "dps": DPS()}
 GRID: dict[str, list[Guidance]] = {
     "hybrid": [Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))],
@@ -70,7 +70,7 @@ def collect(folder: Path) -> None:
     RESULTS.mkdir(exist_ok=True)
     parts = {"table": NAMES, "tuning": [f"tune-{rule}" for rule in GRID], "real": ["real"]}
     for part, names in parts.items():
-        if there := [folder / name for name in names if Run(folder / name).table.is_file()]:
+        if there := [folder / name for name in names if not Run(folder / name).results().empty]:
             path = RESULTS / f"pocket_{part}.parquet"
             partial = path.with_suffix(".partial")
             load_results(*there).to_parquet(partial, index=False)
