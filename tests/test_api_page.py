@@ -18,7 +18,7 @@ sys.path.insert(0, str(BOOK / "_ext"))
 import api_reference as api  # noqa: E402
 
 PAGE = (BOOK / "appendix_api.md").read_text(encoding="utf-8")
-TAUGHT = dict(re.findall(r"^```\{api\} (\w+)\n:taught: (\w+)\n```$", PAGE, flags=re.M))
+TAUGHT = {room: chapters.split() for room, chapters in re.findall(r"^```\{api\} (\w+)\n(?::taught: (.+)\n)?```$", PAGE, flags=re.M)}
 NAMES = [(room, name) for room in TAUGHT if room != "cli" for name in api.public(room)]
 
 
@@ -47,11 +47,12 @@ def test_every_name_has_a_docstring(room, name):
 
 
 def test_chapters_exist_and_are_found_by_their_code():
-    for chapter in TAUGHT.values():
-        assert (BOOK / f"{chapter}.ipynb").is_file()
+    for room, chapters in TAUGHT.items():
+        assert chapters or room == "cli", f"where is {room} taught?"
+        assert all((BOOK / f"{chapter}.ipynb").is_file() for chapter in chapters), room
     used = api.chapters_of()
     assert used[id(ut.NoiseSchedule)][0] == "02_forward_process"
-    assert used[id(ut.guidance.smooth_max)] == ["07_guidance_schedules"]
+    assert "07_guidance_schedules" in used[id(ut.guidance.smooth_max)]
     assert id(ut.data.write) not in used  # nobody writes files in a chapter
 
 

@@ -4,8 +4,8 @@
     :taught: 07_guidance_schedules
     ```
 
-It shows every public name of `unasdiff_teach.guidance` with its signature, its docstring, its documented methods, and links to the
-chapters that use it; to the chapter `taught` where none does.
+It says where the room is taught, and shows every public name of `unasdiff_teach.guidance` with its signature, its docstring, its
+documented methods, and links to the chapters that use it; to the first chapter of `taught` where none does.
 """
 
 from __future__ import annotations
@@ -116,9 +116,18 @@ class Api(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         module = importlib.import_module(f"{PACKAGE}.{self.room}")
         shown = docstring(inspect.getdoc(module) or "", ())
+        if "taught" in self.options:
+            shown += [self.links("Taught in chapter", self.taught)]
         if hasattr(module, "app"):
             return [*shown, commands(module.app)]
         return shown + [self.described(name, value) for name, value in public(self.room).items()]
+
+    @cached_property
+    def taught(self) -> list[str]:
+        return self.in_book(self.options.get("taught", "").split())
+
+    def in_book(self, chapters: list[str]) -> list[str]:
+        return [chapter for chapter in chapters if f"book/{chapter}" in self.env.found_docs]
 
     def described(self, name: str, value: object, owner: str = "") -> addnodes.desc:
         """One name: signature, docstring, chapters, and the methods of a class."""
@@ -136,7 +145,7 @@ class Api(SphinxDirective):
         else:
             content += docstring(inspect.getdoc(value) or "", names_of(value))
         if not owner:
-            content += self.links(chapters_of().get(id(value)) or [self.options["taught"]])
+            content += self.links("Chapter", self.in_book(chapters_of().get(id(value), [])) or self.taught[:1])
         if inspect.isclass(value):
             content += [self.described(n, member, f"{name}.") for n, member in members(value).items()]
         entry += [signature, content]
@@ -144,8 +153,8 @@ class Api(SphinxDirective):
         self.env.domains["py"].note_object(full, kind, full, location=signature)
         return entry
 
-    def links(self, chapters: list[str]) -> nodes.paragraph:
-        shown = nodes.paragraph("", "Chapter " if len(chapters) == 1 else "Chapters ", classes=["api-chapters"])
+    def links(self, title: str, chapters: list[str]) -> nodes.paragraph:
+        shown = nodes.paragraph("", title + ("s " if len(chapters) > 1 else " "), classes=["api-chapters"])
         for i, chapter in enumerate(chapters):
             number = chapter.partition("_")[0].lstrip("0")
             link = addnodes.pending_xref(
