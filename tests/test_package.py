@@ -173,7 +173,7 @@ def test_wheel_holds_the_priors_and_the_corpus(tmp_path):
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     packed = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    for folder in ("data/corpus", "priors/weights", "separators/weights", "evaluation"):
+    for folder in ("data/corpus", "priors/weights", "evaluation"):
         shipped = [p for p in (PACKAGE / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         assert shipped, f"unasdiff_teach/{folder} is empty"
         assert not {p.relative_to(ROOT).as_posix() for p in shipped} - packed
