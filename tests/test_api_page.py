@@ -100,7 +100,7 @@ def test_the_built_page_shows_all_of_it(html):
             assert argument in entry.get_text()
         content = entry.find_next_sibling("dd")
         if api.kind_of(value) != "data":
-            first = re.split(r"[.,:;`\"(]", inspect.getdoc(value))[0]
+            first = re.split(r"[.,:;`'\"(]", inspect.getdoc(value))[0]
             assert " ".join(first.split()) in " ".join(content.get_text().split())
         chapters = content.select_one(".api-chapters")
         assert chapters.select("a"), f"{room}.{name} leads to no chapter"

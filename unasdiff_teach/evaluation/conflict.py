@@ -47,7 +47,7 @@ FIGURE = ("dps", "dsg", "hybrid")  # the columns of Figure 2
 FIDDLE, CHIME = "Violin_or_fiddle", "Chime"
 COUNT = 20  # test mixtures
 KEPT = 12  # estimates of each run of Figure 2 that are shipped
-GRID = 2**11  # steps per unit of their samples, 50 dB below a source of RMS 0.05
+GRID = 2**10  # steps per unit of their samples, 45 dB below a source of RMS 0.05
 CURVES, ESTIMATES = "conflict_curves.parquet", "conflict_estimates.flac"
 MEASURED = ("loss", "g_prior", "g_cond", "bound", "gamma", "si_sdr", "si_sdr_state")
 
