@@ -36,7 +36,7 @@ class LoopConfig:
         log_every, save_every: steps.
         milestone_every: steps between files of averaged weights; None is each time that the state is saved.
         ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
-        precision: of Fabric: "32-true"; "bf16-mixed", products in bfloat16, everything else and all weights in float32.
+        precision: "32-true", or "bf16-mixed": products in bfloat16; signals, transforms, norms and all weights in float32.
     """
 
     steps: int
@@ -53,7 +53,11 @@ class LoopConfig:
     save_every: int = 500
     milestone_every: int | None = None
     ahead: int = 0
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self):
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise ValueError(f"precision is {self.precision!r}; accepted are '32-true' and 'bf16-mixed'")
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of `learning_rate`."""
@@ -63,13 +67,12 @@ class LoopConfig:
         return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
 
 
-def processes(accelerator: str, devices: int, precision: str) -> Fabric:
+def processes(accelerator: str, devices: int) -> Fabric:
     """A launched Fabric for `devices` processes of one machine, or for those that torchrun has started on one or more.
 
     Args:
         accelerator: "cpu" (gloo between the processes), "cuda" (NCCL) or "mps".
         devices: processes on this machine, each with a device of its own; under torchrun what torchrun says counts.
-        precision: as in `LoopConfig`.
     """
     from lightning_fabric import Fabric
 
@@ -78,7 +81,7 @@ def processes(accelerator: str, devices: int, precision: str) -> Fabric:
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     strategy = "ddp" if devices * nodes > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return fabric
 
@@ -122,7 +125,7 @@ class Trainer:
         if fabric is None:
             where = torch.device(device)
             only = 1 if where.index is None else [where.index]
-            fabric = Fabric(accelerator=where.type, devices=only, precision=config.precision)
+            fabric = Fabric(accelerator=where.type, devices=only)
         if config.batch % fabric.world_size:
             raise ValueError(f"batch is {config.batch}; {fabric.world_size} processes cannot share it evenly")
         self.folder, self.net, self.config, self.data = Path(folder), net.to(fabric.device), config, data
@@ -133,7 +136,7 @@ class Trainer:
         self.step, self.seconds, self.log = 0, 0.0, []
         self.running, self.since = torch.zeros((), device=self.device), 0  # sum of the losses not logged yet, and their number
         self._resume()
-        self._shared, self._update = fabric.setup(_Loss(net, self.loss), self.optimiser)
+        self._shared, self._update = fabric.setup(_Loss(net, self.loss, self.autocast), self.optimiser)
         self._batches = _Ahead(self._rows, config.ahead)
 
     def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -150,6 +153,10 @@ class Trainer:
 
     def watch(self) -> None:
         """Called after each step, before its state is saved, by all processes: what a subclass looks at while it trains."""
+
+    def autocast(self) -> torch.autocast:
+        """A context for `config.precision`. Fabric's own mixed precision would round the signals that come in as well."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16-mixed")
 
     def identity(self) -> dict:
         """What must be the same when a training goes on, as plain values."""
@@ -262,7 +269,7 @@ class Trainer:
             self.net.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{path} is the state of another network: {error}") from error
+            raise ValueError(f"{path} is the state of another network: {' '.join(str(error).split())}") from error
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
         self.log = state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]  # before there was a log
         self.running, self.since = state.get("running", self.running), state.get("since", 0)
@@ -273,12 +280,13 @@ class Trainer:
 class _Loss(nn.Module):
     """A network and the loss that is computed with it: the call of this module is what processes share."""
 
-    def __init__(self, net: nn.Module, loss: Callable[..., Tensor]):
+    def __init__(self, net: nn.Module, loss: Callable[..., Tensor], autocast: Callable[[], torch.autocast]):
         super().__init__()
-        self.net, self._loss = net, loss
+        self.net, self._loss, self._autocast = net, loss, autocast
 
     def forward(self, *examples: Tensor) -> Tensor:
-        return self._loss(*examples)
+        with self._autocast():
+            return self._loss(*examples)
 
 
 class _Ahead:
@@ -310,7 +318,8 @@ def _read(path: Path, device: torch.device) -> dict:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise ValueError(f"{path} is damaged, or no state of a training: {str(error).splitlines()[0]}") from error
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged, or no state of a training: {what}") from error
     needed = {"model", "average", "optimiser", "step", "seconds"}
     if not isinstance(state, dict) or not needed <= state.keys():
         raise ValueError(f"{path} is no state of a training of this package")

@@ -186,7 +186,7 @@ class PriorTrainer(Trainer):
         noise = torch.randn(x0.shape, generator=generator)
         own = [a[self.fabric.global_rank :: self.fabric.world_size].to(self.device) for a in (x0, noise, label)]
         total = torch.zeros(len(w.levels), device=self.device)
-        with self._averaged(), self.fabric.autocast():
+        with self._averaged(), self.autocast():
             for i, t in enumerate(w.levels):
                 for signal, eps, c in zip(*(a.split(self.config.batch) for a in own), strict=True):
                     total[i] += prior_loss(self.prior, signal, torch.full_like(c, t), eps, c).sum()
@@ -197,7 +197,7 @@ class PriorTrainer(Trainer):
         generator = torch.Generator().manual_seed(self.config.seed)
         length = self.draw(1, generator)[0].shape[-1]
         label = torch.arange(count, device=self.device) % len(self.prior.labels) if self.prior.labels else None
-        with self._averaged(), self.fabric.autocast():
+        with self._averaged(), self.autocast():
             return ancestral_sample(self.prior, (count, length), self.prior.schedule, label, generator, device=self.device).cpu()
 
     def _validate(self) -> None:

@@ -1,0 +1,198 @@
+"""`unasdiff-teach train`: priors and separators on one process or many. Each command says what it costs, and resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from .loop import Trainer
+
+app = typer.Typer(
+    name="train",
+    help="Train diffusion priors and supervised separators. The same command goes on where it stopped.",
+    no_args_is_help=True,
+)
+
+SHARE = 1 / 3  # of the device's matrix rate that a training may reach; for the estimate alone
+
+ScaleOption = Annotated[str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")]
+Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
+Devices = Annotated[int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")]
+Precision = Annotated[str | None, typer.Option(help="32-true or bf16-mixed; default: bf16-mixed on cuda, else 32-true.")]
+Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
+Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
+Seed = Annotated[int, typer.Option(help="Of the weights and of everything that is drawn.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
+
+
+@app.command()
+def prior(
+    data: Annotated[str, typer.Option(help="Converted data set (`unasdiff-teach data`): folder or manifest; or pocket-speech, pocket-sound.")],
+    out: Out,
+    scale: ScaleOption = "paper",
+    devices: Devices = 1,
+    device: Device = None,
+    precision: Precision = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    board: Annotated[bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")] = True,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network's core; the first steps take minutes.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
+
+    Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors at the end.
+
+    \b
+    unasdiff-teach train prior --scale smoke --data pocket-speech --out runs/try
+    unasdiff-teach train prior --data /data/vctk-mic1-16k --out runs/speech --dry-run
+    unasdiff-teach train prior --data /data/fsdkaggle2018-16k --out runs/sound --devices 4 --compile
+    torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out /shared/speech
+    tensorboard --logdir runs/speech/board
+    """
+    from . import scales
+
+    with _errors():
+        chosen, source = _scale(scale), scales.Source.open(data)
+        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
+        if checkpointing:
+            trainer.net.checkpoint_activations()
+        if compile:
+            trainer.net.compile_core()
+        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", dry_run)
+
+
+@app.command()
+def separator(
+    data: Annotated[list[str], typer.Option(help="Converted data set, one for each kind of sound; or pocket-speech, pocket-sound.")],
+    out: Out,
+    task: Annotated[str, typer.Option(help='Such as "1 speech + 1 sound", "2 sounds" or "2 speech".')] = "1 speech + 1 sound",
+    network: Annotated[str, typer.Option(help="conv-tasnet or tf-locoformer.")] = "tf-locoformer",
+    scale: ScaleOption = "paper",
+    devices: Devices = 1,
+    device: Device = None,
+    precision: Precision = None,
+    steps: Steps = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a supervised separator, the expert for one task, on mixtures that are made on the fly.
+
+    Writes OUT/state.pt, log.jsonl, step_*.safetensors, and separator.safetensors at the end.
+
+    \b
+    unasdiff-teach train separator --scale smoke --data pocket-speech --data pocket-sound --out runs/try-expert
+    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert --devices 4
+    unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out runs/speakers
+    """
+    from ..data.mixtures import TASKS
+    from . import scales
+
+    with _errors():
+        chosen = _scale(scale)
+        if task not in TASKS:
+            raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
+        sources = {source.kind: source for source in map(scales.Source.open, data)}
+        if len(sources) < len(data):
+            raise ValueError("two of the data sets are of one kind; give one for each")
+        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
+        length = chosen.cut(trainer.separator_config.sample_rate).length
+        _train(trainer, length, out / "separator.safetensors", dry_run)
+
+
+def _scale(name: str):
+    from .scales import SCALES
+
+    if name not in SCALES:
+        raise ValueError(f"scale is {name!r}; accepted: {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def _start(device: str | None, devices: int, precision: str | None, dry_run: bool, **given) -> tuple[Fabric, dict]:
+    """The processes, and the fields of the configuration that were given or follow from the device."""
+    import torch
+
+    from .loop import processes
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision or ("bf16-mixed" if device == "cuda" else "32-true")
+    fabric = processes(device, 1 if dry_run else devices)
+    changes = {name: value for name, value in given.items() if value is not None}
+    return fabric, changes | {"precision": precision, "ahead": 0 if device == "cpu" else 4}
+
+
+def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
+    """Say what it costs, train, and write the averaged weights."""
+    import torch
+
+    if trainer.fabric.is_global_zero:
+        for line in _cost(trainer, length):
+            typer.echo(line)
+    if dry_run:
+        return
+    trainer.fit()
+    if trainer.fabric.is_global_zero:
+        trainer.export(result)
+        typer.echo(f"written: {result}")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _cost(trainer: Trainer, length: int) -> list[str]:
+    import torch
+
+    from ..bench import matrix_rate
+    from ..networks.budget import flops, parameters
+
+    c, count = trainer.config, trainer.fabric.world_size
+    step = flops(trainer.net.config, length, "training") * c.batch
+    total = step * c.steps
+    rate = count * matrix_rate(trainer.device, torch.bfloat16 if c.precision == "bf16-mixed" else torch.float32)
+    seconds = step * (c.steps - trainer.step) / (SHARE * rate)
+    lines = [
+        f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
+        f"{total:.2g} FLOP for {c.steps:,} steps",
+        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at a third of that "
+        f"{_duration(seconds)} (the progress bar will know better)",
+        f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
+    ]
+    return lines + [f"goes on at step {trainer.step:,}"] * bool(trainer.step)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} seconds"
+
+
+def _free(folder: Path) -> int:
+    import shutil
+
+    return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Errors that name what is wrong end the command with one line and status 1; a stop keeps what was saved."""
+    try:
+        yield
+    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
+        typer.echo("error: " + " ".join(str(error).split()), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from the last saved state", err=True)
+        raise typer.Exit(130) from None
