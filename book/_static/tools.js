@@ -325,6 +325,7 @@
   // ------------------------------------------------------------------------------------------------- start
 
   function upgrade() {
+    if (document.readyState === "loading") return; // a row may not have its sound yet; the deferred script comes later
     for (const [selector, build] of [["table.sound-player", player], [".sound-scrubber", scrubber]])
       for (const source of document.querySelectorAll(selector))
         if (!source.hidden) build(source);
