@@ -37,6 +37,7 @@ USED_AS = {
     "nbval": r"--nbval\b",
     "pyarrow": r"\b(to|read)_parquet\b",
     "setuptools": r"\bsetuptools\.build_meta\b",
+    "tensorboard": r"\btorch\.utils\.tensorboard\b",
     "lightning-fabric": r"\blightning_fabric\b|\blightning\.fabric\b",
 }
 

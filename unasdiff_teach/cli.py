@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from unasdiff_teach.bench import command as bench_command
 from unasdiff_teach.data.commands import app as data_commands
+from unasdiff_teach.training.commands import app as train_commands
 
 app = typer.Typer(
     name="unasdiff-teach",
@@ -18,6 +20,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_commands)
+app.add_typer(train_commands)
+app.command("bench")(bench_command)
 
 
 @app.command()

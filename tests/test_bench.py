@@ -1,0 +1,131 @@
+"""The benchmark: its forms compute the same, and its numbers are what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from unasdiff_teach import bench
+from unasdiff_teach.networks import TriplePathConfig
+from unasdiff_teach.networks.budget import flops
+from unasdiff_teach.separation import SeparationConfig, separate
+
+TINY = TriplePathConfig(n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(bench.NETWORKS, "pocket", (lambda: TINY, 8000))
+
+
+def drawn(kind, i, shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(17 * i + len(kind)))
+
+
+@pytest.mark.parametrize("K", [1, 2, 3])
+def test_the_plain_form_is_algorithm_1(K):
+    plain, fast, checkpointed = (bench._prior(TINY, form) for form in ("plain", "fast", "checkpointed"))
+    mixture = 0.1 * torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    schedule = fast.schedule.respace(6)
+    slow = bench.plain_separate(mixture, plain, K, schedule, drawn)
+    for prior in (fast, checkpointed):
+        sources = separate(mixture, prior, [None] * K, schedule, SeparationConfig.authors(), drawn).sources
+        assert torch.allclose(slow, sources, atol=1e-4), (slow - sources).abs().max()
+    assert slow.std() > 0.05
+
+
+def test_the_plain_form_keeps_the_weights_of_its_attention(monkeypatch):
+    """Every product q k^T is a tensor of its own there, and none in the fused form."""
+    x, t = torch.randn(1, 1000), torch.tensor([50])
+    kept = {}
+    for form in ("plain", "fast"):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda a: sizes.append(tuple(a.shape)) or a, lambda a: a):
+            bench._prior(TINY, form)(x.clone().requires_grad_(), t)
+        kept[form] = sum(len(s) >= 3 and s[-1] == s[-2] for s in sizes)
+    assert kept["fast"] == 0 and kept["plain"] >= 11
+
+
+def test_rows_say_what_they_measure(tiny, tmp_path):
+    config = bench.BenchConfig("pocket", 2.0, (1, 4), modes=("forward", "guided"), repeats=2)
+    seen = []
+    table = bench.measure(config, report=seen.append)
+    assert [(r["mode"], r["batch"], r["form"]) for r in seen] == [
+        (mode, batch, form)
+        for mode, forms in (("forward", ("plain", "fast")), ("guided", ("plain", "fast", "checkpointed")))
+        for batch in (1, 4)
+        for form in forms
+    ]
+    assert (table["source_steps_per_second"] * table["seconds"]).to_numpy() == pytest.approx(table["batch"].to_numpy())
+    rate = table.attrs["facts"]["matrix_tflops"] * 1e12
+    assert (table["gflop"] * 1e9 * table["source_steps_per_second"] / table["share"]).to_numpy() == pytest.approx([rate] * len(table))
+    assert table["gflop"].iloc[0] * 1e9 == flops(TINY, 16_000, "forward")
+    plain = table[table["form"] == "plain"].set_index(["mode", "batch"])["seconds"]
+    for row in seen:
+        assert row["speedup"] == pytest.approx(plain[row["mode"], row["batch"]] / row["seconds"])
+    if sys.platform == "linux":
+        peak = table.set_index(["mode", "batch", "form"])["peak_gb"]
+        assert 0 < peak["guided", 1, "checkpointed"] < peak["guided", 1, "fast"] < peak["guided", 1, "plain"] < 1
+    for name in ("t.json", "t.parquet"):
+        bench.write(table, tmp_path / name)
+    stored = json.loads((tmp_path / "t.json").read_text())
+    assert len(stored["rows"]) == 10 and {"processor", "threads", "load", "torch", "matrix_tflops", "repeats"} <= stored["facts"].keys()
+    again = pd.read_parquet(tmp_path / "t.parquet")
+    assert list(again["form"]) == list(table["form"]) and {"processor", "threads", "matrix_tflops"} <= set(again.columns)
+    with pytest.raises(ValueError, match=r"\.json or \.parquet"):
+        bench.write(table, tmp_path / "t.csv")
+
+
+def test_memory_is_that_of_the_call_alone():
+    if sys.platform != "linux":
+        assert math.isnan(bench._peak(lambda: None, torch.device("cpu")))
+        return
+    held = torch.ones(30_000_000)  # 120 MB that are there before do not count, nor do 200 MB that are gone again
+    torch.ones(50_000_000).sum()
+    peak = bench._peak(lambda: torch.ones(25_000_000).sum(), torch.device("cpu"))
+    assert peak == pytest.approx(1e8, rel=0.2) and len(held)
+
+
+def test_the_matrix_rate_is_a_rate():
+    rate = bench.matrix_rate("cpu", seconds=0.1)
+    assert 1e8 < rate < 1e14
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": "huge"}, "scale is 'huge'; accepted: paper, pocket"),
+        ({"precision": "int8"}, "precision is 'int8'"),
+        ({"forms": ("fast", "magic")}, "forms has magic"),
+        ({"modes": ("sideways",)}, "modes has sideways"),
+        ({"batches": (1, 3)}, "a batch of 3 is not a number of mixtures of 2 sources"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        bench.BenchConfig(**change)
+
+
+def test_the_command_shows_its_cost_and_writes(tiny, tmp_path):
+    from typer.testing import CliRunner
+
+    from unasdiff_teach.cli import app
+
+    words = ["bench", "--scale", "pocket", "--seconds", "0.2", "--batch", "2", "--mode", "guided", "--repeats", "1", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b.json")])
+    assert done.exit_code == 0, done.output
+    config = bench.BenchConfig("pocket", 0.2, (2,), modes=("guided",), repeats=1)
+    total = 2 * bench.STEPS * 3 * 2 * flops(TINY, 1600, "guided")  # sources, steps, forms, one call to warm up and one that counts
+    assert config.total_flops() == total and f"{total / 1e12:.3g} TFLOP to do" in done.output
+    assert len(json.loads((tmp_path / "b.json").read_text())["rows"]) == 3
+    for wrong, message in ((["--out", "b.csv"], "must end in .json or .parquet"), (["--batch", "3"], "batch of 3")):
+        done = CliRunner().invoke(app, [*words, *wrong])
+        assert done.exit_code == 1 and message in done.output
+    assert Path("b.csv").exists() is False
+    assert "unasdiff-teach bench --device cuda" in CliRunner().invoke(app, ["bench", "--help"]).output
