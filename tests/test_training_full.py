@@ -73,7 +73,7 @@ def straight(tmp_path_factory):
 @pytest.fixture(scope="module")
 def children():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["unasdiff_teach.training", "lightning_fabric", "torch._dynamo"])
+    context.set_forkserver_preload([__name__, "lightning_fabric", "torch._dynamo", "safetensors.torch", "tqdm"])
     return context
 
 

@@ -52,6 +52,7 @@ def prior(
     """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
 
     Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors at the end.
+    GPUs, alone or several, are what it is written for; it has been tried on CPUs only.
 
     \b
     unasdiff-teach train prior --scale smoke --data pocket-speech --out runs/try
