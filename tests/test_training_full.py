@@ -20,6 +20,7 @@ import torch
 import unasdiff_teach as ut
 from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig, TriplePathUNet
 from unasdiff_teach.networks.budget import flops, parameters
+from unasdiff_teach.networks.triple_path import SwiGLU
 from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import read
 from unasdiff_teach.training import CropConfig, Crops, PriorTrainer, SeparatorTrainConfig, TrainConfig
@@ -288,6 +289,13 @@ def test_checkpointing_changes_no_bit_and_keeps_less():
             results.append(gradients(net))
     assert equal([list(r) for r in results[0]], [list(r) for r in results[1]])
     assert kept[1] < 0.3 * kept[0]
+
+
+def test_the_gate_has_first_and_second_derivatives():
+    h = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(SwiGLU.apply, (h,)) and torch.autograd.gradgradcheck(SwiGLU.apply, (h,))
+    value, gate = h.chunk(2, -1)
+    assert torch.equal(SwiGLU.apply(h), value * torch.nn.functional.silu(gate))
 
 
 def test_bfloat16_products_leave_norms_rotations_and_transforms_in_float32(monkeypatch):

@@ -110,9 +110,10 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
 
     Returns:
         One row for each form, mode and batch, with: seconds of a step of the batch (median), processor_seconds (the same of
-        all threads, which a busy machine does not stretch), source_steps_per_second, gflop of a source and step, share of
-        the measured matrix rate, peak_gb (more than before the call; NaN where the system does not tell, or where memory
-        did not suffice), and speedup and memory as multiples of the plain form's. `attrs["facts"]` says on what machine.
+        all threads, which a busy machine hardly stretches), source_steps_per_second, gflop of a source and step, share of
+        the measured matrix rate (on a CPU in the time that its threads are given), peak_gb (more than before the call; NaN
+        where the system does not tell, or where memory did not suffice), and speedup and memory as multiples of the plain
+        form's. `attrs["facts"]` says on what machine.
     """
     import pandas as pd
 
@@ -137,10 +138,11 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
             for form in forms:
                 steps = STEPS if mode == "guided" else 1
                 speed, peak = batch * steps / median[form], math.nan if peaks[form] is None else peaks[form] / 1e9
+                given = busy[form] / torch.get_num_threads() if place.type == "cpu" else median[form]
                 rows.append({
                     "form": form, "mode": mode, "batch": batch, "seconds": median[form] / steps,
                     "processor_seconds": busy[form] / steps, "source_steps_per_second": speed,
-                    "gflop": gflop, "share": gflop * 1e9 * speed / rate, "peak_gb": peak,
+                    "gflop": gflop, "share": gflop * 1e9 * batch * steps / given / rate, "peak_gb": peak,
                     "speedup": median.get("plain", math.nan) / median[form], "memory": math.nan,
                 })  # fmt: skip
             plain = next((row["peak_gb"] for row in rows[-len(forms) :] if row["form"] == "plain"), math.nan)
@@ -182,13 +184,17 @@ def facts(device: torch.device) -> dict:
 
 
 def matrix_rate(device: torch.device | str, dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:
-    """FLOP per second of square matrix products on this device, the best of several: what a program could reach at most."""
+    """FLOP per second of square matrix products on this device, the best of several: what a program could reach at most.
+
+    On a CPU it is what the threads do in the time that they are given, whatever else the machine does.
+    """
     device = torch.device(device)
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     best, end = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < end or best == math.inf:
-        best = min(best, _seconds(lambda: a @ b, device)[0])
+        clock, busy = _seconds(lambda: a @ b, device)
+        best = min(best, busy / torch.get_num_threads() if device.type == "cpu" else clock)
     return 2 * n**3 / best
 
 

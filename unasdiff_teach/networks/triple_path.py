@@ -335,7 +335,7 @@ class Attention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         qk, v = self.qkv(h).split((2 * h.shape[-1], h.shape[-1]), -1)
         q, k = rotate(qk.unflatten(-1, (2, self.heads, -1))).permute(2, 0, 3, 1, 4)  # [M, heads, L, d]
-        v = v.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        v = v.contiguous().unflatten(-1, (self.heads, -1)).transpose(1, 2)  # a copy, so that what is not rotated need not be kept
         return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -437,8 +437,30 @@ def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _swiglu(h: Tensor) -> Tensor:
-    value, gate = h.chunk(2, -1)
-    return value * F.silu(gate)
+    return SwiGLU.apply(h) if torch.is_grad_enabled() and h.requires_grad else SwiGLU.forward(h)
+
+
+class SwiGLU(torch.autograd.Function):
+    """value * silu(gate) of [..., 2 C] -> [..., C], keeping its input alone for the backward pass."""
+
+    @staticmethod
+    def forward(h: Tensor) -> Tensor:
+        value, gate = h.chunk(2, -1)
+        return value * F.silu(gate)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        value, gate = ctx.saved_tensors[0].chunk(2, -1)
+        if torch.is_grad_enabled():  # somebody wants the gradient of this gradient, which the kernel does not have
+            share = gate.sigmoid()
+            through_gate = gradient * value * share * (1 + gate * (1 - share))
+        else:
+            through_gate = torch.ops.aten.silu_backward(gradient * value, gate)
+        return torch.cat([gradient * F.silu(gate), through_gate], -1)
 
 
 def _last(h: Tensor) -> Tensor:
