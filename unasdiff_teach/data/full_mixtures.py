@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .archives import room
 from .audio import read
-from .manifest import Manifest
+from .manifest import Manifest, write_table
 from .mixtures import TASKS, Mixture, MixtureRules, Part, build, synthesise
 
 if TYPE_CHECKING:
@@ -344,19 +344,10 @@ def _files(rows: Sequence[Mapping]) -> Iterator[str]:
 
 def _save(rows: Sequence[Mapping], head: Mapping, path: Path) -> pd.DataFrame:
     import pandas as pd
-    import pyarrow
-    import pyarrow.parquet
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
     frame = frame.sort_values(["placement", "task", "id", "source"], ignore_index=True)
-    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "unasdiff": json.dumps(head)})
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        pyarrow.parquet.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_table(frame, head, path)
     return frame
 
 

@@ -159,23 +159,28 @@ def build(
 
 def save(manifest: Manifest) -> Path:
     """Write the manifest into its folder, whole or not at all. Returns its path."""
-    import pyarrow
-    import pyarrow.parquet
-
     head = {
         "version": VERSION, "name": manifest.name, "kind": manifest.kind, "sample_rate": manifest.sample_rate,
         "labels": manifest.labels, "about": dict(manifest.about),
     }  # fmt: skip
-    table = pyarrow.Table.from_pandas(manifest.rows, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "unasdiff": json.dumps(head)})
     path = manifest.folder / NAME
+    write_table(manifest.rows, head, path)
+    return path
+
+
+def write_table(rows: pd.DataFrame, head: Mapping, path: Path) -> None:
+    """Write rows as Parquet, with `head` as JSON in its metadata, whole or not at all."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pandas(rows, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "unasdiff": json.dumps(head)})
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         pyarrow.parquet.write_table(table, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    return path
 
 
 def load(path: str | Path) -> Manifest:

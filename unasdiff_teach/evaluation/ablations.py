@@ -11,17 +11,16 @@ starts at T whatever t* is; there the state has the noise of the last kept step 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from .. import data
+from ..data.mixtures import Mixture
 from ..reconstruction import ReconstructionLoss
 from ..separation import SeparationConfig
+from .blocks import command
 from .methods import Method, sampling
 from .pocket import RESULTS, TASK, pocket_priors
-from .run import Run, evaluate
-from .tables import load_results
 
 BASE = SeparationConfig.short()
 """What every row varies."""
@@ -71,30 +70,11 @@ def methods(block: str) -> list[Method]:
     return [sampling(name, loaded, config, preset) for name, config in configurations(block).items()]
 
 
-def collect(folder: Path) -> None:
-    """Write what has been measured so far to the package."""
-    there = [folder / block for block in BLOCKS if not Run(folder / block).results().empty]
-    RESULTS.mkdir(exist_ok=True)
-    partial = TABLE.with_suffix(".partial")
-    load_results(*there).to_parquet(partial, index=False)
-    partial.replace(TABLE)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "collect"))
-    parser.add_argument("blocks", nargs="*", default=BLOCKS, help=f"of {', '.join(BLOCKS)}")
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket-ablations"))
-    parser.add_argument("--count", type=int, default=COUNT, help="only the first mixtures of the test list")
-    args = parser.parse_args()
-    if unknown := set(args.blocks) - set(BLOCKS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BLOCKS)}")
-    if args.what == "measure":
-        mixtures = data.mixtures(task=TASK, split="test", count=args.count)
-        for block in args.blocks:
-            evaluate(methods(block), mixtures, Run(args.folder / block), progress=True)
-    else:
-        collect(args.folder)
+    def mixtures(count: int) -> list[Mixture]:
+        return data.mixtures(task=TASK, split="test", count=count)
+
+    command(__doc__, BLOCKS, methods, mixtures, Path("runs/pocket-ablations"), COUNT, TABLE)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ..data.mixtures import TASKS, Mixture
 from ..dirac import DiracConfig
 from ..priors import shipped
 from ..separation import AnalyticalConfig, SeparationConfig
+from . import tables
 from .methods import Method, oracle, sampling, supervised, unprocessed
 from .pocket import DEFAULTS, RESULTS, pocket_priors, tune
 from .run import Run, evaluate
@@ -210,16 +211,9 @@ def stored(part: str) -> pd.DataFrame:
 
 def collect(folder: Path, out: Path = RESULTS) -> list[Path]:
     """Write what has been measured so far as `pocket_benchmark.parquet` and `pocket_table3.parquet`; returns those written."""
-    out.mkdir(exist_ok=True)
     parts = {"benchmark": NAMES, "table3": [table3_block(name, folder).folder for name in TABLE3]}
-    written = []
-    for part, names in parts.items():
-        if there := [folder / name for name in names if Run(folder / name).table.is_file()]:
-            path = out / f"pocket_{part}.parquet"
-            partial = path.with_suffix(".partial")
-            load_results(*there).to_parquet(partial, index=False)
-            written.append(partial.replace(path))
-    return written
+    paths = {part: out / f"pocket_{part}.parquet" for part in parts}
+    return [paths[part] for part, names in parts.items() if tables.collect([folder / name for name in names], paths[part])]
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ Parquet file that is shipped. Each block of methods has a folder of its own, so 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -18,14 +17,13 @@ from ..diffusion import denoising_loss
 from ..guidance import Wiener
 from ..priors.neural import NeuralPrior
 from ..separation import SeparationConfig, separate
+from .blocks import command
 from .metrics import si_sdr
 from .methods import Method, sampling
 from .pocket import RESULTS, TASK, pocket_priors
-from .run import Run, evaluate
-from .tables import load_results
 
 COUNT = 12  # validation mixtures
-LEVELS = (20, 60, 100)  # steps at which `blind_choice` asks the priors
+LEVELS = (20, 60, 100)  # steps at which `prior_error` asks the priors
 TABLE = RESULTS / "pocket_beyond.parquet"
 
 
@@ -73,7 +71,7 @@ def prior_error(priors: list[NeuralPrior], sources: Tensor, labels: list, seed: 
     for k, prior in enumerate(priors):
         names = [row[k] for row in labels]
         label = torch.tensor([prior.unconditional if name is None else prior.labels.index(name) for name in names])
-        x0 = sources[:, k] * (0.13 / sources[:, k].square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
+        x0 = sources[:, k] * (prior.sigma_data / sources[:, k].square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
         for t in LEVELS:
             with torch.no_grad():
                 total += denoising_loss(prior, x0, torch.full((len(x0),), t), noise.expand_as(x0), prior.schedule, label)
@@ -123,30 +121,11 @@ def methods(block: str) -> list[Method]:
     return [sampling(name, loaded, c, name if name in presets else "") for name, c in configurations()[block].items()]
 
 
-def collect(folder: Path) -> None:
-    """Write what has been measured so far to the package."""
-    there = [folder / block for block in BLOCKS if not Run(folder / block).results().empty]
-    RESULTS.mkdir(exist_ok=True)
-    partial = TABLE.with_suffix(".partial")
-    load_results(*there).to_parquet(partial, index=False)
-    partial.replace(TABLE)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("measure", "collect"))
-    parser.add_argument("blocks", nargs="*", default=BLOCKS, help=f"of {', '.join(BLOCKS)}")
-    parser.add_argument("--folder", type=Path, default=Path("runs/pocket-beyond"))
-    parser.add_argument("--count", type=int, default=COUNT, help="only the first mixtures of the validation list")
-    args = parser.parse_args()
-    if unknown := set(args.blocks) - set(BLOCKS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BLOCKS)}")
-    if args.what == "measure":
-        mixtures = data.mixtures(task=TASK, split="validation", count=args.count)
-        for block in args.blocks:
-            evaluate(methods(block), mixtures, Run(args.folder / block), progress=True)
-    else:
-        collect(args.folder)
+    def mixtures(count: int) -> list[Mixture]:
+        return data.mixtures(task=TASK, split="validation", count=count)
+
+    command(__doc__, BLOCKS, methods, mixtures, Path("runs/pocket-beyond"), COUNT, TABLE)
 
 
 if __name__ == "__main__":

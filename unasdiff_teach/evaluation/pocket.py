@@ -15,9 +15,9 @@ from pathlib import Path
 from .. import data, priors
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..separation import AnalyticalConfig, SeparationConfig
+from . import tables
 from .methods import Method, oracle, sampling, unprocessed
 from .run import Run, evaluate
-from .tables import load_results
 
 TASK = "1 speech + 1 sound"
 TUNED_ON = 3  # validation mixtures
@@ -67,14 +67,9 @@ def methods(name: str, folder: Path) -> list[Method]:
 
 def collect(folder: Path) -> None:
     """Write what has been measured so far to the package: `pocket_table`, `pocket_tuning` and `pocket_real`."""
-    RESULTS.mkdir(exist_ok=True)
     parts = {"table": NAMES, "tuning": [f"tune-{rule}" for rule in GRID], "real": ["real"]}
     for part, names in parts.items():
-        if there := [folder / name for name in names if not Run(folder / name).results().empty]:
-            path = RESULTS / f"pocket_{part}.parquet"
-            partial = path.with_suffix(".partial")
-            load_results(*there).to_parquet(partial, index=False)
-            partial.replace(path)
+        tables.collect([folder / name for name in names], RESULTS / f"pocket_{part}.parquet")
 
 
 def main() -> None:

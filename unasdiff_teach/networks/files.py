@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def write_weights(path: str | Path, state_dict: dict[str, Tensor], header: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
@@ -44,3 +44,11 @@ def read_weights(path: str | Path, what: str, format: str) -> tuple[dict[str, Te
     if header.get("format") != format:
         raise ValueError(f"{path} is a safetensors file, but not a {what} of this package")
     return state, header
+
+
+def fill(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load weights that were read from `path`; ValueError if they do not fit the network."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit its configuration: {error}") from error

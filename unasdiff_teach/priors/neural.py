@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import DiffWave, DiffWaveConfig, TriplePathConfig, TriplePathUNet
+from ..networks.files import fill, read_weights, write_weights
 from ..schedule import NoiseSchedule
 
+FORMAT = "unasdiff_teach prior 1"
 Target = Literal["eps", "preconditioned"]
 Condition = Literal["time", "beta"]
 
@@ -143,17 +145,11 @@ class PriorConfig:
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
     """Write a prior as one safetensors file, its configuration and card in the header; atomic."""
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {
-        "format": "unasdiff_teach prior 1", "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
+        "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
         "card": json.dumps(card),
     }  # fmt: skip
-    partial = path.with_suffix(".partial")
-    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in state_dict.items()}, partial, header)
-    partial.replace(path)
+    write_weights(path, state_dict, header, dtype)
 
 
 def read(path: str | Path) -> NeuralPrior:
@@ -163,19 +159,7 @@ def read(path: str | Path) -> NeuralPrior:
         FileNotFoundError: no such file.
         ValueError: not such a file, or its weights do not fit its configuration.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no prior at {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            state = {key: file.get_tensor(key).float() for key in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if header.get("format") != "unasdiff_teach prior 1":
-        raise ValueError(f"{path} is a safetensors file, but not a prior of this package")
+    state, header = read_weights(path, "prior", FORMAT)
     values = json.loads(header["config"])
     networks = {c.__name__: c for c in (TriplePathConfig, DiffWaveConfig)}
     kind = header.get("network", "TriplePathConfig")  # files from before there was a choice do not say
@@ -183,8 +167,5 @@ def read(path: str | Path) -> NeuralPrior:
         raise ValueError(f"{path} wants a network {kind!r}; known are {', '.join(networks)}")
     config = PriorConfig(**values | {"network": networks[kind](**values["network"])})
     prior = config.build(card=json.loads(header["card"]))
-    try:
-        prior.net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit its configuration: {error}") from error
+    fill(prior.net, state, path)
     return prior.eval().requires_grad_(False)

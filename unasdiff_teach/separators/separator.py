@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import ConvTasNet, ConvTasNetConfig, TFLoCoformer, TFLoCoformerConfig
-from ..networks.files import read_weights, write_weights
+from ..networks.files import fill, read_weights, write_weights
 
 FORMAT = "unasdiff_teach separator 1"
 NETWORKS = {ConvTasNetConfig: ConvTasNet, TFLoCoformerConfig: TFLoCoformer}
@@ -94,8 +94,5 @@ def read(path: str | Path) -> Separator:
     values = json.loads(header["config"])
     config = SeparatorConfig(**values | {"network": networks[header["network"]](**values["network"])})
     separator = config.build(card=json.loads(header["card"]))
-    try:
-        separator.net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit its configuration: {error}") from error
+    fill(separator.net, state, path)
     return separator.eval().requires_grad_(False)
