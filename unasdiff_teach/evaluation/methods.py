@@ -57,9 +57,8 @@ def sampling(
         config, schedule: see `separate`.
         device: where to separate.
     """
-    sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[type(config)]
-
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[type(config)]
         result = sampler(
             torch.stack([m.mixture for m in mixtures]).to(device),
             [priors[kind] for kind in mixtures[0].kinds],

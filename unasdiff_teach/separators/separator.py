@@ -42,11 +42,13 @@ def fit_gains(estimate: Tensor, mixture: Tensor) -> Tensor:
     """Scale each estimate so that together they come closest to the mixture; [B, K, N], [B, N] -> [B, K, N].
 
     SI-SDR is blind to gain and sign, so a network trained with it has neither right; the sum of the sources is the mixture.
-    A least-squares fit, with so slight a pull to zero that estimates which are silent or alike do no harm.
+    A least-squares fit, with so slight a pull to zero that estimates which are silent or alike do no harm. In float64, since
+    alike estimates amplify rounding, and a batch must equal single runs.
     """
-    unit = estimate / torch.linalg.vector_norm(estimate, dim=-1, keepdim=True).clamp_min(1e-12)
+    wide = estimate.double()
+    unit = wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
     gram = unit @ unit.mT + 1e-4 * torch.eye(unit.shape[-2], dtype=unit.dtype, device=unit.device)  # [B, K, K]
-    return unit * torch.linalg.solve(gram, unit @ mixture[..., None])
+    return (unit * torch.linalg.solve(gram, unit @ mixture.double()[..., None])).to(estimate)
 
 
 @dataclass(frozen=True)
