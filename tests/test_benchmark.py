@@ -160,7 +160,6 @@ def test_a_missing_library_or_prior_is_named(monkeypatch, tmp_path):
 
 
 def test_nmf_separates_by_spectrum_and_refuses_sources_alike():
-    pytest.importorskip("sklearn")
     from unasdiff_teach.evaluation.nmf import Dictionaries
 
     n = torch.arange(16000)

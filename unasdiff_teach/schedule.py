@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """A discrete variance-preserving chain of ``len(schedule)`` steps, index 0 (least noise) to T - 1 (most noise).
+    """A discrete variance-preserving chain of `len(schedule)` steps, index 0 (least noise) to T - 1 (most noise).
 
     All tables are float64 tensors of shape [T] on the CPU; `at` moves an entry to a signal's type and device.
 

@@ -15,8 +15,10 @@ def available() -> list[str]:
 
 
 def load(name: str) -> NeuralPrior:
-    """A shipped prior, ready to separate with: "pocket-speech", "pocket-sound", or "pocket-joint", which knows the classes of
-    both and from which the next two will start.
+    """A shipped prior, ready to separate with; each is read from its file anew.
+
+    "pocket-speech" and "pocket-sound" are the two of the book. "pocket-joint", from which both were trained on, knows the
+    classes of both; "pocket-diffwave-speech" is the DiffWave of the pocket form of Table 3. `available` says which are there.
 
     Raises:
         ValueError: no prior of this name is shipped.

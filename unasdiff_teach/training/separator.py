@@ -17,9 +17,6 @@ from .loop import LoopConfig, Trainer
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
 Draw = Callable[[int, torch.Generator], Tensor]
 """draw(batch, generator) -> sources [batch, K, N], which sum to the mixtures."""
 
