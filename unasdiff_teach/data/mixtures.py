@@ -263,16 +263,15 @@ def mixtures(task=SPEECH_SOUND, split="test", count=None):
 
 
 def real_audio_folder(root=None):
-    """The folder of real recordings: `root`, or $UNASDIFF_REAL_AUDIO, or ../shared/audio.
+    """The folder of real recordings: `root`, or $UNASDIFF_REAL_AUDIO.
 
-    Raises FileNotFoundError if it is not there.
+    Raises FileNotFoundError if it is not there, or neither is given.
     """
-    default = Path(__file__).parents[2].parent / "shared" / "audio"
-    folder = Path(root or os.environ.get(REAL_AUDIO) or default)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no real recordings at {folder}: name their folder in the "
-                                f"environment variable {REAL_AUDIO}")
-    return folder
+    folder = root or os.environ.get(REAL_AUDIO)
+    if not folder or not Path(folder).is_dir():
+        where = f"at {folder}" if folder else "given"
+        raise FileNotFoundError(f"no real recordings {where}: name their folder in the environment variable {REAL_AUDIO}")
+    return Path(folder)
 
 
 def read_real(folder, name):
@@ -288,7 +287,7 @@ def real_mixtures(root=None):
     The rules are those of `mixtures`. The recordings (VCTK, FSDKaggle2018 and a speech benchmark)
     are not part of the package.
 
-    root: folder that holds them; by default $UNASDIFF_REAL_AUDIO, or ../shared/audio.
+    root: folder that holds them; by default $UNASDIFF_REAL_AUDIO.
     Returns a list of `Mixture`. Raises FileNotFoundError if the folder or a file is not there.
     """
     folder = real_audio_folder(root)

@@ -202,18 +202,18 @@ def evaluate(
         raise ValueError(f"batch is {batch}; at least 1 is needed")
     stored = {tuple(row[c] for c in ITEM): row for row in run.results().to_dict("records")}
     # All of it first: a clash with stored results must show before hours of work, not after.
-    todo = [[m for m in mixtures if not _finished(stored, method, m, seed, scoring)] for method in methods]
+    todo = [[m for m in mixtures if not finished(stored, method, m, seed, scoring)] for method in methods]
     run.repair()
     with tqdm(total=sum(map(len, todo)), unit="mixture", disable=not progress) as bar:
         for method, left in zip(methods, todo):
             bar.set_description(method.name)
             for group in _batches(left, batch):
-                run.append(_score(method, group, seed, scoring))
+                run.append(score(method, group, seed, scoring))
                 bar.update(len(group))
     return run.compact()
 
 
-def _finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: int, scoring: Scoring) -> bool:
+def finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: int, scoring: Scoring) -> bool:
     """Whether the run holds this item.
 
     Raises:
@@ -244,7 +244,7 @@ def _batches(mixtures: list[Mixture], size: int) -> Iterator[list[Mixture]]:
             yield group[start : start + size]
 
 
-def _score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) -> list[list[dict]]:
+def score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) -> list[list[dict]]:
     """Separate one batch; rows [B][K]."""
     seeds = [noise_seed(seed, m.id) for m in mixtures]
     start = time.perf_counter()
