@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import unasdiff_teach as ut
 from unasdiff_teach import separate_file as room
+from unasdiff_teach._console import duration
 from unasdiff_teach.cli import app
 from unasdiff_teach.data.audio import active_span, resample
 from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
@@ -361,9 +362,9 @@ def test_little_memory_means_small_chunks_and_the_same_sound(tmp_path, sources):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 s"), (170, "3 min"), (9000, "2.5 h")])
+@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 seconds"), (170, "3 minutes"), (9000, "2.5 hours"), (3e5, "3 days")])
 def test_durations_are_words(seconds, text):
-    assert room._duration(seconds) == text
+    assert duration(seconds) == text
 
 
 # --------------------------------------------------------------------------------------------------------- priors

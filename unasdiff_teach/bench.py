@@ -26,6 +26,7 @@ import torch
 import typer
 from torch import Tensor
 
+from ._console import errors
 from .diffusion import posterior_mean, tweedie
 from .guidance import Hybrid
 from .networks import TriplePathConfig
@@ -351,7 +352,7 @@ def command(
     unasdiff-teach bench --scale pocket --seconds 2 --threads 1 --out bench.json
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
+    with errors("what was measured is above"):
         if out is not None and out.suffix not in (".json", ".parquet"):
             raise ValueError(f"out is {out}; it must end in .json or .parquet")
         config = BenchConfig(
@@ -369,9 +370,6 @@ def command(
         if out is not None:
             write(table, out)
             typer.echo(f"written: {out}")
-    except (ValueError, OSError, RuntimeError) as error:
-        typer.echo("error: " + " ".join(str(error).split()), err=True)
-        raise typer.Exit(1) from None
 
 
 def _print_row(row: dict) -> None:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from unasdiff_teach._console import errors
 from unasdiff_teach.bench import command as bench_command
 from unasdiff_teach.data.commands import app as data_commands
+from unasdiff_teach.evaluation.commands import evaluate
 from unasdiff_teach.training.commands import app as train_commands
 
 app = typer.Typer(
@@ -22,6 +24,7 @@ app = typer.Typer(
 app.add_typer(data_commands)
 app.add_typer(train_commands)
 app.command("bench")(bench_command)
+app.command()(evaluate)
 
 
 @app.command()
@@ -77,7 +80,7 @@ def separate(
     """
     from unasdiff_teach import separate_file as room
 
-    try:
+    with errors("nothing was written"):
         found = room.find_sources([name for name in sources.split(",") if name.strip()], [room.load_prior(spec) for spec in prior])
         job = room.prepare(
             file, found, out, preset=preset, seed=seed, channels=channels, window=window, overlap=overlap, memory=memory * 1e9,
@@ -88,12 +91,6 @@ def separate(
         if dry_run:
             return
         typer.echo(f"written: {job.run(progress=True) / 'listen.html'}")
-    except (ValueError, OSError, RuntimeError) as error:
-        typer.echo("error: " + " ".join(str(error).split()), err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped; nothing was written", err=True)
-        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ._console import duration
 from .data.audio import SILENCE_DB, resample, rms_db
 from .diffusion import Prior
 from .guidance import Wiener
@@ -278,7 +279,7 @@ class Job:
             f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C} channel{'s' * (C > 1)}{mode}",
             "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
-            f"cost: {self.cost.calls} network calls{gradients}, about {_duration(self.cost.seconds)} on {self.device} and "
+            f"cost: {self.cost.calls} network calls{gradients}, about {duration(self.cost.seconds)} on {self.device} and "
             f"up to {self.cost.bytes / 1e9:.1f} GB of memory",
             *(f"warning: {text}" for text in self.warnings),
         ]
@@ -552,12 +553,6 @@ def _time(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tu
     return middle - start, clock() - middle, max(sum(held.values()), 4 * size)
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 # ----------------------------------------------------------------------------------------------------------- page
 
 
@@ -584,7 +579,7 @@ def _page(report: dict, player: str, tools: Sequence[Path]) -> str:
     separated = f" Separated was {what}." if report["channels"] > 1 else ""
     facts = {
         "preset": report["preset"], "seed": report["seed"], "windows": f"{report['windows']['count']} of {report['windows']['seconds']:g} s",
-        "network calls": report["network_calls"], "time": _duration(report["seconds"]), "device": report["device"],
+        "network calls": report["network_calls"], "time": duration(report["seconds"]), "device": report["device"],
         "priors": ", ".join(f"{s['prior']} {s['prior_sha256'][:8]}".strip() for s in report["sources"]),
         "versions": ", ".join(f"{package} {number}" for package, number in report["versions"].items()),
     }  # fmt: skip

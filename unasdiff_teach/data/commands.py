@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .._console import duration, errors
 
 if TYPE_CHECKING:
     from .archives import Archive
@@ -18,6 +18,8 @@ app = typer.Typer(
     help="Download, check and convert data sets, and write the paper's mixtures.",
     no_args_is_help=True,
 )
+
+STOPPED = "what is done is kept, and the same command goes on from there"
 
 Root = Annotated[Path, typer.Option(help="Folder with the archives, or where they go. It must be there.", show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")]
@@ -46,7 +48,7 @@ def vctk(
     """
     from . import vctk as source
 
-    with _errors():
+    with errors(STOPPED):
         if microphone not in source.MICROPHONES:
             raise ValueError(f"microphone is {microphone!r}; accepted: {', '.join(source.MICROPHONES)}")
         if _obtain(root, source.ARCHIVES, source.HOURS, download, mirror, yes):
@@ -70,7 +72,7 @@ def fsdkaggle2018(
     """
     from . import fsdkaggle2018 as source
 
-    with _errors():
+    with errors(STOPPED):
         if _obtain(root, source.ARCHIVES, source.HOURS, download, mirror, yes):
             _finish(source.prepare(root, rate, workers, progress=True), {f"published, {k}": n for k, n in source.CLIPS.items()})
 
@@ -96,13 +98,13 @@ def folder(
     from .archives import gigabytes
     from .convert import MINUTES_PER_HOUR, estimate, hours
 
-    with _errors():
+    with errors(STOPPED):
         found = source.listing(root, kind, test, licence)
         target = out or source.destination(root, rate)
         size, minutes = sum(item.member.size for item in found.items), MINUTES_PER_HOUR * hours(found.items)
         typer.echo(
             f"{len(found.items)} recordings, {gigabytes(size)}; converted they take less than "
-            f"{gigabytes(estimate(found.items, rate))} in {target}, and {_minutes(minutes)} on one core"
+            f"{gigabytes(estimate(found.items, rate))} in {target}, and about {duration(60 * minutes)} on one core"
         )
         _finish(source.prepare(root, kind, out, test, licence, rate, mono, workers, progress=True), {})
 
@@ -127,12 +129,12 @@ def mixtures(
     from . import full_mixtures, manifest
     from .archives import gigabytes
 
-    with _errors():
+    with errors(STOPPED):
         manifests = {kind: manifest.load(path) for kind, path in (("speech", speech), ("sound", sound)) if path is not None}
         placements = full_mixtures.PLACEMENTS if placement == "both" else (placement,)
         plan = full_mixtures.plan(out, manifests, task or None, placements, count)
         left = [name for name in full_mixtures.TASKS if name not in plan.tasks]
-        cost = f"less than {gigabytes(plan.bytes)} in {out}, {_minutes(plan.minutes)}"
+        cost = f"less than {gigabytes(plan.bytes)} in {out}, about {duration(60 * plan.minutes)}"
         typer.echo(f"{plan.mixtures} mixtures of {', '.join(map(repr, plan.tasks))}; {cost}")
         if left and not task:
             typer.echo(f"without manifests for them: {', '.join(map(repr, left))}")
@@ -146,7 +148,7 @@ def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: 
     from . import convert
     from . import manifest as manifests
 
-    with _errors():
+    with errors(STOPPED):
         loaded = manifests.load(manifest)
         damaged = convert.verify(loaded, progress=True)
         for path, reason in damaged:
@@ -155,24 +157,6 @@ def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: 
             typer.echo(f"{len(damaged)} of {len(loaded.rows)} clips; delete the damaged ones, and the command that made them makes them anew")
             raise typer.Exit(1)
         typer.echo(f"all {len(loaded.rows)} clips are as they were converted")
-
-
-def _minutes(count: float) -> str:
-    return f"about {count:.0f} minutes" if count >= 1.5 else "about a minute"
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Errors that name what is wrong and what to do end the command with one line and status 1."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror and error.filename is None else str(error)
-        typer.echo("error: " + " ".join(what.split()), err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped; what is done is kept, and the same command goes on from there", err=True)
-        raise typer.Exit(130) from None
 
 
 def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: bool, mirror: str | None, yes: bool) -> bool:
@@ -192,7 +176,7 @@ def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: b
         }  # fmt: skip
         typer.echo(f"{archive.name}: {words[state]}")
     absent = [archive for archive, state in states.items() if state in ("missing", "part")]
-    typer.echo(f"conversion of {hours} hours of audio: {_minutes(MINUTES_PER_HOUR * hours)} on one core")
+    typer.echo(f"conversion of {hours} hours of audio: about {duration(60 * MINUTES_PER_HOUR * hours)} on one core")
     if absent and download:
         if not yes and not typer.confirm("Fetch what is missing?"):
             return False

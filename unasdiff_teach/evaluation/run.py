@@ -229,7 +229,7 @@ def finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: in
                 f"the run holds {method.name!r} on {mixture.id!r} with {column} = {row[column]!r}, now {value!r}; "
                 "rename the method or use another folder"
             )
-    if abs(row["mixture_db"] - _level(mixture)) > 1e-3:
+    if abs(row["mixture_db"] - level_db(mixture)) > 1e-3:
         raise ValueError(f"the run holds {mixture.id!r} for another mixture; use another folder")
     return True
 
@@ -281,7 +281,7 @@ def score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) 
 
 def _describe(mixture: Mixture, k: int) -> dict:
     return {
-        "task": mixture.task, "split": mixture.split, "mixture": mixture.id, "mixture_db": _level(mixture), "source": k,
+        "task": mixture.task, "split": mixture.split, "mixture": mixture.id, "mixture_db": level_db(mixture), "source": k,
         "kind": mixture.kinds[k], "label": mixture.labels[k], "voice": mixture.voices[k], "heard": bool(mixture.heard[k]),
     }  # fmt: skip
 
@@ -293,7 +293,7 @@ def _pesq(estimate: Tensor, mixture: Mixture, k: int) -> dict:
     return {"pesq": score, "pesq_mode": mode}
 
 
-def _level(mixture: Mixture) -> float:
+def level_db(mixture: Mixture) -> float:
     """RMS in dB, -120 at least."""
     return float(10 * torch.log10(mixture.mixture.double().square().mean() + 1e-12))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .._console import duration, errors
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+STOPPED = "the same command goes on from the last saved state"
 SHARE = 1 / 3  # of the device's matrix rate that a training may reach; for the estimate alone
 
 ScaleOption = Annotated[str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")]
@@ -63,7 +64,7 @@ def prior(
     """
     from . import scales
 
-    with _errors():
+    with errors(STOPPED):
         chosen, source = _scale(scale), scales.Source.open(data)
         fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
         trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
@@ -101,7 +102,7 @@ def separator(
     from ..data.mixtures import TASKS
     from . import scales
 
-    with _errors():
+    with errors(STOPPED):
         chosen = _scale(scale)
         if task not in TASKS:
             raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
@@ -167,33 +168,13 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
         f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
         f"{total:.2g} FLOP for {c.steps:,} steps",
         f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at a third of that "
-        f"{_duration(seconds)} (the progress bar will know better)",
+        f"about {duration(seconds)} (the progress bar will know better)",
         f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
     ]
     return lines + [f"goes on at step {trainer.step:,}"] * bool(trainer.step)
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit}"
-    return f"about {seconds:.0f} seconds"
 
 
 def _free(folder: Path) -> int:
     import shutil
 
     return shutil.disk_usage(folder).free
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Errors that name what is wrong end the command with one line and status 1; a stop keeps what was saved."""
-    try:
-        yield
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
-        typer.echo("error: " + " ".join(str(error).split()), err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from the last saved state", err=True)
-        raise typer.Exit(130) from None

@@ -1,0 +1,68 @@
+"""`unasdiff-teach evaluate` and `report`: numbers of any method on any list of mixtures, and the paper's tables of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._console import errors
+
+
+def evaluate(
+    out: Annotated[Path, typer.Option(help="Folder of this run: one list of mixtures, placement and scoring.")],
+    method: Annotated[
+        list[str],
+        typer.Option(
+            help="Repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended, oracle binary, oracle ratio, oracle wiener, "
+            "conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'."
+        ),
+    ],
+    mixtures: Annotated[str, typer.Option(help="Folder that `unasdiff-teach data mixtures` wrote; or pocket, the shipped lists.")] = "pocket",
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
+    preset: Annotated[str, typer.Option(help="Of the guidance rules: authors, paper or short; recommended for methods without gradients.")] = "authors",
+    prior: Annotated[
+        list[str], typer.Option(help="[KIND=]WHERE, repeated: as in `separate`. KIND is speech or sound; default: sound for a prior with classes.")
+    ] = ["pocket-speech", "pocket-sound"],
+    separator: Annotated[
+        list[str] | None, typer.Option(help="Supervised expert, repeated, one for each task: shipped name or file. Default: the shipped.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Only the first mixtures of each task.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Cut mixtures to this length around their middle (Table 3).")] = None,
+    placement: Annotated[str, typer.Option(help="Of a written list: paper or authors.")] = "paper",
+    scoring: Annotated[str, typer.Option(help="recommended, paper, or authors (the best of all permutations in every task).")] = "recommended",
+    seed: Annotated[int, typer.Option(help="Of all noise, with each mixture's identifier.")] = 0,
+    batch: Annotated[int, typer.Option(help="Mixtures separated at once.")] = 8,
+    processes: Annotated[int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
+) -> None:
+    """Separate and score mixtures with any methods: SI-SDR, PESQ, network calls and times, in OUT/results.parquet.
+
+    The same command goes on where it stopped, with any number of processes; methods, tasks and seeds may be added later.
+
+    \b
+    unasdiff-teach evaluate --method unprocessed --method recommended --count 4 --out runs/try
+    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --prior runs/speech --prior runs/sound --device cuda --out runs/table2 --dry-run
+    unasdiff-teach evaluate --mixtures /data/mixtures --method tf-locoformer --separator expert.safetensors --task "2 speech" --out runs/table2
+    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --task "2 speech" --seconds 2 --prior runs/speech --out runs/table3
+    torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid --device cuda --out runs/table2
+    unasdiff-teach report --results runs/table2 --out report
+    """
+    from . import jobs
+
+    with errors("what is finished is kept, and the same command goes on from there"):
+        job = jobs.Job(
+            mixtures, out, tuple(method), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring, batch,
+            processes, device, seconds, placement,
+        )  # fmt: skip
+        plan = jobs.plan(job)
+        first = jobs.ranks()[0] == 0
+        for line in plan.lines if first else ():
+            typer.echo(line)
+        if dry_run:
+            return
+        table = plan.run()
+        if first:
+            typer.echo(f"{len(table.drop_duplicates(jobs.ITEM))} separations are in {out / jobs.TABLE}")
