@@ -319,6 +319,42 @@ def test_an_interrupted_separation_leaves_nothing(tmp_path, sources):
     assert left_in(tmp_path) == {"talk.wav"}
 
 
+def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monkeypatch):
+    """It asks the priors for the missing steps alone; another seed begins anew."""
+    monkeypatch.setattr(room, "RunState", functools.partial(ut.RunState, every=0))
+    path = recorded(tmp_path, sounds(0.6, RATE).sum(0)[None], RATE, subtype="FLOAT")
+    job(path, sources).run()
+    _, whole = results(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+
+    breaking = [Interrupted(s.prior.prior, 10**9) for s in sources]
+    watched = [Source(s.name, NamedPrior(p, s.name, "exact"), None) for s, p in zip(sources, breaking, strict=True)]
+    ready = job(path, watched)
+    breaking[1].left = 6  # in its seventh step
+    with pytest.raises(KeyboardInterrupt):
+        ready.run()
+    assert ready.state.steps == 6 and left_in(tmp_path) == {"talk.wav", ready.state.path.name}
+    assert job(path, sources, seed=1).state.steps == 0 and "goes on" not in " ".join(job(path, sources, seed=1).describe())
+    breaking[1].left = 10**9
+    again = job(path, watched)
+    assert "goes on after step 6 of an earlier run" in again.describe()
+    breaking[1].left = ready.config.steps - 6
+    again.run()
+    assert breaking[1].left == 0
+    _, found = results(tmp_path / "out")
+    assert all(torch.equal(found[title], whole[title]) for title in whole)
+    assert left_in(tmp_path) == {"talk.wav", "out"}
+
+
+def test_a_damaged_state_begins_anew(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE).sum(0)[None], RATE)
+    ready = job(path, sources)
+    ready.state.path.write_bytes(b"torn")
+    assert ready.state.steps == 0
+    ready.run()
+    assert left_in(tmp_path) == {"talk.wav", "out"}
+
+
 # ----------------------------------------------------------------------------------------------------------- cost
 
 
@@ -494,7 +530,7 @@ def test_control_c_on_the_command_line(tmp_path, small_prior, monkeypatch):
 
     monkeypatch.setattr(room, "separate_long", stop)
     result = command(path, "--sources", "whale,old_door", "--prior", small_prior, "--out", tmp_path / "out")
-    assert result.exit_code == 130 and result.stderr.splitlines()[-1] == "stopped; nothing was written"
+    assert result.exit_code == 130 and result.stderr.splitlines()[-1].startswith("stopped; the same command goes on")
     assert left_in(tmp_path) == {"talk.wav"}
 
 

@@ -80,7 +80,7 @@ def separate(
     """
     from unasdiff_teach import separate_file as room
 
-    with errors("nothing was written"):
+    with errors("the same command goes on from the last saved step"):
         found = room.find_sources([name for name in sources.split(",") if name.strip()], [room.load_prior(spec) for spec in prior])
         job = room.prepare(
             file, found, out, preset=preset, seed=seed, channels=channels, window=window, overlap=overlap, memory=memory * 1e9,

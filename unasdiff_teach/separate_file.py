@@ -9,6 +9,7 @@ What is decided here, and stated in what is written:
 - Longer than a window: `separate_long`. Shorter: padded with silence, which is cut off again.
 - Sources of one kind, which nothing but chance tells apart, are the result of one run, not the mean of several.
 - Clipped recordings are separated as they are, with a warning.
+- A stop loses half a minute: the state of the run lies beside the folder to write until that is there, and the same call goes on from it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from .priors import from_authors_checkpoint, from_undiff_checkpoint, read
 from .priors.shipped import WEIGHTS, available
 from .schedule import NoiseSchedule
 from .separation import Label, SeparationConfig
+from .task import RunState
 
 SHIPPED = ("pocket-speech", "pocket-sound")
 PRESETS = ("recommended", "short", "paper", "authors")
@@ -281,6 +283,7 @@ class Job:
             f"windows: {form if count > 1 else 'one'}",
             f"cost: {self.cost.calls} network calls{gradients}, about {duration(self.cost.seconds)} on {self.device} and "
             f"up to {self.cost.bytes / 1e9:.1f} GB of memory",
+            *[f"goes on after step {self.state.steps} of an earlier run"] * bool(self.state.steps),
             *(f"warning: {text}" for text in self.warnings),
         ]
 
@@ -289,8 +292,20 @@ class Job:
         """Samples at the rate of the priors."""
         return _length(self.recording.audio.shape[-1], self.recording.rate, self.rate)
 
+    @property
+    def state(self) -> RunState:
+        """Where the run keeps its state; another recording, prior, setting or version has another file."""
+        from . import __version__
+
+        what = (
+            self.recording.sha256, [(s.name, s.label, s.prior.sha256) for s in self.sources], self.config, self.seed, self.channels,
+            self.windows, self.rate, self.device, __version__, torch.__version__,
+        )  # fmt: skip
+        mark = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+        return RunState(self.out.with_name(f".{self.out.name}.state-{mark}"))
+
     def run(self, progress: bool = False) -> Path:
-        """Separate, and write the folder `out`: whole or not at all.
+        """Separate, and write the folder `out`: whole or not at all. After a stop the same job goes on where it was.
 
         Raises:
             OSError: it cannot be written.
@@ -304,6 +319,7 @@ class Job:
             if self.out.is_dir():
                 shutil.rmtree(self.out)  # empty, or an earlier result: see `_check_out`
             partial.replace(self.out)
+            self.state.path.unlink(missing_ok=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -322,6 +338,7 @@ class Job:
             schedule=self.schedule,
             noise=[self.seed] * len(y),  # the same noise for all channels, or they would drift apart
             progress=progress,
+            state=self.state,
         )
         return y, result.sources.cpu()
 

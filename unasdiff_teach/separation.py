@@ -13,7 +13,7 @@ from .diffusion import Prior, posterior_mean, reverse_weights, tweedie
 from .guidance import Guidance, Hybrid, Wiener, guided_step
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, countdown, normalised, one_of
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ def separate(
     on_step: Callable[[StepRecord], None] | None = None,
     sample_rate: int | None = None,
     progress: bool = False,
+    state: RunState | None = None,
 ) -> Separation:
     """Separate a mixture, or a batch of mixtures, by Algorithm 1.
 
@@ -192,6 +193,7 @@ def separate(
         on_step: called with a `StepRecord` after each update; needs hypotheses = 1.
         sample_rate: of the mixture, in Hz; checked against the priors' where both are known.
         progress: show a progress bar.
+        state: file from which a run goes on that was stopped; its arguments must be those of the run that wrote it.
 
     Raises:
         TypeError: integer samples.
@@ -218,7 +220,11 @@ def separate(
 
     start = t_star if config.start == "init_step" else len(s) - 1
     by_gradient = not isinstance(config.guidance, Wiener)
+    done, x_t = state.load(x_t) if state else (0, x_t)
     for step, t in enumerate(countdown(start, progress)):
+        z = task.noise("step") if t else torch.zeros_like(x_t)
+        if step < done:
+            continue
         # Lines 4-5: Tweedie estimates, for all sources at once.
         x_t = x_t.detach().requires_grad_(by_gradient)
         with torch.set_grad_enabled(by_gradient):
@@ -232,17 +238,18 @@ def separate(
             # Lines 6-9: the prior's step, its mean and its noise.
             from_x0, from_xt, sigma = reverse_weights(t, s, config.renoise)
             mean = from_x0 * x0_hat + from_xt * x_t
-            z = sigma * task.noise("step") if t else torch.zeros_like(mean)
             if not by_gradient:
                 gradient = -from_x0 * config.guidance.shift(y, x0_hat, t, s)
             # Line 15: the guided update.
             norm = _gradient_norm(gradient, config.grad_norm)
-            x_prev, gamma = guided_step(config.guidance, mean, z, gradient, norm, t, s)
+            x_prev, gamma = guided_step(config.guidance, mean, sigma * z, gradient, norm, t, s)
             if on_step is not None:
                 x, x0 = x_t.detach(), x0_hat.detach()
                 record = (x, x0, loss.detach(), mean - x, -gradient, gamma, x_prev)
                 on_step(StepRecord(step, int(s.index[t]), *map(task.unbatch, record)))
         x_t = x_prev
+        if state is not None:
+            state.save(step + 1, x_t)
 
     sources = x_t
     if config.project:

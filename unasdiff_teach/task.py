@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,6 +31,52 @@ class Separation:
     sources: Tensor
     calls: int
     schedule: NoiseSchedule
+
+
+@dataclass
+class RunState:
+    """A file in which a long run keeps its state, for the same run to go on from after a stop.
+
+    The noise is drawn again, and therefore not kept. Whoever names the file sees to it that it belongs to one set of arguments.
+
+    Attributes:
+        path: of the file; it is the caller's to delete.
+        every: seconds between two writings, at least.
+    """
+
+    path: Path
+    every: float = 30.0
+    _written: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def steps(self) -> int:
+        """Steps that are done; 0 without a file, or with one that is damaged."""
+        return self._read()[0]
+
+    def load(self, x_t: Tensor) -> tuple[int, Tensor]:
+        """Steps that are done and the state after them; 0 and `x_t`, the initial state, where there is nothing to go on from."""
+        done, stored = self._read()
+        return (done, stored.to(x_t)) if stored is not None and stored.shape == x_t.shape else (0, x_t)
+
+    def save(self, steps: int, x_t: Tensor) -> None:
+        """Write, if it is time; atomic."""
+        from safetensors.torch import save_file
+
+        if time.monotonic() - self._written < self.every:
+            return
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        save_file({"x_t": x_t.detach().cpu().contiguous()}, partial, {"steps": str(steps)})
+        partial.replace(self.path)
+        self._written = time.monotonic()
+
+    def _read(self) -> tuple[int, Tensor | None]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, "pt") as file:
+                return int(file.metadata()["steps"]), file.get_tensor("x_t")
+        except (FileNotFoundError, SafetensorError):
+            return 0, None
 
 
 class SeparationTask:
