@@ -43,12 +43,12 @@ def fit_gains(estimate: Tensor, mixture: Tensor) -> Tensor:
 
     SI-SDR is blind to gain and sign, so a network trained with it has neither right; the sum of the sources is the mixture.
     A least-squares fit, with so slight a pull to zero that estimates which are silent or alike do no harm. In float64, since
-    alike estimates amplify rounding, and a batch must equal single runs.
+    alike estimates amplify rounding, and a batch must equal single runs; on the CPU, since not every device has that.
     """
-    wide = estimate.double()
+    wide = estimate.to("cpu", torch.float64)
     unit = wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
-    gram = unit @ unit.mT + 1e-4 * torch.eye(unit.shape[-2], dtype=unit.dtype, device=unit.device)  # [B, K, K]
-    return (unit * torch.linalg.solve(gram, unit @ mixture.double()[..., None])).to(estimate)
+    gram = unit @ unit.mT + 1e-4 * torch.eye(unit.shape[-2], dtype=unit.dtype)  # [B, K, K]
+    return (unit * torch.linalg.solve(gram, unit @ mixture.to(unit)[..., None])).to(estimate)
 
 
 @dataclass(frozen=True)
