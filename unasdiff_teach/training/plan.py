@@ -1,0 +1,179 @@
+"""All that a reproduction trains at a scale: what it is called, what it costs, and how it is begun or gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..data.mixtures import SPEECH_SOUND, TASKS
+from ..networks import DiffWaveConfig, TriplePathConfig
+from ..networks.budget import flops, parameters
+from ..priors import shipped
+from . import pocket, separators
+from .loop import LoopConfig, Trainer, processes
+from .prior import TrainConfig
+from .scales import SCALES, Source, prior_trainer, separator_trainer
+
+EXPERTS = tuple(separators.NETWORKS)
+EXPERT_TASKS = {"smoke": (SPEECH_SOUND,), "paper": tuple(TASKS)}  # the pocket scale's are those of `separators.NAMES`
+WITHOUT_DATA = (  # as much as a plan must know of the paper's data sets
+    Source("VCTK 0.92", "", "speech", 16_000, (), None),
+    Source("FSDKaggle2018", "", "sound", 16_000, tuple(map(str, range(41))), None),
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network to train.
+
+    Attributes:
+        name: of its folder and, with `.safetensors`, of the file of its averaged weights.
+        network: its configuration, of any network of the package.
+        samples: N of an example.
+        config: how it is trained.
+        trainer: trainer(folder of all trainings) -> its trainer, which stands where the state in that folder stands.
+    """
+
+    name: str
+    network: object
+    samples: int
+    config: LoopConfig
+    trainer: Callable[[Path], Trainer]
+
+    @property
+    def parameters(self) -> int:
+        return parameters(self.network)
+
+    @property
+    def step_flops(self) -> int:
+        """FLOP of a step: forward and backward, of the whole batch."""
+        return self.config.batch * _flops(self.network, self.samples)
+
+    @property
+    def flops(self) -> int:
+        """FLOP of all steps."""
+        return self.config.steps * self.step_flops
+
+    @property
+    def bytes(self) -> int:
+        """On the disk at the end: weights, their average and two moments in the state, and a file of averages at each milestone."""
+        milestones = -(-self.config.steps // (self.config.milestone_every or self.config.save_every))
+        return 4 * self.parameters * (4 + milestones + 1)
+
+    def run(self, folder: str | Path, progress: bool = False) -> Path:
+        """Train, go on, or do nothing where it is finished. Returns the file of the averaged weights, NAME.safetensors in `folder`."""
+        trainer = self.trainer(Path(folder))
+        trainer.fit(progress)
+        path = Path(folder) / f"{self.name}.safetensors"
+        trainer.export(path)
+        return path
+
+
+@cache
+def _flops(network: object, samples: int) -> int:
+    return flops(network, samples, "training")
+
+
+def plan(
+    scale: str, sources: Sequence[Source] = (), experts: Sequence[str] = (), device: str = "cpu", **changes: int | None
+) -> list[Training]:
+    """The trainings of a scale, in an order in which they can run: priors first.
+
+    At pocket scale these are the stages of the priors ("joint", "speech", "sound", and those with DiffWave if such priors are
+    shipped), and the experts of `separators.NAMES`, all on the CPU. Else a prior for each source, and an expert for each network and each task
+    of `EXPERT_TASKS` that the sources allow.
+
+    Args:
+        scale: one of `SCALES`.
+        sources: one for each kind of sound. The pocket scale has its own; the paper's can be planned, but not run, without.
+        experts: networks of supervised experts, some of `EXPERTS`.
+        device: "cpu", "cuda" (products in bfloat16) or "mps".
+        changes: steps, batch and seed of every training; None keeps the scale's own.
+
+    Raises:
+        ValueError: an unknown scale or network; two sources of one kind; data of another rate, or none where they are needed.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; accepted: {', '.join(SCALES)}")
+    if strange := sorted(set(experts) - set(EXPERTS)):
+        raise ValueError(f"experts has {', '.join(strange)}; accepted: {', '.join(EXPERTS)}")
+    if len({source.kind for source in sources}) < len(sources):
+        raise ValueError("two of the data sets are of one kind; one of speech and one of sounds can be given")
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if scale == "pocket":
+        if sources:
+            raise ValueError("the pocket scale trains on the corpus that is shipped, and takes no other data")
+        return [*_pocket_priors(changes), *_pocket_experts(experts, changes)]
+    if not sources and scale != "paper":
+        raise ValueError(f"the scale {scale!r} needs data: pocket-speech, pocket-sound, or data sets that `unasdiff-teach data` has made")
+    if device != "cpu":
+        changes |= {"precision": "bf16-mixed" if device == "cuda" else "32-true", "ahead": 4}
+    sources = {source.kind: source for source in sources or WITHOUT_DATA}
+    return [*_priors(scale, sources, changes, device), *_experts(scale, sources, experts, changes, device)]
+
+
+def _priors(scale: str, sources: Mapping[str, Source], changes: Mapping, device: str) -> list[Training]:
+    found, chosen = [], SCALES[scale]
+    board = scale != "smoke" and find_spec("tensorboard") is not None
+    for kind, source in sources.items():
+        chosen.check(source)
+
+        def trainer(folder: Path, source: Source = source) -> Trainer:
+            return prior_trainer(chosen, source, folder / source.kind, changes, processes(device, 1), board)
+
+        samples = chosen.cut(source.sample_rate).length
+        found.append(Training(kind, chosen.network(len(source.labels)), samples, replace(chosen.prior, **changes), trainer))
+    return found
+
+
+def _experts(scale: str, sources: Mapping[str, Source], experts: Sequence[str], changes: Mapping, device: str) -> list[Training]:
+    found, chosen = [], SCALES[scale]
+    for network in experts:
+        for kinds in (TASKS[task] for task in EXPERT_TASKS[scale] if set(TASKS[task]) <= set(sources)):
+            name = f"{network}-{'-'.join(kinds)}"
+
+            def trainer(folder: Path, name: str = name, network: str = network, kinds: tuple[str, ...] = kinds) -> Trainer:
+                return separator_trainer(chosen, network, kinds, sources, folder / name, changes, processes(device, 1))
+
+            samples = chosen.cut(sources[kinds[0]].sample_rate).length
+            found.append(Training(name, chosen.separators[network](len(kinds)), samples, replace(chosen.separator, **changes), trainer))
+    return found
+
+
+def _pocket_priors(changes: Mapping) -> list[Training]:
+    stages = [s for s in pocket.STAGES if s in ("joint", *pocket.BRANCHES) or f"pocket-{s}" in shipped.available()]
+    configs = {stage: replace(TrainConfig.pocket(steps=pocket.STEPS[stage], batch=pocket.BATCH[stage]), **changes) for stage in stages}
+
+    def trainer(stage: str, folder: Path) -> Trainer:
+        start = None
+        if stage in pocket.BRANCHES:
+            joint = trainer("joint", folder)
+            if joint.step < joint.config.steps:
+                raise ValueError(f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}")
+            start = pocket.branch(stage, joint)
+        return pocket.trainer(stage, folder / stage, configs[stage], start)
+
+    def network(stage: str) -> TriplePathConfig | DiffWaveConfig:
+        kind = stage.removeprefix("diffwave-")
+        labels = {"joint": pocket.JOINT_LABELS, "speech": (), "sound": pocket.SOUNDS}[kind]
+        return (TriplePathConfig if kind == stage else DiffWaveConfig).pocket(classes=len(labels))
+
+    samples = {stage: round(pocket.SECONDS[stage] * pocket.SAMPLE_RATE) for stage in stages}
+    return [Training(stage, network(stage), samples[stage], configs[stage], partial(trainer, stage)) for stage in stages]
+
+
+def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:
+    found = []
+    for name, (network, task) in separators.NAMES.items():
+        if network in experts:
+            short, config = name.removeprefix("pocket-"), replace(separators.CONFIGS[network], **changes)
+
+            def trainer(folder: Path, name: str = name, short: str = short, config: LoopConfig = config) -> Trainer:
+                return separators.trainer(name, folder / short, config)
+
+            samples = separators.MixtureRules.pocket().length
+            found.append(Training(short, separators.NETWORKS[network].pocket(len(TASKS[task])), samples, config, trainer))
+    return found
