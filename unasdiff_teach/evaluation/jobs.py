@@ -506,7 +506,7 @@ def _rate(job: Job) -> tuple[float, str]:
 
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
-    rate = together * matrix_rate(job.device)
+    rate = together * matrix_rate(job.device, seconds=0.1)
     return rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at a third of that"
 
 
