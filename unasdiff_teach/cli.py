@@ -12,7 +12,7 @@ import typer
 from unasdiff_teach._console import errors
 from unasdiff_teach.bench import command as bench_command
 from unasdiff_teach.data.commands import app as data_commands
-from unasdiff_teach.evaluation.commands import evaluate
+from unasdiff_teach.evaluation.commands import evaluate, report
 from unasdiff_teach.training.commands import app as train_commands
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(data_commands)
 app.add_typer(train_commands)
 app.command("bench")(bench_command)
 app.command()(evaluate)
+app.command()(report)
 
 
 @app.command()

@@ -66,3 +66,30 @@ def evaluate(
         table = plan.run()
         if first:
             typer.echo(f"{len(table.drop_duplicates(jobs.ITEM))} separations are in {out / jobs.TABLE}")
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier report in it is replaced.")] = Path("report"),
+    results: Annotated[list[Path] | None, typer.Option(help="Folder of `evaluate`, finished or not, or a Parquet file; repeated.")] = None,
+    shipped: Annotated[bool, typer.Option(help="Show the results that come with the package.")] = True,
+) -> None:
+    """Draw Tables 2, 3 and 4 and Figures 2 and 3 from stored results, beside the paper's numbers. Takes seconds.
+
+    Writes OUT/index.html (one file, no network), report.md, table2.csv to table4.csv, provenance.csv and the figures, and names
+    the cells that no result fills.
+
+    \b
+    unasdiff-teach report --out report
+    unasdiff-teach report --results runs/table2 --results runs/table3 --no-shipped --out report
+    """
+    from .report import report as draw
+
+    with errors("what is written stays, and the same command writes all anew"):
+        made = draw(results or [], out, shipped)
+        own = made.cells[made.cells["paper"].notna()]
+        for (number, name), rows in own.groupby(["table", "results"], sort=False):
+            cells = rows.drop_duplicates(["task", "length", "method", "metric"])
+            typer.echo(f"Table {number}, {name}: {int(cells['mean'].notna().sum())} of {len(cells)} numbers of the paper have one beside them")
+        for line in made.missing:
+            typer.echo(f"missing: {line}")
+        typer.echo(f"written: {made.folder / 'index.html'}")

@@ -1,0 +1,436 @@
+"""`unasdiff-teach report`: the paper's Tables 2 to 4 and Figures 2 and 3 from stored results, beside the paper's numbers.
+
+Nothing is separated here. What is there is shown with its interval, the number of mixtures and where it comes from; what is not
+there is named.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..data.mixtures import TASKS
+from ..guidance import DPS, DSG, Hybrid
+from ..schedule import NoiseSchedule
+from . import conflict
+from .benchmark import stored as shipped_part
+from .jobs import FACTS, stored
+from .pocket import RESULTS, TASK
+from .run import COLUMNS
+from .tables import as_text, beside_paper, load_results, paper_table, summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+TITLES = {
+    2: "Table 2: all methods, five tasks",
+    3: "Table 3: two priors, two samplers, two lengths, 2 speech",
+    4: f"Table 4: start, loss and floor, {TASK}",
+}
+METRICS = {2: ("si_sdr", "pesq", "failure"), 3: ("si_sdr_success", "failure", "si_sdr"), 4: ("si_sdr", "pesq")}
+WORDS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "failure": "failed / %", "si_sdr_success": "SI-SDR of successes / dB"}
+DIGITS = {"si_sdr": 2, "pesq": 2, "failure": 1, "si_sdr_success": 2}
+TUNED = " tuned"  # of the pocket benchmark: a rule in the preset "short", with the best constants of its grid
+FIGURE_2 = {"dps": "DPS", "dsg": "DSG", "hybrid": "hybrid"}
+PROVENANCE = ["method", "preset", "seed", "network_calls", "device", "machine", "versions", "zero_mean", "permute", "settings"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Results of one place.
+
+    Attributes:
+        name: shown in the tables.
+        results: table -> rows as in `run.COLUMNS`, for the tables that it may fill.
+        scale: in words.
+    """
+
+    name: str
+    results: Mapping[int, pd.DataFrame]
+    scale: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was drawn.
+
+    Attributes:
+        folder: with index.html, report.md, tableN.csv, provenance.csv and the figures.
+        cells: one row for each number of the paper and each origin, and for what the paper does not have: table, length, task,
+            method, results, preset, metric, paper, mean, low, high, n, left_out; NaN where something is missing.
+        missing: lines that name the cells of the paper for which there is no result.
+    """
+
+    folder: Path
+    cells: pd.DataFrame
+    missing: list[str]
+
+
+def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True) -> Report:
+    """Draw the tables and figures.
+
+    Args:
+        results: folders of `unasdiff-teach evaluate`, or Parquet files of results.
+        out: folder to write; files of an earlier report are replaced.
+        shipped: also the results that come with the package.
+
+    Raises:
+        FileNotFoundError: there are no results at one of the places.
+        ValueError: something else is there; no results are asked for; or `out` is a file.
+    """
+    import pandas as pd
+
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; a folder is needed")
+    origins = [shipped_origin()] * shipped + [origin(Path(path)) for path in results]
+    if not origins:
+        raise ValueError("no results are given; name a folder, or take those that are shipped")
+    if twice := sorted({o.name for o in origins if [p.name for p in origins].count(o.name) > 1}):
+        raise ValueError(f"results are given twice: {', '.join(twice)}")
+    table = pd.concat([cells(o, number) for number in TITLES for o in origins], ignore_index=True)
+    used = pd.concat([provenance(o) for o in origins], ignore_index=True)
+    lines = missing(table)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    for name, (figure, caption, alt) in figures().items():
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110)
+        (out / f"figure{name}.png").write_bytes(file.getvalue())
+        pictures[f"figure{name}"] = (file.getvalue(), caption, alt)
+    for number in TITLES:
+        table[table["table"] == number].to_csv(out / f"table{number}.csv", index=False)
+    used.to_csv(out / "provenance.csv", index=False)
+    shown = {number: layout(table[table["table"] == number], METRICS[number]) for number in TITLES}
+    (out / "report.md").write_text(_markdown(shown, pictures, origins, used, lines), encoding="utf-8")
+    (out / "index.html").write_text(_html(shown, pictures, origins, used, lines), encoding="utf-8")
+    return Report(out, table, lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ origins
+
+
+def shipped_origin() -> Origin:
+    """The pocket results of the package: benchmark, Table 3 and ablations, as far as they are measured."""
+    ablations = RESULTS / "pocket_ablations.parquet"
+    parts = {2: shipped_part("benchmark"), 3: shipped_part("table3")}
+    parts[4] = load_results(ablations) if ablations.is_file() else parts[3].iloc[:0]
+    return Origin("shipped", parts, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
+
+
+def origin(path: Path) -> Origin:
+    """The results of a run's folder, finished or not, or of a Parquet file.
+
+    Raises:
+        FileNotFoundError, ValueError: see `report`.
+    """
+    import pandas as pd
+    import pyarrow
+
+    facts: dict = {}
+    if path.is_file():
+        try:
+            frame = pd.read_parquet(path)
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{path} is not a Parquet file: {error}") from error
+        if strange := sorted(set(COLUMNS) - set(frame.columns)):
+            raise ValueError(f"{path} holds no results of this package: {', '.join(strange[:3])} missing")
+        facts = frame.attrs
+    else:
+        frame = stored(path)
+        if (path / FACTS).is_file():
+            facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+    if frame.empty:
+        raise FileNotFoundError(f"no results at {path}; `unasdiff-teach evaluate` makes them")
+    rate = facts.get("sample_rate") or {"nb": 8000, "wb": 16_000}.get(next(iter(frame["pesq_mode"].dropna()), ""))
+    words = [f"{rate / 1000:g} kHz" if rate else "unknown rate", *(f"{key} {facts[key]}" for key in ("mixtures", "placement") if key in facts)]
+    whole = 2 if rate == 8000 else 4  # seconds of mixtures that are not cut
+    speech = frame[frame["task"].str.startswith("2 speech")].copy()
+    speech["task"] = speech["task"].where(speech["task"] != "2 speech", f"2 speech, {whole:g} s")
+    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == TASK]}, ", ".join(words))
+
+
+def provenance(origin: Origin) -> pd.DataFrame:
+    """How each method of an origin was measured: `PROVENANCE`, and tasks, mixtures and seconds for a mixture."""
+    import pandas as pd
+
+    rows = pd.concat([part for part in origin.results.values() if len(part)] or [next(iter(origin.results.values()))])
+    grouped = rows.groupby(PROVENANCE, dropna=False, sort=True)
+    found = grouped.agg(tasks=("task", "nunique"), mixtures=("mixture", "nunique"), seconds=("seconds", "mean")).reset_index()
+    return found.assign(results=origin.name, scale=origin.scale)[["results", "scale", *PROVENANCE[:-1], "tasks", "mixtures", "seconds", "settings"]]
+
+
+# -------------------------------------------------------------------------------------------------------------- cells
+
+
+def cells(origin: Origin, table: int) -> pd.DataFrame:
+    """The numbers of one table of the paper beside those of an origin, columns as in `Report.cells`."""
+    import pandas as pd
+
+    results = origin.results[table]
+    results = results.assign(method=results["method"].str.removesuffix(TUNED))
+    parts = []
+    for length in ("2 s", "4 s") if table == 3 else (None,):
+        rows = results if length is None else results[results["task"].isin(_tasks_of(results, length))].assign(task="2 speech")
+        paper = paper_table(table, length)
+        if rows.empty:
+            beside = paper.rename(columns={"value": "paper"}).drop(columns=["table", "length"])
+        else:
+            beside = beside_paper(rows, table, length).reset_index()
+            beside = pd.concat([beside, _beyond(rows, table, set(paper["method"]))], ignore_index=True)
+        parts.append(beside.assign(table=table, length=length or "", results=origin.name))
+    columns = ["table", "length", "task", "method", "results", "preset", "metric", "paper", "mean", "low", "high", "n", "left_out"]
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+
+
+def _tasks_of(results: pd.DataFrame, length: str) -> list[str]:
+    """The tasks that answer to a length of Table 3: at pocket scale all is half as long."""
+    modes = results["pesq_mode"].dropna().unique()
+    seconds = float(length.split()[0]) / (2 if list(modes) == ["nb"] else 1)
+    return [f"2 speech, {seconds:g} s"]
+
+
+def _beyond(rows: pd.DataFrame, table: int, known: set[str]) -> pd.DataFrame:
+    """Methods that the paper's table does not have: variants belong to Table 4, priors to Table 3."""
+    import pandas as pd
+
+    names = [name for name in rows["method"].unique() if name not in known]
+    if table == 2:
+        names = [name for name in names if ", " not in name and not name.startswith("diffwave ")]
+    elif table == 4:
+        names = [name for name in names if ", " in name]
+    rows = rows[rows["method"].isin(names)]
+    found = [summary(rows, metric).reset_index().assign(metric=metric) for metric in METRICS[table]] if len(rows) else []
+    if not found:
+        return pd.DataFrame()
+    whole = pd.concat(found, ignore_index=True)
+    return whole[(whole["n"] > 0) & ((whole["metric"] != "failure") | (whole["task"] == "2 speech"))]
+
+
+def missing(table: pd.DataFrame) -> list[str]:
+    """One line for each origin, table and method whose numbers are not all there."""
+    absent = table[table["paper"].notna() & table["mean"].isna()]
+    lines = []
+    for (name, number, method), rows in absent.groupby(["results", "table", "method"], sort=False):
+        places = {}
+        for row in rows.itertuples():
+            places.setdefault(", ".join(filter(None, (row.task, row.length))), []).append(WORDS[row.metric].split(" /")[0])
+        lines.append(f"{name}, Table {number}, {method}: " + "; ".join(f"{place} ({', '.join(what)})" for place, what in places.items()))
+    return lines
+
+
+def layout(part: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """A table as it is shown: a row for each task, length, method, origin and preset; for each metric the paper's and ours."""
+    import pandas as pd
+
+    methods = {name: i for i, name in enumerate(dict.fromkeys(part["method"]))}
+    part = part.assign(preset=part["preset"].fillna(""), task_order=part["task"].map(list(TASKS).index), order=part["method"].map(methods))
+    part = part.sort_values(["task_order", "length", "order"], kind="stable")
+    rows = []
+    for (task, length, method, results, preset), group in part.groupby(["task", "length", "method", "results", "preset"], sort=False):
+        by = group.set_index("metric")
+        row = {"task": f"{task}, {length}" if length else task, "method": method, "results": results, "preset": preset}
+        for metric in metrics:
+            row[f"{WORDS[metric]}, paper"] = row[WORDS[metric]] = ""
+            if metric in by.index:
+                one = by.loc[metric]
+                row[f"{WORDS[metric]}, paper"] = "" if math.isnan(one["paper"]) else f"{one['paper']:.{DIGITS[metric]}f}"
+                row[WORDS[metric]] = _text(by.loc[[metric]], DIGITS[metric])
+        n = by["n"].max()
+        rows.append(row | {"n": "" if math.isnan(n) else f"{n:.0f}"})
+    return pd.DataFrame(rows)
+
+
+def _text(cell: pd.DataFrame, digits: int) -> str:
+    """One cell in words; one mixture has no interval."""
+    cell = cell[["mean", "low", "high", "n"]].astype(float).round(digits) + 0.0  # no minus before a zero
+    one = cell.iloc[0]
+    if math.isnan(one["mean"]):
+        return "missing"
+    return as_text(cell, digits).iloc[0] if one["n"] > 1 else f"{one['mean']:.{digits}f}"
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def figures() -> dict[str, tuple[Figure, str, str]]:
+    """Figures 2 and 3: name -> figure, caption, alternative text."""
+    from ..show.figures import guidance_curves
+
+    schedule, rules = NoiseSchedule.linear(), {"DPS": DPS(), "DSG": DSG(), "Hybrid": Hybrid()}
+    last = {name: float(rule.strength(schedule)[-1]) for name, rule in rules.items()}
+    curves = conflict.curves()
+    curves = curves[curves["mixture"] == conflict.figure_mixture().id]
+    share = {rule: 100 * float((rows["bound"] > 0).mean()) for rule, rows in curves.groupby("rule")}
+    shares = ", ".join(f"{FIGURE_2[rule]} {share[rule]:.0f} %" for rule in FIGURE_2)
+    return {
+        "2": (
+            _conflict_curves(curves),
+            "Figure 2, rows 1 and 2, at pocket scale: a fiddle and a chime under three guidance rules. Above zero, a solid line is a "
+            f"conflict of prior and guidance; above its dashed line, a lost one. Steps of a source in conflict: {shares}.",
+            "Two rows of three panels for DPS, DSG and hybrid over the diffusion step from 200 down to 1: above, the guidance bound of "
+            "fiddle and chime as solid lines and the strength used as dashed lines; below, the SI-SDR of the two estimates. "
+            f"Steps in conflict: {shares}.",
+        ),
+        "2_estimates": (
+            _conflict_estimates(),
+            "Figure 2, row 3: the clean estimates on their way, 0 to 2 s from left to right, 0 to 4 kHz upwards, 70 dB; and the true sources.",
+            "Thirty-six small spectrograms: fiddle and chime under each of the three rules in rows; five steps from t = 200 to t = 1 and "
+            "the true source in columns.",
+        ),
+        "3": (
+            guidance_curves(rules, schedule),
+            "Figure 3: guidance strengths over the diffusion step, with the released code's constants. DPS's constant multiplies the "
+            "gradient itself, so that its height cannot be compared with the others.",
+            "Three curves on a logarithmic axis over the diffusion step from 1 to 200. DPS is constant; DSG rises from zero at the first "
+            "step; hybrid lies on DSG but for the first steps, where a floor holds it. At the last step: "
+            + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
+        ),
+    }  # fmt: skip
+
+
+def _conflict_curves(curves: pd.DataFrame) -> Figure:
+    from matplotlib import pyplot
+
+    from ..show.style import GREY, PALETTE, WIDTH, styled
+
+    @styled
+    def draw() -> Figure:
+        figure, axes = pyplot.subplots(2, 3, figsize=(WIDTH, 5.0), layout="constrained", sharex=True, sharey="row")
+        for (top, bottom), (rule, title) in zip(axes.T, FIGURE_2.items()):
+            for (_, run), colour, label in zip(curves[curves["rule"] == rule].groupby("source"), PALETTE, ("fiddle", "chime")):
+                t = run["t"] + 1
+                smooth = run[["bound", "gamma"]].rolling(15, center=True, min_periods=1).median()
+                top.plot(t, run["bound"], color=colour, linewidth=0.6, alpha=0.35)
+                top.plot(t, smooth["bound"], color=colour, linewidth=1.6, label=label)
+                top.plot(t, smooth["gamma"], "--", color=colour, linewidth=1.2)
+                bottom.plot(t, run["si_sdr"], color=colour, linewidth=1.2)
+            top.axhline(0, color=GREY, linewidth=0.8)
+            top.set(title=title)
+            top.set_yscale("symlog", linthresh=0.1)
+            bottom.set_xlabel("step t")
+        axes[0, 0].invert_xaxis()
+        axes[0, 0].set_ylabel(r"$g_{\mathrm{bound}}$ (solid), $\gamma$ (dashed)")
+        axes[1, 0].set_ylabel(r"SI-SDR of $\hat{x}_0$ / dB")
+        axes[1, 0].set_ylim(bottom=-45)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return figure
+
+    return draw()
+
+
+def _conflict_estimates(shown: Sequence[int] = (0, 3, 5, 7, 11)) -> Figure:
+    from matplotlib import pyplot
+
+    from ..show.figures import log_spectrograms
+    from ..show.style import WIDTH, styled
+
+    found, true, steps = conflict.estimates(), conflict.figure_mixture().sources, conflict.kept_steps(200)
+    rows = [(rule, k) for rule in FIGURE_2 for k in range(2)]
+    signals = torch.stack([signal for rule, k in rows for signal in (*(found[rule][i, k] for i in shown), true[k])])
+    pictures = log_spectrograms(signals, hop=128, floor_db=-70).unflatten(0, (len(rows), -1))
+
+    @styled
+    def draw() -> Figure:
+        columns = pictures.shape[1]
+        figure, axes = pyplot.subplots(len(rows), columns, figsize=(WIDTH, 6.6), layout="constrained")
+        for axis, picture in zip(axes.flat, pictures.flatten(0, 1)):
+            axis.imshow(picture, vmin=-70, vmax=0, origin="lower", aspect="auto", cmap="magma")
+            axis.set(xticks=[], yticks=[])
+        for axis, title in zip(axes[0], [*(f"t = {200 - steps[i]}" for i in shown), "true"]):
+            axis.set_title(title, fontsize=10)
+        for axis, (rule, k) in zip(axes[:, 0], rows):
+            axis.set_ylabel(f"{FIGURE_2[rule]}\n{('fiddle', 'chime')[k]}", fontsize=10)
+        return figure
+
+    return draw()
+
+
+# -------------------------------------------------------------------------------------------------------------- pages
+
+INTRODUCTION = (
+    "Numbers of the paper beside those of this package: the mean over mixtures and its 95 % bootstrap interval; n is the number of "
+    "mixtures, and with fewer than about 20 an interval is too narrow. The two were measured on different data, by different priors and, at pocket scale, at half the rate and length (PESQ is "
+    "narrow band at 8 kHz): what can be compared is the order of methods."
+)
+FACT_COLUMNS = ["results", "method", "preset", "seed", "tasks", "mixtures", "network_calls", "seconds", "device", "machine", "versions"]
+
+
+def _markdown(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequence[Origin], used: pd.DataFrame, lines: list[str]) -> str:
+    def grid(frame: pd.DataFrame) -> str:
+        head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
+        return "\n".join([head, *("| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False))])
+
+    parts = ["# Tables 2 to 4 and Figures 2 and 3", INTRODUCTION, *(f"- {o.name}: {o.scale}" for o in origins)]
+    parts += [f"## {TITLES[number]}\n\n{grid(frame)}" for number, frame in shown.items()]
+    parts += [f"![{alt}]({name}.png)\n\n{caption}" for name, (_, caption, alt) in pictures.items()]
+    parts += ["## What is missing", "\n".join(f"- {line}" for line in lines) or "Nothing."]
+    parts += ["## How it was measured", grid(_facts(used)), "Settings and checksums of the priors are in provenance.csv."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequence[Origin], used: pd.DataFrame, lines: list[str]) -> str:
+    def grid(frame: pd.DataFrame, caption: str) -> str:
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in frame.columns)
+        body = "".join(
+            "<tr>" + "".join(f'<td{" class=missing" if v == "missing" else ""}>{escape(str(v))}</td>' for v in row) + "</tr>\n"
+            for row in frame.itertuples(index=False)
+        )
+        return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>' \
+               f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"  # fmt: skip
+
+    images = "".join(
+        f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
+        "</figcaption></figure>\n"
+        for png, caption, alt in pictures.values()
+    )
+    names = "".join(f"<li>{escape(o.name)}: {escape(o.scale)}</li>" for o in origins)
+    absent = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else "<p>Nothing.</p>"
+    tables = "\n".join(f"<h2>{escape(TITLES[number])}</h2>\n{grid(frame, TITLES[number])}" for number, frame in shown.items())
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Tables 2 to 4 and Figures 2 and 3</title>
+<link rel="icon" href="data:,">
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
+caption {{ text-align: left; font-weight: 600; padding: .5rem 0; }}
+th, td {{ padding: .2rem .6rem; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+.missing {{ font-style: italic; opacity: .75; }}
+figure {{ margin: 2rem 0; }}
+img {{ max-width: 100%; height: auto; }}
+</style>
+</head>
+<body>
+<h1>Tables 2 to 4 and Figures 2 and 3</h1>
+<p>{escape(INTRODUCTION)}</p>
+<ul>{names}</ul>
+{tables}
+<h2>Figures 2 and 3</h2>
+{images}
+<h2>What is missing</h2>
+{absent}
+<h2>How it was measured</h2>
+{grid(_facts(used), "Methods, presets, seeds, time for a mixture, machine and versions; settings are in provenance.csv")}
+</body>
+</html>
+"""
+
+
+def _facts(used: pd.DataFrame) -> pd.DataFrame:
+    return used[FACT_COLUMNS].assign(seconds=used["seconds"].map("{:.3g}".format))
