@@ -13,6 +13,7 @@ from unasdiff_teach._console import errors
 from unasdiff_teach.bench import command as bench_command
 from unasdiff_teach.data.commands import app as data_commands
 from unasdiff_teach.evaluation.commands import evaluate, report
+from unasdiff_teach.reproduce import command as reproduce_command
 from unasdiff_teach.training.commands import app as train_commands
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.add_typer(data_commands)
 app.add_typer(train_commands)
 app.command("bench")(bench_command)
+app.command("reproduce")(reproduce_command)
 app.command()(evaluate)
 app.command()(report)
 

@@ -1,0 +1,430 @@
+"""`unasdiff-teach reproduce`: chapters 12 (training) and 13 (evaluation), run by papermill into a folder at one of three scales.
+
+papermill runs a notebook from its first cell and cannot go on in the middle. So what the notebooks train and evaluate lies in
+folders that resume, and a notebook that has finished is not run again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from ._console import duration, errors
+
+if TYPE_CHECKING:
+    from .training.plan import Training
+
+NOTEBOOKS = {"training": "12_full_training.ipynb", "evaluation": "13_full_evaluation.ipynb"}
+SCALES = ("smoke", "pocket", "paper")
+BY_OPTION = ("scale", "data", "out", "device")  # parameters that options of the command set
+FREE = ("device", "processes")  # parameters that change no result, and may differ when a run goes on
+EXPERTS = ["conv-tasnet", "tf-locoformer"]
+METHODS = [
+    "unprocessed", "oracle ratio", "oracle wiener", *EXPERTS, "dps", "dsg", "hybrid", "cqt", "analytical", "dirac", "recommended",
+]  # fmt: skip
+COUNTS = {"pocket": 20, "paper": 400}  # mixtures of each task
+TABLE3 = {"pocket": 1.0, "paper": 2.0}  # seconds of the shorter clips of Table 3
+SHARE = 1 / 3  # of the matrix rate that a network may reach; for the estimate alone
+A100 = 312e12  # FLOP per second of its bfloat16 matrix products, from the data sheet: for estimates where there is no GPU
+STATE, ENVIRONMENT, LOCK = "reproduction.json", "environment.json", "lock"
+PATIENCE = 10.0  # seconds: the notebook of a command that was killed notices within one that it is alone
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder of this run: notebooks, training, evaluation, report, logs, environment.")],
+    scale: Annotated[str, typer.Option(help="smoke (minutes), pocket (a day of two cores) or paper (weeks of a GPU).")] = "smoke",
+    data: Annotated[
+        list[str] | None, typer.Option(help="Converted data set (`unasdiff-teach data`), repeated: at paper scale one of speech, one of sounds.")
+    ] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="NAME=VALUE of a notebook's parameter, repeated.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu.")] = None,
+    book: Annotated[Path | None, typer.Option(help="Folder with the two notebooks; default: book of the repository.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
+) -> None:
+    """Run chapters 12 (training) and 13 (evaluation) in full: priors, experts, mixtures, scores, and the tables beside the paper's.
+
+    smoke is the chapters' default; pocket remakes the shipped priors and their benchmark; paper is the paper, and needs VCTK and
+    FSDKaggle2018. The same command goes on where it stopped.
+
+    \b
+    unasdiff-teach reproduce --out runs/smoke
+    unasdiff-teach reproduce --scale pocket --out runs/pocket --dry-run
+    unasdiff-teach reproduce --scale paper --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out /data/paper
+    unasdiff-teach reproduce --scale paper --dry-run --out /data/paper      (the cost, before any data are there)
+    unasdiff-teach reproduce --out runs/try -p seed=1 -p count=2
+    """
+    with errors("the same command goes on from what was saved"):
+        given = dict(map(parse, parameter or []))
+        run = prepare(scale, data or [], out, given, device, book, needs_data=not dry_run)
+        for line in run.cost():
+            typer.echo(line)
+        if not dry_run:
+            run.run()
+            typer.echo(f"done: {run.out}")
+
+
+def parse(text: str) -> tuple[str, object]:
+    """NAME=VALUE with a Python literal as the value; anything else is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(f"-p {text}: NAME=VALUE is needed")
+    try:
+        return name, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name, value
+
+
+# ----------------------------------------------------------------------------------------------------------- what is run
+
+
+def book_folder(given: Path | None = None) -> Path:
+    """The folder with the two notebooks: the one that is given, or `book` of the checkout that this package is used from.
+
+    Raises:
+        FileNotFoundError: they are not there. An installed wheel holds the library, and not the book.
+    """
+    folder = Path(given) if given else Path(__file__).resolve().parent.parent / "book"
+    if missing := [name for name in NOTEBOOKS.values() if not (folder / name).is_file()]:
+        hint = "" if given else "; the installed library has no book: get the project's repository, and say --book ITS/book"
+        raise FileNotFoundError(f"no {' and no '.join(missing)} in {folder}{hint}")
+    return folder
+
+
+def known_parameters(notebook: Path) -> dict[str, object]:
+    """Names and defaults of a notebook's parameters.
+
+    Raises:
+        ImportError: papermill is missing.
+    """
+    try:
+        import papermill
+    except ImportError as error:
+        raise ImportError("reproduce needs papermill and a kernel: pip install 'unasdiff-teach[book]'") from error
+
+    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def prepare(
+    scale: str, data: Sequence[str], out: Path, given: Mapping[str, object], device: str | None = None, book: Path | None = None,
+    needs_data: bool = True,
+) -> Reproduction:  # fmt: skip
+    """Check everything that can be checked before the work.
+
+    Args:
+        scale: one of `SCALES`. data: folders or manifests of data sets. out: folder of the run.
+        given: parameters of the notebooks; each goes to those that have it.
+        device: None is CUDA at paper scale where there is one, else the CPU.
+        needs_data: False allows to plan the paper's scale before its data are there.
+
+    Raises:
+        FileNotFoundError: no notebooks, or no manifest where one should be.
+        ValueError: an unknown scale or parameter; data that do not suit the scale; or `out` holds another run.
+    """
+    import torch
+
+    from .training.plan import plan
+    from .training.scales import Source
+
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale!r}; accepted: {', '.join(SCALES)}")
+    book, out = book_folder(book), Path(out).resolve()
+    known = {part: known_parameters(book / name) for part, name in NOTEBOOKS.items()}
+    if strange := sorted(set(given) - set().union(*known.values())):
+        there = "; ".join(f"{NOTEBOOKS[part]} has {', '.join(names)}" for part, names in known.items())
+        raise ValueError(f"no notebook has a parameter {', '.join(strange)}: {there}")
+    if taken := sorted(set(given) & set(BY_OPTION)):
+        raise ValueError(f"-p {taken[0]}=...: use the option --{taken[0]}")
+    if device is None:
+        device = "cuda" if scale == "paper" and torch.cuda.is_available() else "cpu"
+    data = [where if where.startswith("pocket-") else str(Path(where).resolve()) for where in data]
+
+    def values(part: str, of_scale: Mapping[str, object]) -> dict[str, object]:
+        chosen = known[part] | {"scale": scale, "out": str(out / part), "device": device} | of_scale
+        chosen |= {name: value for name, value in given.items() if name in known[part]}
+        if unknown := sorted(set(chosen) - set(known[part])):
+            raise ValueError(f"{book / NOTEBOOKS[part]} has no parameter {', '.join(unknown)}; it is not of this version")
+        return chosen
+
+    training = values("training", ({"data": data} if data or scale != "smoke" else {}) | ({} if scale == "smoke" else {"experts": EXPERTS}))
+    sources = [Source.open(where) for where in training["data"]]
+    if scale == "paper" and needs_data and {source.kind for source in sources} != {"speech", "sound"}:
+        raise ValueError("the paper's scale needs --data twice: converted speech and converted sounds, from `unasdiff-teach data`")
+    changes = {name: training[name] for name in ("steps", "batch", "seed")}
+    trainings = plan(scale, sources, training["experts"], device, **changes)
+    weights = {t.name: str(out / "training" / f"{t.name}.safetensors") for t in trainings}
+    if scale == "smoke":
+        evaluation = values("evaluation", {})
+    else:
+        evaluation = values("evaluation", {
+            "data": data, "mixtures": str(out / "mixtures") if scale == "paper" else "pocket", "methods": METHODS, "tasks": [],
+            "priors": [f"{kind}={weights[kind]}" for kind in ("speech", "sound")], "preset": "authors", "seconds": None,
+            "table3": TABLE3[scale], "table4": scale == "paper",
+            "separators": [path for name, path in weights.items() if name.startswith(tuple(EXPERTS))], "count": COUNTS[scale],
+        })  # fmt: skip
+    run = Reproduction(scale, out, book, {"training": training, "evaluation": evaluation}, tuple(trainings))
+    run.check_folder()
+    return run
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A checked run: `parameters` are all of each notebook's, `trainings` what the first of them trains."""
+
+    scale: str
+    out: Path
+    book: Path
+    parameters: Mapping[str, Mapping[str, object]]
+    trainings: tuple[Training, ...]
+
+    # --- cost
+
+    def evaluation_flops(self) -> dict[str, float]:
+        """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
+        from .data.mixtures import SPEECH_SOUND, TASKS
+        from .evaluation.jobs import SAMPLERS, calls, configuration, variants
+        from .guidance import Wiener
+        from .networks import TriplePathConfig
+        from .networks.budget import flops
+        from .schedule import NoiseSchedule
+        from .separation import SeparationConfig
+
+        values = self.parameters["evaluation"]
+        network, rate, whole = (TriplePathConfig.paper(), 16_000, 4.0) if self.scale == "paper" else (TriplePathConfig.pocket(), 8000, 2.0)
+        schedule = NoiseSchedule.linear()
+
+        def work(methods: Sequence[str], tasks: Sequence[str], seconds: float) -> int:
+            one = 0
+            for method in methods:
+                config, _ = configuration(method, values["preset"])
+                guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
+                one += calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided else "forward")
+            return one * values["count"] * sum(len(TASKS[task]) for task in tasks)
+
+        tasks, seconds = values["tasks"] or TASKS, values["seconds"] or whole
+        found = {name: work([name], tasks, seconds) for name in values["methods"] if name.partition(", ")[0] in SAMPLERS}
+        if values["table3"]:
+            found["Table 3"] = work(["hybrid", "analytical"], ["2 speech"], values["table3"])
+        if values["table4"]:
+            found["Table 4"] = work(list(variants(SeparationConfig.authors())), [SPEECH_SOUND], seconds)
+        return found
+
+    def cost(self) -> list[str]:
+        """What the run will train and evaluate, and a guess of the time."""
+        rate, who = self._rate()
+
+        def hours(flop: float) -> str:
+            seconds = flop / (SHARE * rate)
+            return f"{seconds / 3600:.2g} GPU hours" if self.scale == "paper" else duration(seconds)
+
+        lines = [f"scale {self.scale}, into {self.out}; times on {who}, a third of it"]
+        for t in self.trainings:
+            lines.append(
+                f"train {t.name}: {t.parameters / 1e6:.2g} million parameters, {t.config.steps:,} steps of {t.config.batch}, "
+                f"{t.flops:.2g} FLOP, about {hours(t.flops)}"
+            )
+        methods = self.evaluation_flops()
+        for name, flop in methods.items():
+            lines.append(f"evaluate {name}: {flop:.2g} FLOP, about {hours(flop)}")
+        total = sum(t.flops for t in self.trainings) + sum(methods.values())
+        lines.append(f"in all {total:.2g} FLOP, about {hours(total)}, and {sum(t.bytes for t in self.trainings) / 1e9:.2g} GB of weights and states")
+        for part, name in NOTEBOOKS.items():
+            state = "has finished, and is not run again" if self._finished(part) else "is run"
+            lines.append(f"{name} {state}{self._own_time(part) if self.scale == 'smoke' else ''}")
+        return lines
+
+    def _rate(self) -> tuple[float, str]:
+        """FLOP per second at best, and of what."""
+        import torch
+
+        from .bench import matrix_rate
+
+        device = self.parameters["training"]["device"]
+        if self.scale == "paper" and device != "cuda":
+            return A100, f"an A100 ({A100 / 1e12:.0f} TFLOP/s in bfloat16)"
+        rate = matrix_rate(device, torch.bfloat16 if device == "cuda" else torch.float32)
+        return rate, f"this machine's {device} ({rate / 1e12:.3g} TFLOP/s measured)"
+
+    def _own_time(self, part: str) -> str:
+        """How long the chapter itself says that it takes."""
+        text = (self.book / NOTEBOOKS[part]).read_text(encoding="utf-8")
+        found = re.search(r"minutes to read, (about [^.]*? to run[^.]*)", text)
+        return f": {found[1]}" if found else ""
+
+    # --- state
+
+    def _stored(self) -> dict:
+        path = self.out / STATE
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parameters": {}, "finished": {}}
+
+    def check_folder(self) -> None:
+        """Raises ValueError if the folder belongs to a run with other parameters, or is a file."""
+        if self.out.is_file():
+            raise ValueError(f"{self.out} is a file; a folder is needed")
+        for part, before in self._stored()["parameters"].items():
+            now = json.loads(json.dumps(self.parameters[part]))
+            changed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in sorted({*before, *now} - {*FREE}) if before.get(k) != now.get(k)]
+            if changed:
+                raise ValueError(f"{self.out} holds another run: in {NOTEBOOKS[part]} {'; '.join(changed)}. Use another folder")
+
+    def _finished(self, part: str) -> bool:
+        """Whether the notebook as it is now has been run to its end."""
+        return self._stored()["finished"].get(part, {}).get("source") == self._source(part)
+
+    def _source(self, part: str) -> str:
+        """A hash of the notebook's code."""
+        cells = json.loads((self.book / NOTEBOOKS[part]).read_text(encoding="utf-8"))["cells"]
+        return hashlib.sha256(json.dumps([c["source"] for c in cells if c["cell_type"] == "code"]).encode()).hexdigest()
+
+    # --- work
+
+    def run(self) -> None:
+        """Run the notebooks that have not finished.
+
+        Raises:
+            RuntimeError: a cell failed, or another process is at work in the folder.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        with _locked(self.out / LOCK) as lock:
+            _write(self.out / STATE, self._stored() | {"scale": self.scale, "parameters": self.parameters})
+            past = json.loads((self.out / ENVIRONMENT).read_text(encoding="utf-8")) if (self.out / ENVIRONMENT).is_file() else []
+            _write(self.out / ENVIRONMENT, [*past, environment(self.book)])
+            for part in NOTEBOOKS:
+                if not self._finished(part):
+                    self._execute(part, lock)
+
+    def _execute(self, part: str, lock: int | None) -> None:
+        import warnings
+
+        import papermill
+
+        source, began, began_at = self._source(part), time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+        notebook = self.out / "notebooks" / NOTEBOOKS[part]
+        (self.out / "logs").mkdir(exist_ok=True)
+        notebook.parent.mkdir(exist_ok=True)
+        with open(self.out / "logs" / f"{notebook.stem}.log", "a", encoding="utf-8") as file, _kernel(notebook.parent, lock) as kernel:
+            file.write(f"--- {began_at}\n")
+            log = Tee(file)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # about how a widget's state is stored
+                    papermill.execute_notebook(
+                        str(self.book / NOTEBOOKS[part]), str(notebook), dict(self.parameters[part]), kernel_name="python3",
+                        cwd=str(notebook.parent), km=kernel, stdout_file=log, stderr_file=log, progress_bar=True,
+                    )  # fmt: skip
+            except papermill.PapermillExecutionError as error:
+                raise RuntimeError(f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all of it is in {notebook})") from None
+        state = self._stored()
+        state["finished"][part] = {"source": source, "began": began_at, "seconds": round(time.monotonic() - began)}
+        _write(self.out / STATE, state)
+
+
+class Tee:
+    """What cells print, on the terminal and in the log."""
+
+    def __init__(self, file: IO[str]):
+        self.file = file
+
+    def write(self, text: str) -> None:
+        typer.echo(text, nl=False)
+        self.file.write(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@contextmanager
+def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
+    """A kernel of this very interpreter, whatever kernels are installed; it holds the run's lock as long as it lives."""
+    from jupyter_client import KernelManager
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    class Here(KernelSpecManager):
+        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="Python 3")
+
+    kernel = KernelManager(kernel_name="python3", kernel_spec_manager=Here())
+    kernel.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:"], **({} if lock is None else {"pass_fds": (lock,)}))
+    try:
+        yield kernel
+    finally:
+        kernel.shutdown_kernel(now=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    """Hold a lock that ends with the last process that has its file open; yields its descriptor, or None on Windows.
+
+    Raises:
+        RuntimeError: another run holds it, and does not give it back in `PATIENCE` seconds.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        yield None
+        return
+    with open(path, "w") as file:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"another run is at work in {path.parent}; wait for it, or stop it") from None
+                time.sleep(0.1)
+        yield file.fileno()
+
+
+def environment(book: Path) -> dict:
+    """When, where and with what a run was started or gone on with."""
+    import torch
+
+    names = {"unasdiff-teach", *(re.match(r"[\w.-]+", line)[0] for line in metadata.requires("unasdiff-teach") or [])}
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus},
+        "python": platform.python_version(),
+        "packages": {name: version for name in sorted(names) if (version := _version(name))},
+        "commit": _git(book, "rev-parse", "HEAD"),
+        "changed since": (_git(book, "status", "--porcelain", "--untracked-files=no") or "").splitlines(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says of a checkout; None where there is none."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _write(path: Path, content: object) -> None:
+    """JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
