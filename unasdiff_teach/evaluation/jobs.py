@@ -32,7 +32,6 @@ from ..dirac import DiracConfig
 from ..guidance import CQT, DPS, DSG, Guidance, Hybrid, Wiener
 from ..networks import DiffWave, budget
 from ..schedule import NoiseSchedule
-from ..separate_file import load_prior
 from ..separation import AnalyticalConfig, SeparationConfig
 from ..separators import Separator
 from .ablations import FLOORS, LOSSES, starts
@@ -69,7 +68,7 @@ class Job:
         methods: names as in the paper's Table 2, and `METHODS`; or of Table 4, as "hybrid, t*=175" (`variants`).
         preset: of the guidance rules, "authors", "paper" or "short"; "recommended" is for the methods "recommended" and
             "analytical" alone, which know no other, or authors'.
-        priors: [KIND=]WHERE, see `load_prior`. Of DiffWave priors, methods are called "diffwave hybrid" and so on (Table 3).
+        priors: [KIND=]WHERE, see `separate_file.load_prior`. Of DiffWave priors, methods are called "diffwave hybrid" and so on (Table 3).
         separators: supervised experts, shipped names or files; without any, those that are shipped.
         tasks: some of `TASKS`; all that the list has by default.
         count: only the first mixtures of each task.
@@ -205,8 +204,10 @@ class Systems:
         """Those that the job's methods need, on `device`.
 
         Raises:
-            FileNotFoundError, ValueError: as `load_prior`; two priors of one kind; a prior of no kind of source.
+            FileNotFoundError, ValueError: as `separate_file.load_prior`; two priors of one kind; a prior of no kind of source.
         """
+        from ..separate_file import load_prior  # a room below this one, for this word of its command alone
+
         priors: dict[str, Prior] = {}
         for spec in job.priors if set(map(_family, job.methods)) & set(SAMPLERS) else ():
             found = load_prior(spec)

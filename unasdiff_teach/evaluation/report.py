@@ -380,14 +380,16 @@ def _markdown(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Seq
 
 
 def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequence[Origin], used: pd.DataFrame, lines: list[str]) -> str:
-    def grid(frame: pd.DataFrame, caption: str) -> str:
+    def section(title: str, frame: pd.DataFrame, note: str = "") -> str:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in frame.columns)
         body = "".join(
             "<tr>" + "".join(f'<td{" class=missing" if v == "missing" else ""}>{escape(str(v))}</td>' for v in row) + "</tr>\n"
             for row in frame.itertuples(index=False)
         )
-        return f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table><caption>{escape(caption)}</caption>' \
-               f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"  # fmt: skip
+        return (
+            f'<h2>{escape(title)}</h2>\n{note}<div class="wide" tabindex="0" role="region" aria-label="{escape(title)}">'
+            f'<table aria-label="{escape(title)}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+        )
 
     images = "".join(
         f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
@@ -396,7 +398,7 @@ def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequenc
     )
     names = "".join(f"<li>{escape(o.name)}: {escape(o.scale)}</li>" for o in origins)
     absent = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else "<p>Nothing.</p>"
-    tables = "\n".join(f"<h2>{escape(TITLES[number])}</h2>\n{grid(frame, TITLES[number])}" for number, frame in shown.items())
+    tables = "\n".join(section(TITLES[number], frame) for number, frame in shown.items())
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -409,8 +411,7 @@ def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequenc
 body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
-caption {{ text-align: left; font-weight: 600; padding: .5rem 0; }}
-th, td {{ padding: .2rem .6rem; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+th, td {{ padding: .2rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
 .missing {{ font-style: italic; opacity: .75; }}
 figure {{ margin: 2rem 0; }}
 img {{ max-width: 100%; height: auto; }}
@@ -425,8 +426,7 @@ img {{ max-width: 100%; height: auto; }}
 {images}
 <h2>What is missing</h2>
 {absent}
-<h2>How it was measured</h2>
-{grid(_facts(used), "Methods, presets, seeds, time for a mixture, machine and versions; settings are in provenance.csv")}
+{section("How it was measured", _facts(used), "<p>Settings and checksums of the priors are in provenance.csv.</p>")}
 </body>
 </html>
 """
