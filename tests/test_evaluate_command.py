@@ -196,6 +196,7 @@ def lives(folder, todo):
     run(todo, progress=False)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_goes_on_and_repeats_nothing(room, straight, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "unasdiff_teach.evaluation.jobs", "pandas", "pesq", "tqdm"])
@@ -206,7 +207,7 @@ def test_killed_at_random_moments_it_goes_on_and_repeats_nothing(room, straight,
         process.start()
         size = path.stat().st_size if path.is_file() else 0
         while life < 4 and process.is_alive() and (not path.is_file() or path.stat().st_size <= size):
-            time.sleep(0.001)
+            time.sleep(0.005)
         if life < 4:
             time.sleep(chance.uniform(0, 0.03))
             process.kill()
@@ -221,6 +222,7 @@ def test_killed_at_random_moments_it_goes_on_and_repeats_nothing(room, straight,
     same(pd.read_parquet(tmp_path / "results.parquet"), straight)
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_command_that_is_killed(room, tmp_path):
     out = tmp_path / "out"
     options = ["--mixtures", room / "list", "--out", out, "--method", "dirac", "--batch", "1", "--processes", "2"]
