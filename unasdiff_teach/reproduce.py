@@ -359,7 +359,7 @@ def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
             return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="Python 3")
 
     kernel = KernelManager(kernel_name="python3", kernel_spec_manager=Here())
-    kernel.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:"], **({} if lock is None else {"pass_fds": (lock,)}))
+    kernel.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=40"], **({} if lock is None else {"pass_fds": (lock,)}))
     try:
         yield kernel
     finally:

@@ -45,7 +45,7 @@ class Training:
 
     @property
     def parameters(self) -> int:
-        return parameters(self.network)
+        return _parameters(self.network)
 
     @property
     def step_flops(self) -> int:
@@ -70,6 +70,9 @@ class Training:
         path = Path(folder) / f"{self.name}.safetensors"
         trainer.export(path)
         return path
+
+
+_parameters = cache(parameters)
 
 
 @cache
