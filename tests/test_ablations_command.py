@@ -43,6 +43,10 @@ def test_a_row_differs_in_the_thing_that_names_it(name):
         "time+stft": {"loss.group"},
         "independent noise": {"init_noise"},
         "loss as printed": {"loss.group_reduce", "loss.squared"},
+        "sigma as printed": {"guidance.sigma_scale"},
+        "norm of all sources": {"grad_norm"},
+        "no clamp": {"clamp"},
+        "mixture as it is": {"normalize"},
         "t*=150, from T": {"start"},
     }.get(what)
     if expected is None and what.startswith("t*="):

@@ -28,7 +28,7 @@ COUNT = 20  # test mixtures
 T_STARS = (175, 150, 125, 100)  # of Table 4; its 200 is a start from noise
 LOSSES = {"time": {"group": 0.0, "stft": 0.0}, "time+group": {"stft": 0.0}, "time+stft": {"group": 0.0}}
 FLOORS = (0.005, 0.002, 0.001)
-BLOCKS = ("hybrid", "start", "loss", "floor", "from-T", "beyond", "recommended")
+BLOCKS = ("hybrid", "start", "loss", "floor", "from-T", "beyond", "differences", "recommended")
 TABLE = RESULTS / "pocket_ablations.parquet"
 
 
@@ -42,8 +42,8 @@ def configurations(block: str) -> dict[str, SeparationConfig]:
     """Method name -> configuration, for one of `BLOCKS`.
 
     "start", "loss" and "floor" are the rows of Table 4. "beyond" has a start from the noised mixture at T, which parts the two
-    changes of the paper's t* = 200; noise of its own for each source; and the loss as the text has it. "recommended" varies t*
-    around `SeparationConfig.recommended()`.
+    changes of the paper's t* = 200; noise of its own for each source; and the loss as the text has it. "differences" has what else the
+    text and the released code do not agree on and one field changes. "recommended" varies t* around `SeparationConfig.recommended()`.
     """
     if block == "recommended":
         config = SeparationConfig.recommended()
@@ -59,6 +59,12 @@ def configurations(block: str) -> dict[str, SeparationConfig]:
             "t*=200, noised mixture": BASE.replace(init_step=200),
             "independent noise": BASE.replace(init_noise="independent"),
             "loss as printed": BASE.replace(loss=ReconstructionLoss.paper()),
+        },
+        "differences": {
+            "sigma as printed": BASE.replace(guidance=replace(guidance, sigma_scale=1.0)),
+            "norm of all sources": BASE.replace(grad_norm="joint"),
+            "no clamp": BASE.replace(clamp=None),
+            "mixture as it is": BASE.replace(normalize="none"),
         },
     }[block]
     return {f"hybrid, {what}": config for what, config in rows.items()} or {"hybrid": BASE}
