@@ -15,7 +15,7 @@ import torch
 
 import unasdiff_teach as ut
 from unasdiff_teach import evaluation as ev
-from unasdiff_teach.evaluation import pocket
+from unasdiff_teach.evaluation import ablations, pocket
 from unasdiff_teach.priors.neural import preconditioning
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -370,3 +370,14 @@ def test_numbers_of_the_readme():
     assert f"(95 % interval {row['low']:.1f} to {row['high']:.1f};" in page
     calls = results[results["method"] == "recommended"]["network_calls"].unique()
     assert len(calls) == 1 and f"in {calls[0]} calls of each network" in page
+
+
+def test_measured_differences_are_the_stored_ones():
+    results = ev.load_results(ablations.TABLE)
+    listed = rows("appendix_paper_vs_code", "measured")
+    assert len(listed) >= 7
+    for _, _, method, *shown in listed:
+        for text_, metric in zip(shown, ("si_sdr", "pesq"), strict=True):
+            row = ev.compare(results, f"hybrid, {method.strip()}", "hybrid", metric).iloc[0]
+            values = [float(v) for v in re.findall(r"[+-]\d+\.\d+", text_.replace("\N{MINUS SIGN}", "-"))]
+            assert row["n"] == 20 and values == pytest.approx([row["mean"], row["low"], row["high"]], abs=0.0051), method

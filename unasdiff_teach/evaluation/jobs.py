@@ -496,7 +496,6 @@ def _cost(job: Job, systems: Systems, name: str, task: str, samples: int) -> tup
     return n * len(TASKS[task]), n * sum(work(systems.priors[kind], "guided" if guided else "forward") for kind in TASKS[task])
 
 
-@cache
 def _flops(shape: object, samples: int, kind: str) -> float:
     return float(budget.flops(shape, samples, kind)) if type(shape) in budget.NETWORKS else 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 from unittest.mock import patch
 
@@ -18,12 +19,14 @@ NETWORKS = {
 Work = Literal["forward", "guided", "training"]
 
 
+@cache
 def parameters(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCoformerConfig) -> int:
     """Number of parameters of a network."""
     with torch.device("meta"):
         return sum(p.numel() for p in NETWORKS[type(config)](config).parameters())
 
 
+@cache
 def flops(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCoformerConfig, samples: int, work: Work) -> int:
     """FLOP for one signal: those of its matrix products and convolutions, two for each multiplication and addition.
 

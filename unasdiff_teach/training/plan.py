@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -45,12 +45,12 @@ class Training:
 
     @property
     def parameters(self) -> int:
-        return _parameters(self.network)
+        return parameters(self.network)
 
     @property
     def step_flops(self) -> int:
         """FLOP of a step: forward and backward, of the whole batch."""
-        return self.config.batch * _flops(self.network, self.samples)
+        return self.config.batch * flops(self.network, self.samples, "training")
 
     @property
     def flops(self) -> int:
@@ -70,14 +70,6 @@ class Training:
         path = Path(folder) / f"{self.name}.safetensors"
         trainer.export(path)
         return path
-
-
-_parameters = cache(parameters)
-
-
-@cache
-def _flops(network: object, samples: int) -> int:
-    return flops(network, samples, "training")
 
 
 def plan(
