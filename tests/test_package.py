@@ -36,6 +36,7 @@ USED_AS = {
     "sphinxcontrib-bibtex": r"\bsphinxcontrib\.bibtex\b",
     "nbval": r"--nbval\b",
     "pyarrow": r"\b(to|read)_parquet\b",
+    "scikit-learn": r"\bfrom sklearn\b",
     "setuptools": r"\bsetuptools\.build_meta\b",
     "tensorboard": r"\btorch\.utils\.tensorboard\b",
     "lightning-fabric": r"\blightning_fabric\b|\blightning\.fabric\b",
@@ -164,7 +165,7 @@ def test_every_requirement_is_used():
 
 
 @pytest.mark.slow
-def test_wheel_holds_the_priors_and_the_corpus(tmp_path):
+def test_wheel_holds_priors_separators_corpus_and_results(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -174,7 +175,7 @@ def test_wheel_holds_the_priors_and_the_corpus(tmp_path):
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     packed = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
-    for folder in ("data/corpus", "priors/weights", "evaluation"):
+    for folder in ("data/corpus", "priors/weights", "separators/weights", "evaluation"):
         shipped = [p for p in (PACKAGE / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         assert shipped, f"unasdiff_teach/{folder} is empty"
         assert not {p.relative_to(ROOT).as_posix() for p in shipped} - packed

@@ -294,11 +294,12 @@ def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatc
     assert "unknown: pocket-whistle" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", separators.available())
+@pytest.mark.parametrize("name", pocket.NAMES)
 def test_the_shipped_separators(name):
     separator = separators.load(name)
     task = pocket.NAMES[name][1]
     assert separator.card["data"]["sha256"] == ut.data.pocket_hash() and separator.card["data"]["task"] == task
     assert (separators.shipped.WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
     assert {"steps", "train", "loss", "seconds", "machine", "si_sdr_db"} <= separator.card.keys()
-    assert pocket.score(separator, task, "test") == pytest.approx(separator.card["si_sdr_db"]["test"], abs=0.1)
+    score = pocket.score(separator, task, "test")
+    assert score == pytest.approx(separator.card["si_sdr_db"]["test"], abs=0.1) and score >= 8

@@ -4,7 +4,8 @@ Speech and sounds are first learned together by one network that is told the cla
 priors then start from its weights and each goes on alone. What sounds have in common is so learned once.
 
 The stages diffwave-speech and diffwave-sound train the DiffWave priors of the pocket form of Table 3, each from its
-beginning, on the same recordings and for as long (one core, about 45 minutes) as one of the others in both its stages.
+beginning, on the same recordings. Its operations lie between those that the triple-path prior spent on its own kind of
+recordings and those of both its stages.
 """
 
 from __future__ import annotations
