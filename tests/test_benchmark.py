@@ -1,15 +1,17 @@
 """The pocket benchmark with closed-form priors: order of work, budget, resuming, every block, Table 3's clips, NMF."""
 
+import shutil
 import sys
 
 import pytest
 import torch
+from test_separator_training import TASNET
 
 import unasdiff_teach as ut
 from unasdiff_teach.data.mixtures import TASKS
 from unasdiff_teach.data.pocket import LABELS
 from unasdiff_teach.evaluation import Run, benchmark, load_results, methods
-from unasdiff_teach.evaluation.benchmark import NAMES, TABLE3, Block, block, measure, mixtures_of, order, table3_block
+from unasdiff_teach.evaluation.benchmark import NAMES, TABLE3, Block, Systems, block, measure, mixtures_of, order, table3_block
 
 
 class Tilted:
@@ -32,10 +34,9 @@ class Tilted:
 @pytest.fixture
 def exact(monkeypatch):
     """Closed-form priors and a fixed tuning instead of the shipped ones."""
-    monkeypatch.setattr(benchmark, "shipped_priors", lambda: {kind: Tilted(kind) for kind in ("speech", "sound")})
-    monkeypatch.setattr(benchmark.shipped, "available", lambda: ["pocket-speech", "pocket-diffwave-speech"])
-    monkeypatch.setattr(benchmark.shipped, "load", lambda name: Tilted("speech" if "diffwave" in name else "sound"))
-    monkeypatch.setattr(benchmark, "tune", lambda rule, folder: benchmark.DEFAULTS[rule])
+    systems = Systems({kind: Tilted(kind) for kind in ("speech", "sound")}, Tilted("sound"), [])
+    monkeypatch.setattr(Systems, "shipped", lambda: systems)
+    monkeypatch.setattr(benchmark, "tune", lambda rule, folder, loaded: benchmark.DEFAULTS[rule])
     short, recommended = ut.SeparationConfig.short, ut.SeparationConfig.recommended
     monkeypatch.setattr(ut.SeparationConfig, "short", lambda guidance=None: short(guidance).replace(steps=6))
     monkeypatch.setattr(ut.SeparationConfig, "recommended", lambda: recommended().replace(steps=3, hypotheses=2))
@@ -130,20 +131,26 @@ def test_the_sampler_follows_the_type_of_the_configuration():
     assert torch.equal(made[0], own.sources) and made[1] == 5
 
 
-@pytest.mark.parametrize("available", [[], ["pocket-conv-tasnet-sound-sound"]])
-def test_experts_are_those_that_are_shipped(monkeypatch, available):
-    class Expert(torch.nn.Module):
-        kinds, sample_rate = ("sound", "sound"), 8000
+class Expert(torch.nn.Module):
+    """Gives the mixture back."""
 
-        def forward(self, mixture):
-            return torch.stack([mixture, mixture], 1)
+    kinds, sample_rate = ("sound", "sound"), 8000
 
-    monkeypatch.setattr(benchmark.separators, "available", lambda: available)
-    monkeypatch.setattr(benchmark.separators, "load", lambda name: Expert())
+    def __init__(self):
+        super().__init__()
+        self.net = ut.networks.ConvTasNet(TASNET)
+
+    def forward(self, mixture):
+        return torch.stack([mixture, mixture], 1)
+
+
+@pytest.mark.parametrize("trained", [[], [Expert()]])
+def test_experts_are_those_that_were_trained(trained):
+    supervised = block("supervised", None, Systems({}, None, trained))
     with pytest.raises(benchmark.Missing, match="2 speech"):
-        block("supervised", None).methods("2 speech")
-    if available:
-        (method,) = block("supervised", None).methods("2 sounds")
+        supervised.methods("2 speech")
+    if trained:
+        (method,) = supervised.methods("2 sounds")
         estimates, _ = method.separate(mixtures_of("2 sounds", 2), [0, 0])
         assert method.name == "conv-tasnet" and estimates.shape == (2, 2, 16000)
 
@@ -154,9 +161,26 @@ def test_a_missing_library_or_prior_is_named(monkeypatch, tmp_path):
     benchmark.dictionary_method.cache_clear()
     with pytest.raises(benchmark.Missing, match="scikit-learn"):
         block("nmf", tmp_path).methods("2 sounds")
-    monkeypatch.setattr(benchmark.shipped, "available", lambda: ["pocket-speech"])
-    with pytest.raises(benchmark.Missing, match="pocket-diffwave-speech"):
-        table3_block("diffwave hybrid", tmp_path).methods("2 speech, 1 s")
+    with pytest.raises(benchmark.Missing, match="no DiffWave prior"):
+        table3_block("diffwave hybrid", tmp_path, Systems({}, None, [])).methods("2 speech, 1 s")
+
+
+def test_systems_of_a_folder(tmp_path, monkeypatch, capsys):
+    """What chapter 12 trains is read by its names; a folder without a prior of sounds is refused."""
+    for name in ("speech", "sound", "diffwave-speech", "conv-tasnet-sound-sound"):
+        folder = benchmark.separators.shipped.WEIGHTS if "tasnet" in name else benchmark.shipped.WEIGHTS
+        shutil.copy(folder / f"pocket-{name}.safetensors", tmp_path / f"{name}.safetensors")
+    (tmp_path / "joint.safetensors").write_bytes(b"")
+    found, shipped = Systems.read(tmp_path), Systems.shipped()
+    assert found.priors["sound"].labels == LABELS["sound"] and [s.kinds for s in found.separators] == [("sound", "sound")]
+    assert type(found.diffwave.net) is type(shipped.diffwave.net) and len(shipped.separators) == 4
+    ours, theirs = (block("dirac", tmp_path, systems).methods("2 sounds")[0] for systems in (found, shipped))
+    assert ours.settings == theirs.settings, "the same weights"
+    (tmp_path / "sound.safetensors").unlink()
+    monkeypatch.setattr(sys, "argv", ["benchmark", "measure", "--systems", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "sound.safetensors" in capsys.readouterr().err
 
 
 def test_nmf_separates_by_spectrum_and_refuses_sources_alike():

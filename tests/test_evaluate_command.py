@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import pandas as pd
@@ -277,6 +279,21 @@ def test_a_triple_path_prior_and_its_cost(room, tmp_path):
     assert set(found["method"]) == {"recommended"} and set(found["network_calls"]) == {40}
 
 
+def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
+    """Products in bfloat16 give nearly the same scores, under settings of their own; a compiled network gives the same."""
+    monkeypatch.setattr(jobs.TriplePathUNet, "compile_core", partialmethod(jobs.TriplePathUNet.compile_core, backend="aot_eager"))
+    prior = saved_prior(tmp_path / "speech.safetensors", network=TINY.replace(classes=0, zero_init=False))
+    todo = job(room, tmp_path / "plain", ("recommended",), priors=(prior,), tasks=BOTH[1:], count=1)
+    plain = run(todo, progress=False)
+    compiled = run(replace(todo, out=tmp_path / "compiled", compile=True), progress=False)
+    assert compiled["si_sdr"].to_numpy() == pytest.approx(plain["si_sdr"].to_numpy(), abs=1e-3)
+    coarse = run(replace(todo, out=tmp_path / "coarse", precision="bfloat16"), progress=False)
+    apart = (coarse["si_sdr"] - plain["si_sdr"]).abs()
+    assert (apart > 0).all() and (apart < 1).all() and (coarse["settings"] == plain["settings"] + ", products in bfloat16").all()
+    with pytest.raises(ValueError, match="products in bfloat16"):
+        check(replace(todo, precision="bfloat16"))
+
+
 def test_configurations():
     assert jobs.configuration("dsg", "paper") == (ut.SeparationConfig.paper(ut.DSG.paper()), "paper")
     assert jobs.configuration("dps", "authors") == (ut.SeparationConfig.authors(ut.DPS()), "authors")
@@ -337,6 +354,7 @@ def test_the_shipped_lists_are_a_word(tmp_path):
         ({"batch": 0}, "batch is 0"),
         ({"processes": 0}, "processes is 0"),
         ({"device": "abacus"}, "device is 'abacus'"),
+        ({"precision": "half"}, "precision is 'half'; accepted: 'float32', 'bfloat16'"),
         ({"seconds": 0.4}, "seconds is 0.4; .* lasts 0.2 s"),
         ({"priors": ("{room}/speech.safetensors",)}, "'recommended' needs a prior of sound for '1 speech"),
         ({"priors": ("{room}/speech.safetensors", "{room}/speech.safetensors")}, "is the second one for speech"),

@@ -453,7 +453,7 @@ def test_a_finished_training_gives_its_prior(tmp_path, small_prior):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pocket-whale", "no prior at 'pocket-whale'; shipped are pocket-joint, pocket-sound"),
+        ("pocket-whale", "no prior at 'pocket-whale'; shipped are pocket-diffwave-speech, pocket-joint, pocket-sound"),
         ("a=missing.safetensors", "no prior at 'missing.safetensors'"),
         ("{}/empty", "no .safetensors file in the folder"),
         ("{}/weights.bin", "ends in '.bin'; accepted are .safetensors"),

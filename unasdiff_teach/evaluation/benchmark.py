@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 
 from .. import data, separators
 from ..data.mixtures import TASKS, Mixture
+from ..diffusion import Prior
 from ..dirac import DiracConfig
-from ..priors import shipped
+from ..priors import neural, shipped
 from ..separation import AnalyticalConfig, SeparationConfig
+from ..separators import Separator
 from . import tables
+from .jobs import NETWORKS
 from .methods import Method, oracle, sampling, supervised, unprocessed
 from .pocket import DEFAULTS, RESULTS, pocket_priors, tune
 from .run import Run, evaluate
@@ -41,7 +44,7 @@ NAMES = (
 )  # fmt: skip
 SEED_TASKS = ("1 speech + 1 sound", "2 speech")
 SEEDS = (1, 2)  # of the block "seeds", besides 0 of all others
-NETWORKS = ("conv-tasnet", "tf-locoformer")
+DIFFWAVE = "pocket-diffwave-speech"
 TABLE3 = ("hybrid", "analytical", "diffwave hybrid", "diffwave analytical")
 LENGTHS = {"2 speech, 1 s": 1.0, "2 speech, 2 s": 2.0}
 
@@ -67,48 +70,79 @@ class Block:
     seeds: tuple[int, ...] = (0,)
 
 
-@cache
-def shipped_priors() -> dict:
-    """The shipped priors by kind of source, read once."""
-    return pocket_priors()
+@dataclass(frozen=True)
+class Systems:
+    """What was trained.
+
+    Attributes:
+        priors: by kind of source.
+        diffwave: the DiffWave prior of speech, if there is one.
+        separators: all of them.
+    """
+
+    priors: Mapping[str, Prior]
+    diffwave: Prior | None
+    separators: Sequence[Separator]
+
+    @classmethod
+    @cache
+    def shipped(cls) -> Systems:
+        """Those that come with the package, read once."""
+        diffwave = shipped.load(DIFFWAVE) if DIFFWAVE in shipped.available() else None
+        return cls(pocket_priors(), diffwave, [separators.load(name) for name in separators.available()])
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Systems:
+        """Those that chapter 12 has trained into a folder.
+
+        Raises:
+            FileNotFoundError, ValueError: no prior of speech or of sounds in it, or a damaged one.
+        """
+        folder = Path(folder)
+        files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+        loaded = {kind: neural.read(folder / f"{kind}.safetensors") for kind in ("speech", "sound")}
+        wave = files.get(DIFFWAVE.removeprefix("pocket-"))
+        experts = [separators.read(path) for stem, path in files.items() if stem.startswith(tuple(NETWORKS))]
+        return cls(loaded, neural.read(wave) if wave else None, experts)
 
 
-def block(name: str, tuning: Path) -> Block:
-    """One of `NAMES`; `tuning` is the folder of `evaluation.pocket`."""
+def block(name: str, tuning: Path, systems: Systems | None = None) -> Block:
+    """One of `NAMES`; `tuning` is the folder of `evaluation.pocket`. Without `systems`, those that are shipped."""
     rule = name.removesuffix("-tuned")
+    systems = systems or Systems.shipped()
+    priors = systems.priors
 
     @cache
     def tuned(rule: str) -> Method:
-        config = SeparationConfig.short(tune(rule, tuning))
-        return sampling(f"{rule} tuned", shipped_priors(), config, "short")
+        config = SeparationConfig.short(tune(rule, tuning, loaded=priors))
+        return sampling(f"{rule} tuned", priors, config, "short")
 
     if name == "ceilings":
         return Block(name, lambda task: [unprocessed(), *map(oracle, ("binary", "ratio", "wiener"))])
     if name == "supervised":
-        return Block(name, experts)
+        return Block(name, lambda task: experts(task, systems.separators))
     if name == "nmf":
         return Block(name, lambda task: [dictionary_method()], tuple(task for task, kinds in TASKS.items() if "sound" in kinds))
     if name == "recommended":
-        return Block(name, lambda task: [sampling(name, shipped_priors(), SeparationConfig.recommended(), name)])
+        return Block(name, lambda task: [sampling(name, priors, SeparationConfig.recommended(), name)])
     if name == "dirac":
-        return Block(name, lambda task: [sampling(name, shipped_priors(), DiracConfig())])
+        return Block(name, lambda task: [sampling(name, priors, DiracConfig())])
     if name == "analytical":
         variants = {name: ("authors", AnalyticalConfig.authors()), f"{name} 1/K": ("recommended", AnalyticalConfig.recommended())}
-        return Block(name, lambda task: [sampling(n, shipped_priors(), c, preset) for n, (preset, c) in variants.items()])
+        return Block(name, lambda task: [sampling(n, priors, c, preset) for n, (preset, c) in variants.items()])
     if name == "seeds":
         return Block(name, lambda task: [tuned("hybrid")], SEED_TASKS, SEEDS)
     if name != rule:
         return Block(name, lambda task: [tuned(rule)])
-    return Block(name, lambda task: [sampling(rule, shipped_priors(), SeparationConfig.authors(DEFAULTS[rule]), "authors")])
+    return Block(name, lambda task: [sampling(rule, priors, SeparationConfig.authors(DEFAULTS[rule]), "authors")])
 
 
-def experts(task: str) -> list[Method]:
-    """The shipped separators of a task."""
-    there = separators.available()
-    names = {network: f"pocket-{network}-{'-'.join(TASKS[task])}" for network in NETWORKS}
-    found = [supervised(network, separators.load(name)) for network, name in names.items() if name in there]
+def experts(task: str, trained: Sequence[Separator]) -> list[Method]:
+    """The separators of a task among those that were trained, in the order of `NETWORKS`."""
+    of_task = {type(s.net).__name__: s for s in trained if s.kinds == TASKS[task]}
+    found = [supervised(network, of_task[kind]) for network, kind in NETWORKS.items() if kind in of_task]
     if not found:
-        raise Missing(f"no separator is shipped for {task}")
+        raise Missing(f"no separator is there for {task}")
     return found
 
 
@@ -128,20 +162,21 @@ def dictionary_method() -> Method:
         raise Missing(f"NMF comes from scikit-learn: {error}") from error
 
 
-def table3_block(name: str, tuning: Path) -> Block:
+def table3_block(name: str, tuning: Path, systems: Systems | None = None) -> Block:
     """One of `TABLE3`. The analytical sampler goes without its corrector, which costs 149 network calls and changes nothing."""
     network, _, sampler = name.rpartition(" ")
+    systems = systems or Systems.shipped()
 
     @cache
     def methods(task: str) -> list[Method]:
-        prior = "pocket-diffwave-speech" if network else "pocket-speech"
-        if prior not in shipped.available():
-            raise Missing(f"{prior} is not shipped; `python -m unasdiff_teach.training.pocket` trains it")
+        prior = systems.diffwave if network else systems.priors["speech"]
+        if prior is None:
+            raise Missing("no DiffWave prior is there; `python -m unasdiff_teach.training.pocket diffwave-speech` trains it")
         if sampler == "hybrid":
-            config, preset = SeparationConfig.short(tune("hybrid", tuning)), "short"
+            config, preset = SeparationConfig.short(tune("hybrid", tuning, loaded=systems.priors)), "short"
         else:
             config, preset = AnalyticalConfig.authors().replace(corrector=False), "authors"
-        return [sampling(name, {"speech": shipped.load(prior)}, config, preset)]
+        return [sampling(name, {"speech": prior}, config, preset)]
 
     return Block(f"table3-{name.replace(' ', '-')}", methods, tuple(LENGTHS))
 
@@ -222,6 +257,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="METHOD", help=f"of {', '.join(NAMES)}; for table3 of {', '.join(TABLE3)}")
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket-benchmark"))
     parser.add_argument("--tuning", type=Path, default=Path("runs/pocket-table"), help="folder of `evaluation.pocket tune`")
+    parser.add_argument("--systems", type=Path, help="folder of priors and separators that chapter 12 has trained; default: the shipped ones")
     parser.add_argument("--count", type=int, default=COUNT, help=f"test mixtures of each task, by default {COUNT}")
     parser.add_argument("--budget", type=float, help="minutes after which no new work is begun")
     args = parser.parse_args()
@@ -231,7 +267,11 @@ def main() -> None:
     known, make = (NAMES, block) if args.what == "measure" else (TABLE3, table3_block)
     if unknown := set(args.names) - set(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    measure([make(name, args.tuning) for name in args.names or known], args.folder, args.count, args.budget)
+    try:
+        systems = Systems.read(args.systems) if args.systems else None
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    measure([make(name, args.tuning, systems) for name in args.names or known], args.folder, args.count, args.budget)
 
 
 if __name__ == "__main__":

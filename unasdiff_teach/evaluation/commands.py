@@ -36,6 +36,8 @@ def evaluate(
     batch: Annotated[int, typer.Option(help="Mixtures separated at once.")] = 8,
     processes: Annotated[int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="Of the priors' products: float32, or bfloat16 (faster on a GPU, slower on most CPUs).")] = "float32",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile triple-path networks: minutes first, then faster on a GPU.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
 ) -> None:
     """Separate and score mixtures with any methods: SI-SDR, PESQ, network calls and times, in OUT/results.parquet.
@@ -55,7 +57,7 @@ def evaluate(
     with errors("what is finished is kept, and the same command goes on from there"):
         job = jobs.Job(
             mixtures, out, tuple(method), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring, batch,
-            processes, device, seconds, placement,
+            processes, device, seconds, placement, precision, compile,
         )  # fmt: skip
         plan = jobs.plan(job)
         first = jobs.ranks()[0] == 0

@@ -48,6 +48,7 @@ def sampling(
     preset: str = "",
     schedule: NoiseSchedule | None = None,
     device: str | torch.device = "cpu",
+    precision: torch.dtype = torch.float32,
 ) -> Method:
     """Diffusion sampling as a method: `separate`, `separate_analytical` or `separate_dirac`, as the type of `config` says.
 
@@ -56,7 +57,9 @@ def sampling(
         priors: for each kind of source, "speech" and "sound", its prior, on `device`. Its labels are those of the mixture.
         config, schedule: see `separate`.
         device: where to separate.
+        precision: of the networks' products; with `torch.bfloat16` norms, transforms and states stay in float32.
     """
+    @_autocast(device, precision)
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[type(config)]
         result = sampler(
@@ -73,6 +76,8 @@ def sampling(
     settings = [str(config), *(f"{kind} prior {_fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
     if schedule is not None:
         settings.append(f"{len(schedule)} steps {_checksum(schedule.alpha_bar):08x}")
+    if precision != torch.float32:
+        settings.append(f"products in {str(precision).removeprefix('torch.')}")
     return Method(name, run, preset, ", ".join(settings))
 
 
@@ -115,6 +120,10 @@ def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
         return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind, n_fft, hop), 0
 
     return Method(f"oracle {kind}", run, settings=f"n_fft={n_fft}, hop={hop}")
+
+
+def _autocast(device: str | torch.device, precision: torch.dtype) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, precision, enabled=precision != torch.float32)
 
 
 def _fingerprint(prior: Prior | nn.Module) -> str:

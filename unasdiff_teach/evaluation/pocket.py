@@ -9,10 +9,12 @@ there; `collect` writes the Parquet files that are shipped. Each method has a fo
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 from .. import data, priors
+from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..separation import AnalyticalConfig, SeparationConfig
 from . import tables
@@ -36,16 +38,16 @@ def pocket_priors() -> dict:
     return {"speech": priors.load("pocket-speech"), "sound": priors.load("pocket-sound")}
 
 
-def candidates(rule: str) -> list[Method]:
+def candidates(rule: str, loaded: Mapping[str, Prior]) -> list[Method]:
     """The grid of a rule as methods, in the short configuration."""
-    loaded, base = pocket_priors(), SeparationConfig.short()
+    base = SeparationConfig.short()
     return [sampling(str(guidance), loaded, base.replace(guidance=guidance), "short") for guidance in GRID[rule]]
 
 
-def tune(rule: str, folder: Path, progress: bool = True) -> Guidance:
-    """The setting of a rule's grid with the best mean SI-SDR on the validation mixtures."""
+def tune(rule: str, folder: Path, progress: bool = True, loaded: Mapping[str, Prior] | None = None) -> Guidance:
+    """The setting of a rule's grid with the best mean SI-SDR on the validation mixtures, with the shipped priors if no others are given."""
     mixtures = data.mixtures(task=TASK, split="validation", count=TUNED_ON)
-    scores = evaluate(candidates(rule), mixtures, Run(folder / f"tune-{rule}"), progress=progress)
+    scores = evaluate(candidates(rule, loaded or pocket_priors()), mixtures, Run(folder / f"tune-{rule}"), progress=progress)
     best = scores.groupby("method")["si_sdr"].mean().idxmax()
     return next(guidance for guidance in GRID[rule] if str(guidance) == best)
 
