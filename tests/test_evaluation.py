@@ -396,6 +396,8 @@ def test_summary_counts_a_mixture_once(results):
     assert row["mean"] == pytest.approx(rows["si_sdr"].mean()) and row["low"] < row["mean"] < row["high"]
     assert row["mean"] == pytest.approx(-20 * math.log10(0.3), abs=0.3)
     assert ev.as_text(table).unstack("task").shape == (3, 2)
+    few = pd.DataFrame({"mean": [1.25, 2.0, math.nan], "low": [1.0, math.nan, math.nan], "high": [1.5, math.nan, math.nan]})
+    assert list(ev.as_text(few, 1)) == ["1.2 [1.0, 1.5]", "2.0", "none"]
 
 
 def test_pesq_that_found_no_utterance_is_counted(results):

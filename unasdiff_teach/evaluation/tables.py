@@ -189,5 +189,11 @@ def beside_paper(results: pd.DataFrame, table: int = 2, length: str | None = Non
 
 
 def as_text(table: pd.DataFrame, digits: int = 2) -> pd.Series:
-    """Rows of a summary as "9.31 [8.85, 9.77]", for a page; `.unstack("task")` makes columns of them."""
-    return table.apply(lambda row: f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]", axis=1)
+    """Rows of a summary as "9.31 [8.85, 9.77]", for a page; `.unstack("task")` makes columns of them. One mixture has no interval, and of none
+    there is "none"."""
+
+    def one(row: pd.Series) -> str:
+        mean, low, high = (f"{row[name]:.{digits}f}" for name in ("mean", "low", "high"))
+        return "none" if mean == "nan" else mean if low == "nan" else f"{mean} [{low}, {high}]"
+
+    return table.apply(one, axis=1)
