@@ -19,7 +19,7 @@ $(PY):
 
 $(STAMP): requirements.txt pyproject.toml | $(PY)
 	@sh scripts/create_venv.sh $(VENV)
-	$(PY) -m pip install --disable-pip-version-check --no-compile -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
 	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
