@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ._console import errors
 from .diffusion import posterior_mean, tweedie
+from .evaluation.jobs import PRECISIONS
 from .guidance import Hybrid
 from .networks import TriplePathConfig
 from .networks.budget import flops
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConfig.pocket, 8000)}
 FORMS = ("plain", "fast", "checkpointed", "compiled")
 MODES = ("forward", "guided")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STEPS = 2  # of a guided run
 M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 Noise = Callable[[str, int, tuple[int, ...]], Tensor]
@@ -77,7 +77,7 @@ class BenchConfig:
         for name, accepted in (("modes", MODES), ("forms", FORMS)):
             if strange := set(getattr(self, name)) - set(accepted):
                 raise ValueError(f"{name} has {', '.join(sorted(strange))}; accepted: {', '.join(accepted)}")
-        for name, accepted in (("scale", NETWORKS), ("precision", DTYPES)):
+        for name, accepted in (("scale", NETWORKS), ("precision", PRECISIONS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         for batch in self.batches:
@@ -118,7 +118,7 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
     """
     import pandas as pd
 
-    place, dtype = torch.device(device), DTYPES[config.precision]
+    place, dtype = torch.device(device), PRECISIONS[config.precision]
     rate = matrix_rate(place, dtype)
     priors = {form: _prior(config.network, form).to(place) for form in config.forms}
     for form in set(config.forms) - {"compiled"}:  # what is loaded at the first call would count as its memory
@@ -361,7 +361,7 @@ def command(
         )  # fmt: skip
         if threads:
             torch.set_num_threads(threads)
-        rate = matrix_rate(place, DTYPES[config.precision])
+        rate = matrix_rate(place, PRECISIONS[config.precision])
         total = config.total_flops()
         typer.echo(f"{place}: {rate / 1e12:.3g} TFLOP/s of {config.precision} matrix products; {total / 1e12:.3g} TFLOP to do, "
                    f"{total / rate:.0f} s at that rate, in truth a few times as long")
