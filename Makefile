@@ -5,7 +5,9 @@
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.set-up-done
-NBVAL  := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+# two processes, each with half of the processors (conftest.py); a file, or a notebook, stays with one of them
+TESTS  := -n 2 --dist loadfile tests
+NBVAL  := -n 2 --dist loadscope --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book test test-fast test-notebooks lab execute corpus priors doctor clean
@@ -30,12 +32,12 @@ book: $(STAMP)
 
 test: $(STAMP)
 	$(PY) scripts/build_book.py --quiet
-	$(PY) -m pytest tests
+	$(PY) -m pytest $(TESTS)
 	$(PY) -m pytest $(NBVAL) book
 
 # without the book and its notebooks: seconds instead of minutes
 test-fast: $(STAMP)
-	$(PY) -m pytest tests --ignore=tests/test_pages.py -m "not slow and not browser"
+	$(PY) -m pytest $(TESTS) --ignore=tests/test_pages.py -m "not slow and not browser"
 
 test-notebooks: $(STAMP)
 	$(PY) -m pytest $(NBVAL) book

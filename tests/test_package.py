@@ -35,6 +35,7 @@ USED_AS = {
     "sphinx-mathjax-offline": r"\bsphinx-mathjax-offline\b",
     "sphinxcontrib-bibtex": r"\bsphinxcontrib\.bibtex\b",
     "nbval": r"--nbval\b",
+    "pytest-xdist": r"-n \d+ --dist",
     "pyarrow": r"\b(to|read)_parquet\b",
     "scikit-learn": r"\bfrom sklearn\b",
     "setuptools": r"\bsetuptools\.build_meta\b",
