@@ -52,6 +52,19 @@ def test_the_plain_form_keeps_the_weights_of_its_attention():
     assert kept == {"plain": 2, "fast": 0}
 
 
+def test_a_step_of_training_learns_and_leaves_the_prior_as_it_was_made(tiny):
+    config = bench.BenchConfig("pocket", 0.2, (3,), modes=("training",), repeats=1)  # no mixtures: any number
+    prior = bench._prior(TINY, "fast")
+    step = bench._work(prior, "fast", "training", 3, config, torch.device("cpu"))
+    losses = [float(step()) for _ in range(6)]
+    assert losses[-1] < losses[0]
+    assert not any(p.requires_grad or p.grad is not None for p in prior.parameters())
+    table = bench.measure(config)
+    assert list(table["form"]) == list(bench.FORMS[:3]) and (table["gflop"] * 1e9 == flops(TINY, 1600, "training")).all()
+    with pytest.raises(ValueError, match="a batch of 3"):
+        bench.BenchConfig(batches=(3,), modes=("guided",))
+
+
 def test_rows_say_what_they_measure(tiny, tmp_path):
     config = bench.BenchConfig("pocket", 2.0, (1, 4), modes=("forward", "guided"), repeats=2)
     seen = []

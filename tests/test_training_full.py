@@ -349,6 +349,14 @@ def test_the_core_is_one_graph_for_the_compiler():
         assert torch.allclose(a, b, atol=1e-3 * float(b.abs().max()) + 1e-7)
 
 
+def test_any_number_of_shapes_is_compiled():
+    net = awake().compile_core(backend="eager")
+    with torch.no_grad():
+        for length in range(500, 1300, 62):  # torch's own limit is eight
+            x = torch.zeros(1, length)
+            assert net(x, torch.ones(1), torch.zeros(1, dtype=torch.long)).shape == x.shape
+
+
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 

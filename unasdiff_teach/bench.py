@@ -4,7 +4,7 @@ The forms that are compared compute the same. "plain" is Algorithm 1 as one woul
 has it: softmax(q k^T) written out, one source at a time, a loop over the segments of the group term, and weights that could
 be trained. "fast" is this package: fused attention, all sources of all mixtures in one call, weights that are fixed.
 "checkpointed" computes the activations of each block twice instead of keeping them, and "compiled" is "fast" with its core
-compiled.
+compiled. A training takes whole batches in each form, so that "plain" is there its attention alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import typer
 from torch import Tensor
 
 from ._console import errors
-from .diffusion import posterior_mean, tweedie
+from .diffusion import denoising_loss, posterior_mean, tweedie
 from .evaluation.jobs import PRECISIONS
 from .guidance import Hybrid
 from .networks import TriplePathConfig
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConfig.pocket, 8000)}
 FORMS = ("plain", "fast", "checkpointed", "compiled")
-MODES = ("forward", "guided")
+MODES = ("forward", "guided", "training")
 STEPS = 2  # of a guided run
 M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 Noise = Callable[[str, int, tuple[int, ...]], Tensor]
@@ -58,7 +58,7 @@ class BenchConfig:
         seconds: length of a signal.
         batches: sources that go through the network at once.
         sources: K of a mixture in guided steps; a batch is so many mixtures (one of a single source for a batch of 1).
-        modes: "forward", one prediction; "guided", a step of Algorithm 1 with its backward pass.
+        modes: "forward", one prediction; "guided", a step of Algorithm 1 with its backward pass; "training", a step of AdamW.
         forms: some of `FORMS`; ratios need "plain".
         precision: "float32", or "bfloat16" for the products.
         repeats: of each measurement; the median counts.
@@ -68,7 +68,7 @@ class BenchConfig:
     seconds: float = 4.0
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     sources: int = 2
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = MODES[:2]
     forms: tuple[str, ...] = FORMS[:3]
     precision: str = "float32"
     repeats: int = 3
@@ -81,7 +81,7 @@ class BenchConfig:
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}")
         for batch in self.batches:
-            if batch < 1 or batch > 1 and batch % self.sources:
+            if batch < 1 or batch > 1 and batch % self.sources and "guided" in self.modes:
                 raise ValueError(f"a batch of {batch} is not a number of mixtures of {self.sources} sources")
 
     @property
@@ -237,7 +237,7 @@ def plain_separate(mixture: Tensor, prior: NeuralPrior, K: int, schedule: NoiseS
 
 
 def _applies(form: str, mode: str) -> bool:
-    return mode == "guided" or form != "checkpointed"
+    return mode != "forward" or form != "checkpointed"
 
 
 def _prior(network: TriplePathConfig, form: str) -> NeuralPrior:
@@ -260,11 +260,10 @@ def _prior(network: TriplePathConfig, form: str) -> NeuralPrior:
 def _work(
     prior: NeuralPrior, form: str, mode: str, batch: int, config: BenchConfig, device: torch.device
 ) -> Callable[[], Tensor]:
-    """One forward prediction of the batch, or `STEPS` guided steps."""
+    """One forward prediction of the batch, `STEPS` guided steps, or one step of training."""
     generator = torch.Generator().manual_seed(0)
     K = 1 if batch == 1 else config.sources
     signals = 0.1 * torch.randn(batch, config.samples, generator=generator).to(device)
-    mixtures = signals.unflatten(0, (-1, K)).sum(1)
     schedule = prior.schedule.respace(STEPS)
 
     def noise(kind: str, i: int, shape: tuple[int, ...]) -> Tensor:
@@ -278,11 +277,23 @@ def _work(
         return prior(signals, t)
 
     def guided() -> Tensor:
+        mixtures = signals.unflatten(0, (-1, K)).sum(1)
         if form == "plain":
             return torch.stack([plain_separate(mixture, prior, K, schedule, noise) for mixture in mixtures])
         return separate(mixtures, prior, [None] * K, schedule, SeparationConfig.authors(), noise).sources
 
-    return forward if mode == "forward" else guided
+    def training() -> Tensor:
+        prior.requires_grad_()
+        optimiser = torch.optim.AdamW(prior.parameters())
+        loss = denoising_loss(prior, signals, torch.full((batch,), 100, device=device), signals, prior.schedule).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+        optimiser.step()
+        prior.zero_grad()
+        prior.requires_grad_(form == "plain")
+        return loss.detach()
+
+    return {"forward": forward, "guided": guided, "training": training}[mode]
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
@@ -331,7 +342,9 @@ def command(
     scale: Annotated[str, typer.Option(help="Network: paper (37 M parameters, 16 kHz) or pocket (2 M, 8 kHz).")] = "paper",
     seconds: Annotated[float, typer.Option(help="Length of each signal.")] = 4.0,
     batch: Annotated[list[int] | None, typer.Option(help="Sources at once, repeated; default: 1 to 32, on a CPU 1 and 2.")] = None,
-    mode: Annotated[list[str] | None, typer.Option(help="forward or guided, repeated; default: both.")] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option(help="forward, guided or training, repeated; default: the first two.")
+    ] = None,
     form: Annotated[
         list[str] | None, typer.Option(help="plain, fast, checkpointed or compiled, repeated; default: the first three.")
     ] = None,
@@ -342,12 +355,13 @@ def command(
     repeats: Annotated[int, typer.Option(help="Of each measurement; the median counts.")] = 3,
     out: Annotated[Path | None, typer.Option(help="File for the results and the machine, .json or .parquet.")] = None,
 ) -> None:
-    """Measure speed and memory of the network: forward and guided steps, beside the plain form of Algorithm 1.
+    """Measure speed and memory of the network: forward and guided steps, beside the plain form of Algorithm 1, and training.
 
     Shows source-steps per second, the share of the rate at which the device multiplies matrices, and the peak memory.
 
     \b
     unasdiff-teach bench --device cuda --form plain --form fast --form compiled --out bench.parquet
+    unasdiff-teach bench --device cuda --mode training --form fast --form checkpointed --batch 12
     unasdiff-teach bench --seconds 0.5 --batch 2 --mode guided       (a CPU: minutes instead of hours)
     unasdiff-teach bench --scale pocket --seconds 2 --threads 1 --out bench.json
     """
@@ -356,7 +370,7 @@ def command(
         if out is not None and out.suffix not in (".json", ".parquet"):
             raise ValueError(f"out is {out}; it must end in .json or .parquet")
         config = BenchConfig(
-            scale, seconds, tuple(batch or ((1, 2) if place == "cpu" else (1, 2, 4, 8, 16, 32))), sources, tuple(mode or MODES),
+            scale, seconds, tuple(batch or ((1, 2) if place == "cpu" else (1, 2, 4, 8, 16, 32))), sources, tuple(mode or MODES[:2]),
             tuple(form or FORMS[:3]), precision or ("bfloat16" if place == "cuda" else "float32"), repeats,
         )  # fmt: skip
         if threads:

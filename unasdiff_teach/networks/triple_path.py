@@ -146,6 +146,8 @@ class TriplePathUNet(nn.Module):
 
     def compile_core(self, backend: str = "inductor") -> TriplePathUNet:
         """Compile `core` at its next call, which then takes minutes; a signal of another shape compiles again."""
+        settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
+        settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
         self.core = torch.compile(self.core, backend=backend, fullgraph=True, dynamic=False)
         return self
 
