@@ -45,6 +45,9 @@ NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConf
 FORMS = ("plain", "fast", "checkpointed", "compiled")
 MODES = ("forward", "guided", "training")
 STEPS = 2  # of a guided run
+# What part of a device's matrix rate networks reach, for estimates: a processor, and the GPU of results/gpu_bench.parquet,
+# whose memory the norms, rotations and transforms between the products keep waiting.
+SHARES = {"cpu": 0.33, "float32": 0.24, "bfloat16": 0.04}
 M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 Noise = Callable[[str, int, tuple[int, ...]], Tensor]
 
@@ -197,6 +200,11 @@ def matrix_rate(device: torch.device | str, dtype: torch.dtype = torch.float32, 
         clock, busy = _seconds(lambda: a @ b, device)
         best = min(best, busy / torch.get_num_threads() if device.type == "cpu" else clock)
     return 2 * n**3 / best
+
+
+def usual_share(device: torch.device | str, dtype: torch.dtype = torch.float32) -> float:
+    """The part of `matrix_rate` that the paper's network reaches, for estimates before a run; small ones reach less of a GPU's."""
+    return SHARES["cpu" if torch.device(device).type == "cpu" else str(dtype).removeprefix("torch.")]
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

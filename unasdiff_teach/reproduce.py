@@ -40,8 +40,7 @@ METHODS = [
 ]  # fmt: skip
 COUNTS = {"pocket": 20, "paper": 400}  # mixtures of each task
 TABLE3 = {"pocket": 1.0, "paper": 2.0}  # seconds of the shorter clips of Table 3
-SHARE = 1 / 3  # of the matrix rate that a network may reach; for the estimate alone
-A100 = 312e12  # FLOP per second of its bfloat16 matrix products, from the data sheet: for estimates where there is no GPU
+H200 = 780e12  # FLOP per second of its bfloat16 matrix products, as measured: for estimates where there is no GPU
 STATE, ENVIRONMENT, LOCK = "reproduction.json", "environment.json", "lock"
 PATIENCE = 10.0  # seconds: the notebook of a command that was killed notices within one that it is alone
 
@@ -237,10 +236,10 @@ class Reproduction:
         rate, who = self._rate()
 
         def hours(flop: float) -> str:
-            seconds = flop / (SHARE * rate)
+            seconds = flop / rate
             return f"{seconds / 3600:.2g} GPU hours" if self.scale == "paper" else duration(seconds)
 
-        lines = [f"scale {self.scale}, into {self.out}; times on {who}, a third of it"]
+        lines = [f"scale {self.scale}, into {self.out}; times on {who}"]
         for t in self.trainings:
             lines.append(
                 f"train {t.name}: {t.parameters / 1e6:.2g} million parameters, {t.config.steps:,} steps of {t.config.batch}, "
@@ -257,16 +256,18 @@ class Reproduction:
         return lines
 
     def _rate(self) -> tuple[float, str]:
-        """FLOP per second at best, and of what."""
+        """FLOP per second that the networks may reach, and on what."""
         import torch
 
-        from .bench import matrix_rate
+        from .bench import matrix_rate, usual_share
 
         device = self.parameters["training"]["device"]
         if self.scale == "paper" and device != "cuda":
-            return A100, f"an A100 ({A100 / 1e12:.0f} TFLOP/s in bfloat16)"
-        rate = matrix_rate(device, torch.bfloat16 if device == "cuda" else torch.float32)
-        return rate, f"this machine's {device} ({rate / 1e12:.3g} TFLOP/s measured)"
+            share = usual_share("cuda", torch.bfloat16)
+            return share * H200, f"an H200 ({H200 / 1e12:.0f} TFLOP/s in bfloat16), {share:.0%} of it"
+        precision = torch.bfloat16 if device == "cuda" else torch.float32
+        rate, share = matrix_rate(device, precision), usual_share(device, precision)
+        return share * rate, f"this machine's {device} ({rate / 1e12:.3g} TFLOP/s measured), {share:.0%} of it"
 
     def _own_time(self, part: str) -> str:
         """How long the chapter itself says that it takes."""

@@ -52,7 +52,6 @@ PRESETS = ("authors", "paper", "short", "recommended")
 SCORINGS = ("recommended", "paper", "authors")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FACTS, TABLE, SHARDS = "run.json", "results.parquet", "shards"
-SHARE = 1 / 3  # of the device's matrix rate that a network may reach; for the estimate alone
 SCORE_SECONDS = 0.1  # to read and score one mixture: PESQ above all
 
 
@@ -411,7 +410,7 @@ def plan(job: Job) -> Plan:
     _check_facts(job, facts)
     rate, who = _rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
     score_seconds = SCORE_SECONDS / min(job.processes, os.cpu_count() or 1)
-    batches = [replace(b, weight=b.weight / (SHARE * rate) + score_seconds * len(b.todo)) for b in batches]
+    batches = [replace(b, weight=b.weight / rate + score_seconds * len(b.todo)) for b in batches]
     # All methods and tasks have some mixtures early, in place of one having all.
     batches.sort(key=lambda b: b.part)
     left, seconds = sum(len(b.todo) for b in batches), sum(b.weight for b in batches)
@@ -508,13 +507,14 @@ def _flops(shape: object, samples: int, kind: str) -> float:
 
 
 def _rate(job: Job) -> tuple[float, str]:
-    """FLOP per second of all processes at best, and who they are."""
-    from ..bench import matrix_rate
+    """FLOP per second that all processes may reach, and who they are."""
+    from ..bench import matrix_rate, usual_share
 
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
-    rate = together * matrix_rate(job.device, PRECISIONS[job.precision], seconds=0.1)
-    return rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at a third of that"
+    precision = PRECISIONS[job.precision]
+    rate, share = together * matrix_rate(job.device, precision, seconds=0.1), usual_share(job.device, precision)
+    return share * rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at {share:.0%} of that"
 
 
 # --------------------------------------------------------------------------------------------------------------- work

@@ -100,8 +100,8 @@ def supervised(name: str, separator: Separator, device: str | torch.device = "cp
                 f"{first.id!r} has {first.kinds} at {first.sample_rate} Hz; {name!r} separates {separator.kinds} "
                 f"at {separator.sample_rate} Hz"
             )
-        estimates = separator(torch.stack([m.mixture for m in mixtures]).to(device)).cpu()
-        index, _ = best_permutation(estimates, torch.stack([m.sources for m in mixtures]), "kind", separator.kinds)
+        estimates = separator(torch.stack([m.mixture for m in mixtures]).to(device))
+        index, _ = best_permutation(estimates, torch.stack([m.sources for m in mixtures]).to(device), "kind", separator.kinds)
         return estimates.take_along_dim(index[..., None], 1), 1
 
     return Method(name, run, settings=f"separator {_fingerprint(separator)}, best order within a kind")

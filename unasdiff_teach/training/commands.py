@@ -21,7 +21,6 @@ app = typer.Typer(
 )
 
 STOPPED = "the same command goes on from the last saved state"
-SHARE = 1 / 3  # of the device's matrix rate that a training may reach; for the estimate alone
 
 ScaleOption = Annotated[str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")]
 Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
@@ -53,7 +52,7 @@ def prior(
     """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
 
     Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors at the end.
-    GPUs, alone or several, are what it is written for; it has been tried on CPUs only.
+    GPUs, alone or several, are what it is written for; it has been tried on CPUs and on one GPU.
 
     \b
     unasdiff-teach train prior --scale smoke --data pocket-speech --out runs/try
@@ -156,18 +155,19 @@ def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
 def _cost(trainer: Trainer, length: int) -> list[str]:
     import torch
 
-    from ..bench import matrix_rate
+    from ..bench import matrix_rate, usual_share
     from ..networks.budget import flops, parameters
 
     c, count = trainer.config, trainer.fabric.world_size
     step = flops(trainer.net.config, length, "training") * c.batch
     total = step * c.steps
-    rate = count * matrix_rate(trainer.device, torch.bfloat16 if c.precision == "bf16-mixed" else torch.float32)
-    seconds = step * (c.steps - trainer.step) / (SHARE * rate)
+    precision = torch.bfloat16 if c.precision == "bf16-mixed" else torch.float32
+    rate, share = count * matrix_rate(trainer.device, precision), usual_share(trainer.device, precision)
+    seconds = step * (c.steps - trainer.step) / (share * rate)
     lines = [
         f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
         f"{total:.2g} FLOP for {c.steps:,} steps",
-        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at a third of that "
+        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at {share:.0%} of that "
         f"about {duration(seconds)} (the progress bar will know better)",
         f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
     ]

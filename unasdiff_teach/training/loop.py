@@ -70,7 +70,7 @@ class LoopConfig:
 def processes(accelerator: str, devices: int) -> Fabric:
     """A launched Fabric for `devices` processes of one machine, or for those that torchrun has started on one or more.
 
-    Tried with processes on CPUs alone; on GPUs the same code has not run yet.
+    Tried with several processes on CPUs, and with one GPU; on several GPUs the same code has not run yet.
 
     Args:
         accelerator: "cpu" (gloo between the processes), "cuda" (NCCL) or "mps".
