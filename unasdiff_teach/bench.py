@@ -45,8 +45,8 @@ NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConf
 FORMS = ("plain", "fast", "checkpointed", "compiled")
 MODES = ("forward", "guided", "training")
 STEPS = 2  # of a guided run
-# What part of a device's matrix rate networks reach, for estimates: a processor, and the GPU of results/gpu_bench.parquet,
-# whose memory the norms, rotations and transforms between the products keep waiting.
+# What part of a device's matrix rate the paper's network reaches, for estimates: on a processor, and on the GPU of
+# evaluation/results/gpu_bench.parquet.
 SHARES = {"cpu": 0.33, "float32": 0.24, "bfloat16": 0.04}
 M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
 Noise = Callable[[str, int, tuple[int, ...]], Tensor]
