@@ -13,7 +13,9 @@ import torch
 
 from unasdiff_teach import bench
 from unasdiff_teach.networks import TriplePathConfig
+from unasdiff_teach.evaluation.pocket import RESULTS
 from unasdiff_teach.networks.budget import flops
+from unasdiff_teach.reproduce import H200
 from unasdiff_teach.separation import SeparationConfig, separate
 
 TINY = TriplePathConfig(n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2))
@@ -104,6 +106,15 @@ def test_memory_is_that_of_the_call_alone():
     torch.ones(50_000_000).sum()
     peak = bench._peak(lambda: torch.ones(25_000_000).sum(), torch.device("cpu"))
     assert peak == pytest.approx(1e8, rel=0.2) and len(held)
+
+
+def test_shares_for_estimates_are_the_measured_ones():
+    table = pd.read_parquet(RESULTS / "gpu_bench.parquet")
+    trained = table[(table["mode"] == "training") & (table["form"] == "fast")].set_index("precision")
+    for precision, row in trained.iterrows():
+        assert row["source_steps_per_second"] * row["gflop"] / 1e3 / row["matrix_tflops"] == pytest.approx(row["share"], rel=1e-6)
+        assert bench.usual_share("cuda", bench.PRECISIONS[precision]) == pytest.approx(row["share"], abs=0.005)
+    assert trained.loc["bfloat16", "matrix_tflops"] == pytest.approx(H200 / 1e12, rel=0.03)
 
 
 def test_the_matrix_rate_is_a_rate():

@@ -95,7 +95,7 @@ SAMPLERS = {
 def test_samplers(name, mixtures, priors):
     """The noise is drawn on the processor, so that a seed gives the same separation everywhere."""
     if name == "analytical":  # the shortest chain that it knows is the whole one
-        priors, mixtures = priors, (mixtures[0][:, :2000], mixtures[1])
+        mixtures = (mixtures[0][:, :2000], mixtures[1])
     here = SAMPLERS[name](mixtures[0], priors[0], mixtures[1]).sources
     there = SAMPLERS[name](mixtures[0].to(GPU), priors[1], mixtures[1]).sources
     assert there.device.type == GPU and torch.isfinite(there).all()

@@ -291,15 +291,18 @@ def _work(
         return separate(mixtures, prior, [None] * K, schedule, SeparationConfig.authors(), noise).sources
 
     def training() -> Tensor:
-        prior.requires_grad_()
-        optimiser = torch.optim.AdamW(prior.parameters())
-        loss = denoising_loss(prior, signals, torch.full((batch,), 100, device=device), signals, prior.schedule).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
-        optimiser.step()
-        prior.zero_grad()
-        prior.requires_grad_(form == "plain")
-        return loss.detach()
+        t = torch.full((batch,), 100, device=device)
+        try:
+            prior.requires_grad_()
+            optimiser = torch.optim.AdamW(prior.parameters())
+            loss = denoising_loss(prior, signals, t, signals, prior.schedule).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+            optimiser.step()
+            return loss.detach()
+        finally:  # where memory did not suffice, too: what is measured next shares the prior
+            prior.zero_grad()
+            prior.requires_grad_(form == "plain")
 
     return {"forward": forward, "guided": guided, "training": training}[mode]
 
