@@ -24,6 +24,7 @@ from torch import nn
 
 from .. import data, separators
 from .._console import duration
+from ..cost import PRECISIONS, peak_matmul_flops, usual_mfu
 from ..data import full_mixtures
 from ..data.audio import rms_db
 from ..data.mixtures import SILENT_BELOW_DB, TASKS, Mixture
@@ -50,7 +51,6 @@ NETWORKS = {"conv-tasnet": "ConvTasNet", "tf-locoformer": "TFLoCoformer"}
 METHODS = ("unprocessed", *SAMPLERS, *ORACLES, *NETWORKS)
 PRESETS = ("authors", "paper", "short", "recommended")
 SCORINGS = ("recommended", "paper", "authors")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FACTS, TABLE, SHARDS = "run.json", "results.parquet", "shards"
 SCORE_SECONDS = 0.1  # to read and score one mixture: PESQ above all
 
@@ -508,13 +508,11 @@ def _flops(shape: object, samples: int, kind: str) -> float:
 
 def _rate(job: Job) -> tuple[float, str]:
     """FLOP per second that all processes may reach, and who they are."""
-    from ..bench import matrix_rate, usual_share
-
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
     precision = PRECISIONS[job.precision]
-    rate, share = together * matrix_rate(job.device, precision, seconds=0.1), usual_share(job.device, precision)
-    return share * rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at {share:.0%} of that"
+    peak, mfu = together * peak_matmul_flops(job.device, precision, seconds=0.1), usual_mfu(job.device, precision)
+    return mfu * peak, f"{count} x {job.device}, {peak / 1e12:.3g} TFLOP/s of matrix products, at {mfu:.0%} of that"
 
 
 # --------------------------------------------------------------------------------------------------------------- work

@@ -155,19 +155,19 @@ def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
 def _cost(trainer: Trainer, length: int) -> list[str]:
     import torch
 
-    from ..bench import matrix_rate, usual_share
+    from ..cost import peak_matmul_flops, usual_mfu
     from ..networks.budget import flops, parameters
 
     c, count = trainer.config, trainer.fabric.world_size
     step = flops(trainer.net.config, length, "training") * c.batch
     total = step * c.steps
     precision = torch.bfloat16 if c.precision == "bf16-mixed" else torch.float32
-    rate, share = count * matrix_rate(trainer.device, precision), usual_share(trainer.device, precision)
-    seconds = step * (c.steps - trainer.step) / (share * rate)
+    peak, mfu = count * peak_matmul_flops(trainer.device, precision), usual_mfu(trainer.device, precision)
+    seconds = step * (c.steps - trainer.step) / (mfu * peak)
     lines = [
         f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
         f"{total:.2g} FLOP for {c.steps:,} steps",
-        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at {share:.0%} of that "
+        f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at {mfu:.0%} of that "
         f"about {duration(seconds)} (the progress bar will know better)",
         f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
     ]
