@@ -199,7 +199,6 @@ class Reproduction:
         from .data.mixtures import SPEECH_SOUND, TASKS
         from .evaluation.jobs import SAMPLERS, calls, configuration, variants
         from .evaluation.pocket import GRID, TUNED_ON
-        from .guidance import Wiener
         from .networks import TriplePathConfig
         from .networks.budget import flops
         from .schedule import NoiseSchedule
@@ -213,7 +212,7 @@ class Reproduction:
             one = 0
             for method in methods:
                 config, _ = configuration(method, values["preset"])
-                guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
+                guided = isinstance(config, SeparationConfig) and config.guidance.needs_gradient
                 one += calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided else "forward")
             return one * values["count"] * sum(len(TASKS[task]) for task in tasks)
 
