@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
-from unasdiff_teach.data.mixtures import Mixture
+from unasdiff_teach.data.mixing import Mixture
 from unasdiff_teach.evaluation import conflict, noise_seed
 
 N = 1024

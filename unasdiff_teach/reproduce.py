@@ -196,7 +196,7 @@ class Reproduction:
 
     def evaluation_flops(self) -> dict[str, float]:
         """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
-        from .data.mixtures import SPEECH_SOUND, TASKS
+        from .data.mixing import SPEECH_SOUND, TASKS
         from .evaluation.jobs import SAMPLERS, calls, configuration, variants
         from .evaluation.pocket import GRID, TUNED_ON
         from .networks import TriplePathConfig

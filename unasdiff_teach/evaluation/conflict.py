@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .. import data
 from ..conflict import ConflictRecorder
-from ..data.mixtures import Mixture
+from ..data.mixing import Mixture
 from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule

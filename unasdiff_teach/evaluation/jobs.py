@@ -26,7 +26,7 @@ from .. import data, separators
 from .._console import duration
 from ..data import full_mixtures
 from ..data.audio import rms_db
-from ..data.mixtures import SILENT_BELOW_DB, TASKS, Mixture
+from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..diffusion import Prior
 from ..dirac import DiracConfig
 from ..guidance import CQT, DPS, DSG, Guidance, Hybrid
