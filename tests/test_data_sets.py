@@ -25,7 +25,7 @@ from unasdiff_teach.data import archives, convert, folder, fsdkaggle2018, full_m
 from unasdiff_teach.data.archives import Archive, Member
 from unasdiff_teach.data.audio import rms_db
 from unasdiff_teach.data.convert import Item, Listing
-from unasdiff_teach.data.mixtures import TASKS, build
+from unasdiff_teach.data.mixing import TASKS, build
 from unasdiff_teach.evaluation.methods import unprocessed
 from unasdiff_teach.evaluation.run import evaluate
 from unasdiff_teach.training.crops import CropConfig, ManifestCrops

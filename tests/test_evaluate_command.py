@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import unasdiff_teach as ut
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import full_mixtures, write
-from unasdiff_teach.data.mixtures import TASKS, MixtureRules, synthesise
+from unasdiff_teach.data.mixing import TASKS, MixtureRules, synthesise
 from unasdiff_teach.evaluation import ablations, evaluate, jobs
 from unasdiff_teach.evaluation.jobs import Job, check, plan, run, stored
 from unasdiff_teach.evaluation.run import ITEM

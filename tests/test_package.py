@@ -71,6 +71,24 @@ def test_import_is_light():
     assert int(count) < 200, f"{count} modules beyond torch's: {sorted(packages)}"
 
 
+def test_no_name_hides_a_module():
+    """`import unasdiff_teach.data.mixing as m` gives the module; a function of that name in its package would take its place."""
+    code = """
+import importlib, pkgutil, types
+import unasdiff_teach
+packages, hidden = [unasdiff_teach], []
+for package in packages:
+    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        name = found.name.rpartition(".")[2]
+        hidden += [found.name] * (not isinstance(vars(package).get(name, types), types.ModuleType))
+        if found.ispkg:
+            packages.append(importlib.import_module(found.name))
+print(len(packages), hidden)
+"""
+    count, _, hidden = run(code).strip().partition(" ")
+    assert hidden == "[]" and int(count) > 8
+
+
 def test_import_touches_no_network_no_gpu_and_no_file():
     """Every file that is opened and every socket raises an audit event; only Python's own modules may be read."""
     code = """

@@ -1,7 +1,7 @@
 """Algorithm 1 around closed-form priors: exactness, batches, seeds, guards; guidance and losses against their formulas."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 import torch
@@ -94,6 +94,133 @@ def test_a_step_with_fresh_noise_has_the_noise_level_of_the_step_below():
     assert (mean, x_t, sigma) == tuple(float(w[t]) for w in (s.posterior_x0, s.posterior_xt, s.sigma))
     with pytest.raises(ValueError, match="renoise is 2"):
         ut.SeparationConfig(renoise=2)
+
+
+# --- the paper's algorithm, and rules, priors and losses of one's own ---------------------------------------------------
+
+
+def test_algorithm_1_is_separate_with_the_papers_configuration():
+    y, generator = sources().sum(0), torch.Generator().manual_seed(5)
+    for rule in (ut.Hybrid.paper(), ut.DSG.paper(), ut.CQT()):
+        config = ut.SeparationConfig.paper(rule)
+        by_line = ut.algorithm_1(y, [LOW, HIGH], [None, None], S, rule, config.loss, generator.manual_seed(5))
+        result = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=5)
+        assert torch.equal(by_line, result.sources) and result.calls == len(S)
+
+    def prior(x_t, t, label):  # what it says depends on its label
+        return LOW(x_t, t) * (1 + 0.1 * label[:, None])
+
+    by_line = ut.algorithm_1(y, [prior, prior], [0, 1], S, ut.Hybrid.paper(), config.loss, generator.manual_seed(6))
+    together = ut.separate(y, prior, [0, 1], S, ut.SeparationConfig.paper(), noise=6).sources
+    assert torch.allclose(by_line, together, atol=1e-5)
+
+
+def test_paper_gives_every_rule_the_constants_of_the_text():
+    paper, authors = ut.SeparationConfig.paper, ut.SeparationConfig.authors
+    assert paper().guidance == paper(ut.Hybrid).guidance == ut.Hybrid.paper() and paper(ut.DSG).guidance == ut.DSG.paper()
+    assert authors().guidance == ut.Hybrid() and authors(ut.DSG).guidance == ut.DSG()
+    assert paper(ut.DPS).guidance == ut.DPS() and paper(ut.Wiener(floor=0.0)).guidance == ut.Wiener(floor=0.0)
+    for rule in (ut.DSG(), ut.Hybrid(s_floor=0.005)):
+        with pytest.raises(ValueError, match=r"sigma_scale = 0\.09 is the released code's, where the text has 1\.0"):
+            paper(rule)
+        assert paper().replace(guidance=rule).guidance == rule
+    for rule in (ut.DSG.paper(), ut.DSG(sigma_scale=0.5), ut.Hybrid(s_floor=0.005, sigma_scale=1.0)):
+        assert paper(rule).guidance == rule
+
+
+@dataclass(frozen=True)
+class Damped:
+    """A rule that inherits nothing: the gradient's direction, a length that falls linearly."""
+
+    size: float = 0.05
+    needs_gradient = True
+
+    def direction(self, estimates):
+        (gradient,) = torch.autograd.grad(estimates.loss.sum(), estimates.x_t)
+        return -gradient
+
+    def step(self, mean, noise, direction, norm, t, schedule):
+        gamma = self.size * t / len(schedule) * math.sqrt(mean.shape[-1]) / (norm + 1e-8)
+        return mean + noise + gamma[..., None] * direction, gamma
+
+
+class EqualShares:
+    """A rule without gradients: each estimate gets an equal part of what is missing."""
+
+    needs_gradient = False
+
+    def direction(self, estimates):
+        missing = estimates.mixture - estimates.x0_hat.sum(1)
+        return estimates.from_x0 * missing[:, None].expand(estimates.x_t.shape) / estimates.x_t.shape[1]
+
+    def step(self, mean, noise, direction, norm, t, schedule):
+        return mean + noise + direction, torch.ones_like(norm)
+
+
+@pytest.mark.parametrize("rule", [Damped(), EqualShares()])
+def test_a_rule_of_ones_own_needs_nothing_but_the_protocol(rule):
+    y, recorder = torch.stack([sources(seed).sum(0) for seed in range(2)]), ut.ConflictRecorder()
+    config = FAST.replace(guidance=rule, project=False)
+    asked = []
+
+    def prior(x_t, t, label):
+        asked.append(x_t.requires_grad)
+        return LOW(x_t, t)
+
+    found = ut.separate(y, [prior, HIGH], [0, None], S, config, on_step=recorder).sources
+    unguided = ut.separate(y, [prior, HIGH], [0, None], S, config.replace(guidance=ut.DPS(0.0))).sources
+    assert (y - found.sum(1)).norm() < 0.5 * (y - unguided.sum(1)).norm()
+    assert set(asked[:20]) == {rule.needs_gradient}
+    assert recorder.table()["gamma"].shape == (20, 2, 2) and recorder.table()["loss"].shape == (20, 2)
+
+
+@pytest.mark.parametrize("rule", [ut.DPS, object(), "hybrid"])
+def test_what_is_no_rule_is_refused(rule):
+    with pytest.raises(TypeError, match="needs_gradient, direction and step"):
+        ut.SeparationConfig(guidance=rule)
+
+
+def test_every_rule_of_the_library_is_one_of_the_protocol():
+    rules = (ut.DPS(), ut.DSG(), ut.DSG(variant="original"), ut.Hybrid(), ut.CQT(), ut.Wiener())
+    assert all(isinstance(rule, ut.Guidance) for rule in rules)
+    assert [rule.needs_gradient for rule in rules] == [True] * 5 + [False]
+    assert str(ut.Wiener()) == "Wiener(n_fft=512, floor=0.1)"  # stored results are told apart by it
+
+
+def test_a_loss_of_ones_own_is_any_callable():
+    calls = []
+
+    def squared_error(mixture, estimate):
+        calls.append(mixture.shape)
+        return (mixture - estimate).square().sum(-1)
+
+    y, config = sources().sum(0), FAST.replace(loss=squared_error)
+    library = ut.ReconstructionLoss(time=1, group=0, stft=0, squared=True)
+    found, same = (ut.separate(y, [LOW, HIGH], [None, None], S, c).sources for c in (config, FAST.replace(loss=library)))
+    assert torch.equal(found, same) and calls == [(1, N)] * 20
+    ut.separate(y, [LOW, HIGH], [None, None], S, config.replace(guidance=ut.Wiener()))
+    assert len(calls) == 20, "nobody asks for the loss without gradients and without a recorder"
+
+
+def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
+    y, rest = sources().sum(0), []
+    for rule in (ut.Hybrid(), ut.DSG(variant="original"), ut.Wiener()):
+        config = FAST.replace(guidance=rule, renoise=0.5)
+        state = ut.RunState(tmp_path / type(rule).__name__, every=0)
+
+        def stop(record):
+            if record.step == 12:
+                raise KeyboardInterrupt
+
+        whole = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3).sources
+        with pytest.raises(KeyboardInterrupt):
+            ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=stop, state=state)
+        assert state.steps == 12
+        again = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=lambda r: rest.append(r.step), state=state)
+        assert torch.equal(again.sources, whole) and again.calls == 20
+        assert rest[-8:] == list(range(12, 20)) and state.steps == 20
+        done = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, state=state)
+        assert torch.equal(done.sources, whole)
 
 
 # --- batches, seeds, priors, labels ----------------------------------------------------------------------------------
@@ -329,11 +456,9 @@ def test_dps_is_constant_and_dsg_ends_at_zero():
 
 
 def test_the_original_dsg_keeps_the_length_of_the_step():
-    from unasdiff_teach.guidance import guided_step
-
-    noise, gradient, mean = (torch.randn(1, 2, 256) for _ in range(3))
-    norm = torch.linalg.vector_norm(gradient, dim=-1)
-    x, _ = guided_step(ut.DSG(variant="original", mix=0.5), mean, noise, gradient, norm, 100, S)
+    noise, direction, mean = (torch.randn(1, 2, 256) for _ in range(3))
+    norm = torch.linalg.vector_norm(direction, dim=-1)
+    x, _ = ut.DSG(variant="original", mix=0.5).step(mean, noise, direction, norm, 100, S)
     assert torch.allclose(torch.linalg.vector_norm(x - mean, dim=-1), S.sigma[100].float() * 16, rtol=1e-4)
 
 

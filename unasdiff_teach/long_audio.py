@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .diffusion import Prior
-from .reconstruction import ReconstructionLoss
+from .reconstruction import Loss
 from .separation import Label, Separation, SeparationConfig, separate
 
 
@@ -131,7 +131,7 @@ class WindowedLoss:
         windows: those of the priors.
     """
 
-    base: ReconstructionLoss
+    base: Loss
     windows: Windows
 
     def __call__(self, mixture: Tensor, estimate: Tensor) -> Tensor:

@@ -196,10 +196,9 @@ class Reproduction:
 
     def evaluation_flops(self) -> dict[str, float]:
         """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
-        from .data.mixtures import SPEECH_SOUND, TASKS
+        from .data.mixing import SPEECH_SOUND, TASKS
         from .evaluation.jobs import SAMPLERS, calls, configuration, variants
         from .evaluation.pocket import GRID, TUNED_ON
-        from .guidance import Wiener
         from .networks import TriplePathConfig
         from .networks.budget import flops
         from .schedule import NoiseSchedule
@@ -213,7 +212,7 @@ class Reproduction:
             one = 0
             for method in methods:
                 config, _ = configuration(method, values["preset"])
-                guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
+                guided = isinstance(config, SeparationConfig) and config.guidance.needs_gradient
                 one += calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided else "forward")
             return one * values["count"] * sum(len(TASKS[task]) for task in tasks)
 

@@ -38,7 +38,6 @@ from torch import Tensor, nn
 from ._console import duration
 from .data.audio import SILENCE_DB, resample, rms_db
 from .diffusion import Prior
-from .guidance import Wiener
 from .long_audio import Windows, separate_long, shift_at
 from .priors import from_authors_checkpoint, from_undiff_checkpoint, read
 from .priors.shipped import WEIGHTS, available
@@ -537,7 +536,7 @@ def _cost(
 
 
 def _by_gradient(config: SeparationConfig) -> bool:
-    return not isinstance(config.guidance, Wiener)
+    return config.guidance.needs_gradient
 
 
 def _time(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tuple[float, float, float]:

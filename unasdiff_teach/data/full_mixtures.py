@@ -24,7 +24,7 @@ from torch import Tensor
 from .archives import room
 from .audio import read
 from .manifest import Manifest, write_table
-from .mixtures import TASKS, Mixture, MixtureRules, Part, build, synthesise
+from .mixing import TASKS, Mixture, MixtureRules, Part, build, synthesise
 
 if TYPE_CHECKING:
     import pandas as pd

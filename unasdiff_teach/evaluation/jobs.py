@@ -26,10 +26,10 @@ from .. import data, separators
 from .._console import duration
 from ..data import full_mixtures
 from ..data.audio import rms_db
-from ..data.mixtures import SILENT_BELOW_DB, TASKS, Mixture
+from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..diffusion import Prior
 from ..dirac import DiracConfig
-from ..guidance import CQT, DPS, DSG, Guidance, Hybrid, Wiener
+from ..guidance import CQT, DPS, DSG, Guidance, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig
@@ -496,7 +496,7 @@ def _cost(job: Job, systems: Systems, name: str, task: str, samples: int) -> tup
     if _family(name) not in SAMPLERS:
         return 0, 0.0
     config, _ = configuration(name, job.preset)
-    guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
+    guided = isinstance(config, SeparationConfig) and config.guidance.needs_gradient
     first = systems.priors[TASKS[task][0]]
     n = calls(config, first.schedule) if hasattr(first, "schedule") else 0
     return n * len(TASKS[task]), n * sum(work(systems.priors[kind], "guided" if guided else "forward") for kind in TASKS[task])

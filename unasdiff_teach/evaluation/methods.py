@@ -16,10 +16,10 @@ from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
 from ..separators import Separator
 from .metrics import best_permutation
-from .oracle import oracle_mask
+from .masks import oracle_mask
 
 if TYPE_CHECKING:
-    from ..data.mixtures import Mixture
+    from ..data.mixing import Mixture
 
 
 @dataclass(frozen=True)

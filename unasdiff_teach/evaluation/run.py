@@ -22,7 +22,7 @@ from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..data.mixtures import Mixture
+    from ..data.mixing import Mixture
 
 Key = tuple[str, str, str, int]
 """Mixture, method, preset and seed: what makes an item of a run."""

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ..data.mixtures import SPEECH_SOUND
-from ..data.pocket import SAMPLE_RATE
+from ..data.mixing import SPEECH_SOUND
+from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig, budget

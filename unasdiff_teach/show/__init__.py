@@ -10,8 +10,8 @@ from .figures import (
     trajectories,
     waveforms,
 )
-from .player import Player, Track, player
-from .scrubber import Scrubber, scrubber
+from .players import Player, Track, player
+from .scrubbers import Scrubber, scrubber
 from .style import PALETTE, use_style
 
 __all__ = [

@@ -98,7 +98,7 @@ def separator(
     unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert --devices 4
     unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out runs/speakers
     """
-    from ..data.mixtures import TASKS
+    from ..data.mixing import TASKS
     from . import scales
 
     with errors(STOPPED):

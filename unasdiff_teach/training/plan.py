@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..data.mixtures import SPEECH_SOUND, TASKS
+from ..data.mixing import SPEECH_SOUND, TASKS
 from ..networks import DiffWaveConfig, TriplePathConfig
 from ..networks.budget import flops, parameters
 from ..priors import shipped
