@@ -2,6 +2,8 @@
 
 import json
 import math
+import multiprocessing
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 
 from unasdiff_teach import evaluation as ev
 from unasdiff_teach.data import mixtures
+from unasdiff_teach.evaluation import run as run_module
 
 DATA = Path(__file__).parent / "data"
 
@@ -280,7 +283,7 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(tmp_path):
 
     assert sorted(stopped.seen + rest.seen) == [m.id for m in items]
     pd.testing.assert_frame_equal(numbers(whole), numbers(resumed))
-    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["results.parquet"]
+    assert not journal.exists() and (tmp_path / "parts" / "results.parquet").exists()
 
     again = Noisy()
     third = ev.evaluate([ev.Method("noisy", again)], items, tmp_path / "parts")
@@ -294,6 +297,64 @@ def test_a_stop_while_compacting_neither_loses_nor_doubles(tmp_path):
     run.append([json.loads(first[first["mixture"] == "clip 2 0"].to_json(orient="records"))])
     assert len(run.results()) == 4
     assert len(ev.evaluate([ev.Method("noisy", Noisy())], clips(3), run)) == 6
+
+
+def rows_of(*names):
+    """Items as `Run.append` takes them, one row each."""
+    blank = {column: {"string": "", "bool": False, "int64": 0, "float64": 0.0}[kind] for column, kind in run_module.COLUMNS.items()}
+    return [[blank | {"mixture": name}] for name in names]
+
+
+def test_rows_appended_while_another_process_compacts_stay(tmp_path, monkeypatch):
+    """The interleaving that lost them: read, a row of another process, unlink."""
+    run, written = ev.Run(tmp_path), pd.DataFrame.to_parquet
+    run.append(rows_of("first"))
+
+    def append_meanwhile(frame, *arguments, **options):
+        thread = threading.Thread(target=run.append, args=(rows_of("second"),))
+        thread.start()
+        thread.join(0.3)  # without a lock it is done by now
+        written(frame, *arguments, **options)
+        append_meanwhile.thread = thread
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", append_meanwhile)
+    run.compact()
+    append_meanwhile.thread.join()
+    assert run.results()["mixture"].tolist() == ["first", "second"]
+
+
+def test_a_reader_misses_nothing_that_is_moved_meanwhile(tmp_path, monkeypatch):
+    run, read = ev.Run(tmp_path), ev.Run._lines
+    run.append(rows_of("first", "second"))
+
+    def compact_after(self):
+        lines = read(self)
+        monkeypatch.undo()
+        ev.Run(tmp_path).compact()
+        return lines
+
+    monkeypatch.setattr(ev.Run, "_lines", compact_after)
+    assert run.results()["mixture"].tolist() == ["first", "second"]
+
+
+def _append_and_compact(folder, name, count, compact_every):
+    """What each process of the test below does."""
+    run = ev.Run(folder)
+    for i in range(count):
+        run.append(rows_of(f"{name} {i:02d}"))
+        if i % compact_every == 0:
+            run.compact()
+
+
+def test_two_processes_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_and_compact, args=(tmp_path, name, 40, 2)) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert ev.Run(tmp_path).compact()["mixture"].tolist() == [f"{name} {i:02d}" for name in ("a", "b") for i in range(40)]
 
 
 def test_seeds_depend_on_identifier_and_run_only(tmp_path):
@@ -375,6 +436,77 @@ def test_a_method_knows_the_weights_of_its_prior():
     assert ev.sampling("hybrid", {"speech": prior}, None).settings == before
     torch.nn.init.zeros_(prior.bias)
     assert ev.sampling("hybrid", {"speech": prior}, None).settings != before
+
+
+def neural_prior(network=None, **options):
+    from unasdiff_teach.networks import DiffWaveConfig
+    from unasdiff_teach.priors import PriorConfig
+
+    torch.manual_seed(0)
+    config = PriorConfig(8000, ("low", "high"), network=network or DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2))
+    prior = config.build()
+    for name, value in options.items():
+        setattr(prior, name, value)
+    return prior
+
+
+def test_a_method_knows_all_else_that_changes_a_network():
+    from unasdiff_teach import NoiseSchedule, WindowedPrior, Windows
+    from unasdiff_teach.networks import DiffWaveConfig
+
+    base = neural_prior()
+    words = ev.fingerprint(base)
+    assert ev.fingerprint(neural_prior(card={"steps": 7})) == ev.fingerprint(neural_prior().eval()) == words
+    assert ev.fingerprint(neural_prior(sample_rate=np.int64(8000))) == words, "the same number in another type"
+    two_cycles = DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2, dilation_cycle=1)
+    others = [
+        neural_prior(cfg_scale=3.0), neural_prior(target="preconditioned"), neural_prior(sigma_data=0.2), neural_prior(time_scale=200.0),
+        neural_prior(condition="time"), neural_prior(sample_rate=16_000), neural_prior(labels=("high", "low")),
+        neural_prior(schedule=NoiseSchedule.linear(100)), neural_prior(two_cycles), WindowedPrior(base, Windows(8000, 800)),
+    ]  # fmt: skip
+    made = {words, *map(ev.fingerprint, others)}
+    assert len(made) == 1 + len(others), "each differs in one thing"
+    assert ev.fingerprint(neural_prior(two_cycles)).split()[0] == words.split()[0], "these very weights"
+    respaced = NoiseSchedule.linear().respace(10)
+    moved = NoiseSchedule(respaced.beta, respaced.alpha_bar, respaced.index + 1, 200)
+    settings = [ev.sampling("hybrid", {}, None, schedule=schedule).settings for schedule in (None, respaced, moved)]
+    assert len(set(settings)) == 3
+
+
+def test_a_method_knows_the_parameters_of_an_exact_prior():
+    from unasdiff_teach import NoiseSchedule
+    from unasdiff_teach.priors import Gaussian, GaussianMixture, StationaryGaussian
+
+    def mixture(weight):
+        return GaussianMixture(torch.tensor([weight, 1.0]), torch.zeros(2, 3), torch.ones(2))
+
+    exact = [
+        Gaussian(std=0.3), Gaussian(std=0.1), Gaussian(0.5, std=0.3), Gaussian(std=0.3, schedule=NoiseSchedule.linear(100)),
+        Gaussian(covariance=torch.eye(3)), StationaryGaussian(torch.ones(5)), StationaryGaussian(torch.ones(5), N=9),
+        StationaryGaussian(torch.arange(1.0, 6.0)), mixture(1.0), mixture(2.0),
+    ]  # fmt: skip
+    assert len({ev.fingerprint(prior) for prior in exact}) == len(exact)
+    assert ev.fingerprint(Gaussian(std=0.3)) == ev.fingerprint(Gaussian(std=torch.tensor(0.3)))
+
+
+def test_results_of_another_class_guidance_are_refused_and_the_difference_is_named(tmp_path):
+    from unasdiff_teach import SeparationConfig
+
+    def method(scale):
+        made = ev.sampling("recommended", {"sound": neural_prior(cfg_scale=scale)}, SeparationConfig.recommended())
+        return ev.Method("recommended", Noisy(), settings=made.settings)
+
+    ev.evaluate([method(None)], clips(1), tmp_path)
+    with pytest.raises(ValueError, match=r"with settings = '[^,]*cfg_scale=None', now '[^,]*cfg_scale=3'; rename"):
+        ev.evaluate([method(3)], clips(1), tmp_path)
+
+
+def test_shipped_results_load_whatever_their_settings_say():
+    from unasdiff_teach.evaluation.pocket import RESULTS
+
+    for path in sorted(RESULTS.glob("pocket_*.parquet")):
+        frame = ev.load_results(path)
+        assert list(frame.columns) == list(run_module.COLUMNS) and len(ev.summary(frame)), path.name
 
 
 # tables

@@ -27,7 +27,7 @@ from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
-from .methods import sampling
+from .methods import fingerprint
 from .metrics import si_sdr
 from .pocket import RESULTS, TASK, pocket_priors
 from .run import noise_seed
@@ -240,9 +240,8 @@ def _path(folder: Path, rule: str, mixture: Mixture) -> Path:
 
 
 def fingerprints(priors: Mapping[str, Prior]) -> str:
-    """What tells two trainings of the priors apart, as in `Method.settings`."""
-    config = SeparationConfig()
-    return sampling("", priors, config).settings.removeprefix(f"{config}, ")
+    """What tells the priors of two runs apart, as in `Method.settings`."""
+    return ", ".join(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))
 
 
 def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:

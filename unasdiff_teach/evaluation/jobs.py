@@ -545,7 +545,6 @@ def work(job: Job, batches: Iterable[Batch], shard: int, device: str) -> Iterato
     here, scoring = Run(job.out / SHARDS / str(shard)), getattr(Scoring, job.scoring)()
     here.folder.mkdir(parents=True, exist_ok=True)
     with _locked(here.folder / "lock"):
-        here.repair()
         systems = Systems.load(job, device)
         methods: dict[tuple[str, str], Method] = {}
         for batch in batches:
