@@ -59,6 +59,7 @@ class Windows:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # a later call may want gradients
 def _plan(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
     """The sample that each place of each window holds, and its weight there, both [W, size]."""
     size = min(windows.size, N)
