@@ -29,6 +29,11 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cud
 Precision = Annotated[str | None, typer.Option(help="32-true or bf16-mixed; default: bf16-mixed on cuda, else 32-true.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after so many minutes, with the state saved; the same command goes on.")]
+SaveMinutes = Annotated[float | None, typer.Option(help="Save the state at least this often, besides every so many steps.")]
+Reschedule = Annotated[
+    bool, typer.Option("--reschedule", help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.")
+]
 Seed = Annotated[int, typer.Option(help="Of the weights and of everything that is drawn.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
 
@@ -44,6 +49,9 @@ def prior(
     steps: Steps = None,
     batch: Batch = None,
     seed: Seed = 0,
+    minutes: Minutes = None,
+    save_minutes: SaveMinutes = None,
+    reschedule: Reschedule = False,
     board: Annotated[bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")] = True,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network's core; the first steps take minutes.")] = False,
@@ -65,13 +73,14 @@ def prior(
 
     with errors(STOPPED):
         chosen, source = _scale(scale), scales.Source.open(data)
-        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
+        fabric, changes = _start(device, devices, precision, dry_run, **changes)
         trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
         if checkpointing:
             trainer.net.checkpoint_activations()
         if compile:
             trainer.net.compile_core()
-        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", dry_run)
+        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", minutes, dry_run)
 
 
 @app.command()
@@ -87,6 +96,9 @@ def separator(
     steps: Steps = None,
     batch: Batch = None,
     seed: Seed = 0,
+    minutes: Minutes = None,
+    save_minutes: SaveMinutes = None,
+    reschedule: Reschedule = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train a supervised separator, the expert for one task, on mixtures that are made on the fly.
@@ -108,10 +120,11 @@ def separator(
         sources = {source.kind: source for source in map(scales.Source.open, data)}
         if len(sources) < len(data):
             raise ValueError("two of the data sets are of one kind; give one for each")
-        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
+        fabric, changes = _start(device, devices, precision, dry_run, **changes)
         trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
         length = chosen.cut(trainer.separator_config.sample_rate).length
-        _train(trainer, length, out / "separator.safetensors", dry_run)
+        _train(trainer, length, out / "separator.safetensors", minutes, dry_run)
 
 
 def _scale(name: str):
@@ -135,8 +148,8 @@ def _start(device: str | None, devices: int, precision: str | None, dry_run: boo
     return fabric, changes | {"precision": precision, "ahead": 0 if device == "cpu" else 4}
 
 
-def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
-    """Say what it costs, train, and write the averaged weights."""
+def _train(trainer: Trainer, length: int, result: Path, minutes: float | None, dry_run: bool) -> None:
+    """Say what it costs, train, and write the averaged weights when all steps are made."""
     import torch
 
     if trainer.fabric.is_global_zero:
@@ -144,10 +157,13 @@ def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
             typer.echo(line)
     if dry_run:
         return
-    trainer.fit()
+    finished = trainer.fit(seconds=minutes and 60 * minutes)
     if trainer.fabric.is_global_zero:
-        trainer.export(result)
-        typer.echo(f"written: {result}")
+        if finished:
+            trainer.export(result)
+            typer.echo(f"written: {result}")
+        else:
+            typer.echo(f"stopped at step {trainer.step:,} of {trainer.config.steps:,}; {STOPPED}")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -175,6 +191,8 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
 
 
 def _free(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made."""
     import shutil
 
-    return shutil.disk_usage(folder).free
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
