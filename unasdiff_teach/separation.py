@@ -230,7 +230,7 @@ def separate(
         with torch.set_grad_enabled(by_gradient):
             x0_hat = tweedie(x_t, task.eps(x_t, s.index[t]), t, s, config.clamp)
             # Lines 10-11: compare the sum of the estimates with the mixture.
-            loss = config.loss(y, x0_hat.sum(1))
+            loss = config.loss(y, x0_hat.sum(1)) if by_gradient or on_step is not None else None
             if by_gradient:
                 # Line 14: one backward pass; mixtures do not share anything, so the sum over the batch changes no gradient.
                 (gradient,) = torch.autograd.grad(loss.sum(), x_t)
