@@ -354,7 +354,7 @@ def test_the_shipped_lists_are_a_word(tmp_path):
         ({"batch": 0}, "batch is 0"),
         ({"processes": 0}, "processes is 0"),
         ({"device": "abacus"}, "device is 'abacus'"),
-        ({"precision": "half"}, "precision is 'half'; accepted: 'float32', 'bfloat16'"),
+        ({"precision": "half"}, "precision is 'half'; accepted: 'auto', 'float32', 'bfloat16'"),
         ({"seconds": 0.4}, "seconds is 0.4; .* lasts 0.2 s"),
         ({"priors": ("{room}/speech.safetensors",)}, "'recommended' needs a prior of sound for '1 speech"),
         ({"priors": ("{room}/speech.safetensors", "{room}/speech.safetensors")}, "is the second one for speech"),

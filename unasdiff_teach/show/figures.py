@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..guidance import Guidance
 from ..schedule import NoiseSchedule
+from .sound import log_spectrograms
 from .style import DASHES, GREY, INK, PALETTE, WIDTH, styled
 
 STEP_LABEL = "diffusion step t"
@@ -55,25 +56,6 @@ def waveforms(signals: Tensor | Sequence[Tensor], names: Sequence[str], sample_r
     figure.supylabel("amplitude (full scale is 1)")
     axes[-1, 0].set_xlabel("time / s")
     return figure
-
-
-def log_spectrograms(signals: Tensor, n_fft: int = 256, hop: int = 64, floor_db: float = -80.0) -> Tensor:
-    """Power spectrograms in dB relative to the loudest bin of all signals, nothing below `floor_db`.
-
-    Args:
-        signals: [S, N], with N > n_fft / 2.
-        n_fft, hop: Hann window and its step in samples.
-        floor_db: negative.
-
-    Returns:
-        [S, n_fft / 2 + 1, N // hop + 1].
-    """
-    spectra = torch.stft(signals, n_fft, hop, window=torch.hann_window(n_fft).to(signals), return_complex=True)
-    power = spectra.abs().square()
-    loudest = power.max()
-    if loudest == 0:
-        return torch.full_like(power, floor_db)
-    return (10 * (power / loudest).log10()).clamp_min(floor_db)
 
 
 @styled

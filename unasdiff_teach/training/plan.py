@@ -105,7 +105,7 @@ def plan(
     if not sources and scale != "paper":
         raise ValueError(f"the scale {scale!r} needs data: pocket-speech, pocket-sound, or data sets that `unasdiff-teach data` has made")
     if device != "cpu":
-        changes |= {"precision": "bf16-mixed" if device == "cuda" else "32-true", "ahead": 4}
+        changes |= {"precision": "bfloat16" if device == "cuda" else "float32", "ahead": 4}
     sources = {source.kind: source for source in sources or WITHOUT_DATA}
     return [*_priors(scale, sources, changes, device), *_experts(scale, sources, experts, changes, device)]
 
