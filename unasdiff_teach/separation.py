@@ -13,7 +13,7 @@ from .diffusion import Prior, posterior_mean, reverse_weights, tweedie
 from .guidance import Guidance, Hybrid, Wiener, guided_step
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, RunState, Separation, SeparationTask, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised, one_of
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def separate(
     """Separate a mixture, or a batch of mixtures, by Algorithm 1.
 
     Args:
-        mixture: [N] or [B, N], floating point, finite.
+        mixture: [N] or [B, N], finite, of any floating point; computed, and returned, in that of the priors' weights.
         prior: one prior for all sources, or a list of K, one for each; rows that share a prior go through it in one call.
         labels: K entries, or [B][K]: an integer, a class name that the prior knows, or None for its unconditional class.
         schedule: by default the one that the first prior was trained on.
@@ -196,10 +196,10 @@ def separate(
         state: file from which a run goes on that was stopped; its arguments must be those of the run that wrote it.
 
     Raises:
-        TypeError: integer samples.
+        TypeError: integer samples; a prior or a configuration that is none, such as the name of one.
         ValueError: samples, labels, priors, schedule or rates that do not fit; the message says which.
     """
-    config = config or SeparationConfig.recommended()
+    config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     if on_step is not None and config.hypotheses > 1:
         raise ValueError(f"on_step records one run, and hypotheses is {config.hypotheses}")
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, config.hypotheses)
@@ -275,7 +275,7 @@ def separate_analytical(
     Raises:
         ValueError: besides, the layout "chain" with two priors or labels.
     """
-    config = config or AnalyticalConfig.authors()
+    config = checked_config(config or AnalyticalConfig.authors(), AnalyticalConfig)
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, chain=config.layout == "chain")
     y, scale = normalised(task.mixture, config.normalize)
     s = task.schedule
