@@ -3,6 +3,8 @@
 import json
 import math
 import multiprocessing
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +147,28 @@ def test_pesq_of_speech(pocket):
     wide = ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000)
     assert wide.mode == "wb" and wide.score > 4.5
     assert ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000, "nb").mode == "nb"
+
+
+def test_pesq_of_minutes():
+    """In a process of its own: with more utterances than its code has room for, PESQ takes the interpreter with it."""
+    code = """
+import torch
+import unasdiff_teach as ut
+from unasdiff_teach.evaluation.metrics import PESQ_SECONDS, pesq_score
+clips = [clip.audio for clip in ut.data.pocket("speech", "test")][:40]
+speech = torch.cat([torch.cat([clip[:16000], torch.zeros(2400)]) for clip in clips])
+short, rate = speech[: round(PESQ_SECONDS * 8000)], 8000
+noisy = lambda x: x + 0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+one = pesq_score(noisy(short), short, rate).score
+repeated = short.repeat(22)  # seven minutes
+many = pesq_score(noisy(repeated), repeated, rate).score
+assert abs(one - many) < 0.1, (one, many)
+pauses = torch.cat([short, torch.zeros(len(short))])  # a piece without an utterance does not count
+assert abs(pesq_score(noisy(pauses), pauses, rate).score - one) < 0.1
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "alive", (done.returncode, done.stderr)
 
 
 def test_pesq_without_an_utterance(pocket):

@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = (
     "_files _console _machine precision schedule diffusion _measure networks priors reconstruction guidance conflict task "
     "separation dirac long_audio "
-    "separators data training evaluation show check separate_file bench reproduce doctor _commands cli"
+    "separators data training evaluation show check separate_file bench _commands reproduce doctor cli"
 ).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore

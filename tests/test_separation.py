@@ -3,6 +3,7 @@
 import math
 from dataclasses import FrozenInstanceError, dataclass
 
+import numpy
 import pytest
 import torch
 
@@ -496,3 +497,47 @@ def test_the_squared_loss_is_the_square():
     a, b = torch.randn(2, N), torch.randn(2, N)
     root, square = (ut.ReconstructionLoss(group=0, stft=0, squared=s)(a, b) for s in (False, True))
     assert torch.allclose(root**2, square, rtol=1e-5)
+
+
+# --- what callers have at hand ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = ut.networks.TriplePathConfig.pocket(classes=2).replace(channels=8, embedding=16)
+    return ut.priors.PriorConfig(8000, labels=("low", "high"), target="preconditioned", network=config).build().eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_floating_point_is_separated(network, dtype):
+    """soundfile reads float64 by default; a network computes in the type of its weights, an exact prior in the mixture's."""
+    config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
+    y = (0.1 * sources().sum(0)).to(dtype)
+    found = ut.separate(y, network, ["low", "high"], config=config).sources
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, ut.separate(y.float(), network, ["low", "high"], config=config).sources)
+    exact = ut.separate(y, [LOW, HIGH], [None, None], S, FAST).sources
+    assert exact.dtype == (torch.float64 if dtype == torch.float64 else torch.float32) and torch.isfinite(exact).all()
+    assert ut.separate_long(y, network, ["low", "high"], ut.Windows(600, 150), config).sources.dtype == torch.float32
+
+
+def test_numbers_labels_and_lists_of_numpy_and_torch(network):
+    config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
+    y = 0.1 * sources().sum(0)
+    expected = ut.separate(y, network, [0, 1], config=config, noise=3).sources
+    for labels in (numpy.array([0, 1]), torch.tensor([0, 1]), [numpy.int64(0), numpy.int64(1)], numpy.array(["low", "high"])):
+        assert torch.equal(ut.separate(y, network, labels, config=config, noise=numpy.int64(3)).sources, expected)
+    pair = torch.nn.ModuleList([network, network])
+    assert torch.equal(ut.separate(y, pair, [0, 1], config=config, noise=3).sources, expected)
+    both = ut.separate(torch.stack([y, y]), network, numpy.array([[0, 1], [1, 0]]), config=config, noise=[3, 3]).sources
+    torch.testing.assert_close(both[0], expected, rtol=0, atol=1e-6)
+
+
+def test_names_in_place_of_things_are_explained():
+    y = sources().sum(0)
+    with pytest.raises(TypeError, match=r"prior 1 is 'pocket-sound'; it must be a prior; unasdiff_teach.priors.load\('pocket-sound'\) is one"):
+        ut.separate(y, [LOW, "pocket-sound"], [None, None], S)
+    with pytest.raises(TypeError, match=r"config is 'recommended'.*SeparationConfig.recommended\(\) is one"):
+        ut.separate(y, [LOW, HIGH], [None, None], S, "recommended")
+    with pytest.raises(TypeError, match="config is SeparationConfig"):
+        ut.separate_analytical(y, [LOW, HIGH], [None, None], S, FAST)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -190,14 +190,15 @@ def separate_long(
         TypeError, ValueError: as `separate`.
     """
     config = config or SeparationConfig.recommended()
-    priors = list(prior) if isinstance(prior, Sequence) else [prior]
+    listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)
+    priors = list(prior) if listed else [prior]
     # One wrapper for each prior, so that sources that share a prior still go through it together.
     wrapped = {id(p): WindowedPrior(p, windows, chunk) for p in priors}
     priors = [wrapped[id(p)] for p in priors]
     N = mixture.shape[-1]
     result = separate(
         F.pad(mixture, (0, max(0, windows.size - N))),
-        priors if isinstance(prior, Sequence) else priors[0],
+        priors if listed else priors[0],
         labels,
         config=config.replace(loss=WindowedLoss(config.loss, windows)),
         **options,

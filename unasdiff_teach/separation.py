@@ -16,7 +16,7 @@ from .diffusion import Prior, forward_noise, posterior_mean, posterior_step, rev
 from .guidance import Estimates, GradientRule, Guidance, Hybrid, Wiener
 from .reconstruction import Loss, ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, RunState, Separation, SeparationTask, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised, one_of
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def separate(
     """Separate a mixture, or a batch of mixtures, by Algorithm 1 with any of its variations.
 
     Args:
-        mixture: [N] or [B, N], floating point, finite.
+        mixture: [N] or [B, N], finite, of any floating point; computed, and returned, in that of the priors' weights.
         prior: one prior for all sources, or a list of K, one for each; rows that share a prior go through it in one
             call. Any callable that does what `Prior` says.
         labels: K entries, or [B][K]: an integer, a class name that the prior knows, or None for its unconditional
@@ -283,10 +283,10 @@ def separate(
         state: file from which a run goes on that was stopped; its arguments must be those of the run that wrote it.
 
     Raises:
-        TypeError: integer samples.
+        TypeError: integer samples; a prior or a configuration that is none, such as the name of one.
         ValueError: samples, labels, priors, schedule or rates that do not fit; the message says which.
     """
-    config = config or SeparationConfig.recommended()
+    config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     if on_step is not None and config.hypotheses > 1:
         raise ValueError(f"on_step records one run, and hypotheses is {config.hypotheses}")
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, config.hypotheses)
@@ -343,7 +343,7 @@ def separate_analytical(
     Raises:
         ValueError: besides, the layout "chain" with two priors or labels.
     """
-    config = config or AnalyticalConfig.authors()
+    config = checked_config(config or AnalyticalConfig.authors(), AnalyticalConfig)
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, chain=config.layout == "chain")
     y, scale = normalised(task.mixture, config.normalize)
     s = task.schedule
