@@ -106,7 +106,8 @@ def test_algorithm_1_is_separate_with_the_papers_configuration():
         config = ut.SeparationConfig.paper(rule)
         by_line = ut.algorithm_1(y, [LOW, HIGH], [None, None], S, rule, config.loss, generator.manual_seed(5))
         result = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=5)
-        assert torch.equal(by_line, result.sources) and result.calls == len(S)
+        # Equal to the last bit where this was written; other machines may add in another order.
+        assert torch.allclose(by_line, result.sources, atol=1e-5) and result.calls == len(S)
 
     def prior(x_t, t, label):  # what it says depends on its label
         return LOW(x_t, t) * (1 + 0.1 * label[:, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy
 import pandas
@@ -12,12 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..guidance import Guidance
 from ..schedule import NoiseSchedule
 from .sound import log_spectrograms
 from .style import DASHES, GREY, INK, PALETTE, WIDTH, styled
 
 STEP_LABEL = "diffusion step t"
+
+
+class Strength(Protocol):
+    """What `guidance_curves` asks of a rule."""
+
+    def strength(self, schedule: NoiseSchedule) -> Tensor:
+        """gamma(t) without sqrt(N) / norm, [T]."""
+        ...
 
 
 def _stacked(height: float, rows: int, columns: int = 1, **options):
@@ -112,7 +120,7 @@ def schedule_curves(schedule: NoiseSchedule) -> Figure:
 
 
 @styled
-def guidance_curves(rules: Sequence[Guidance] | Mapping[str, Guidance], schedule: NoiseSchedule) -> Figure:
+def guidance_curves(rules: Sequence[Strength] | Mapping[str, Strength], schedule: NoiseSchedule) -> Figure:
     """The strengths of guidance rules without the normalisation by the gradient, Fig. 3, on a logarithmic scale.
 
     DPS's constant multiplies the gradient itself, the others a gradient of length sqrt(N): compare shapes across
