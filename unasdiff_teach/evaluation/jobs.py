@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from filelock import FileLock
 from torch import nn
 
 from .. import data, precision, separators
@@ -29,7 +30,7 @@ from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..diffusion import Prior
 from ..dirac import DiracConfig
-from ..guidance import CQT, DPS, DSG, Guidance, Hybrid
+from ..guidance import CQT, DPS, DSG, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
 from ..precision import AUTO, PRECISIONS, canonical
 from ..schedule import NoiseSchedule
@@ -37,7 +38,7 @@ from ..separation import AnalyticalConfig, SeparationConfig
 from ..separators import Separator
 from .ablations import FLOORS, LOSSES, starts
 from .methods import Method, oracle, sampling, supervised, unprocessed
-from .pocket import GRID, RESULTS
+from .pocket import SHORT
 from .run import ITEM, Key, Run, Scoring, finished, level_db, score
 
 if TYPE_CHECKING:
@@ -284,7 +285,10 @@ def configuration(name: str, preset: str) -> tuple[SeparationConfig | Analytical
     rule = _family(name)
     if preset == "recommended":
         raise ValueError(f"the preset 'recommended' has no gradients, and {rule!r} is a rule for them; use the method 'recommended'")
-    guidance = _short_rule(rule) if preset == "short" else RULES[rule].paper() if preset == "paper" and rule in ("dsg", "hybrid") else RULES[rule]()
+    if preset == "short":
+        guidance = SHORT.get(rule, RULES[rule]())
+    else:
+        guidance = RULES[rule].paper() if preset == "paper" and rule in ("dsg", "hybrid") else RULES[rule]()
     base = getattr(SeparationConfig, preset)(guidance)
     return ({rule: base} | variants(base))[name], preset
 
@@ -297,19 +301,6 @@ def variants(base: SeparationConfig) -> dict[str, SeparationConfig]:
     rows |= {terms: base.replace(loss=replace(base.loss, **weights)) for terms, weights in LOSSES.items()}
     rows |= {f"s_floor={floor}": base.replace(guidance=replace(base.guidance, s_floor=floor)) for floor in FLOORS}
     return {f"hybrid, {what}": config for what, config in rows.items()}
-
-
-def _short_rule(rule: str) -> Guidance:
-    """A rule's setting for few steps: the best of its grid on the validation mixtures, as shipped."""
-    import pandas as pd
-
-    if rule not in GRID:
-        return RULES[rule]()
-    grid = {str(guidance): guidance for guidance in GRID[rule]}
-    scores = pd.read_parquet(RESULTS / "pocket_tuning.parquet")
-    # All settings on the same mixtures.
-    table = scores[scores["method"].isin(grid)].pivot_table("si_sdr", "mixture", "method").dropna()
-    return grid[table.mean().idxmax()]
 
 
 def calls(config: SeparationConfig | AnalyticalConfig | DiracConfig, schedule: NoiseSchedule) -> int:
@@ -357,7 +348,7 @@ class Plan:
 
         job, (rank, world) = self.job, ranks()
         job.out.mkdir(parents=True, exist_ok=True)
-        _replace(job.out / FACTS, rank, lambda path: path.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8"))
+        _claim(job.out, self.facts)
         # Each rank plans by itself, at its own time: shares must depend on nothing that is stored.
         mine = self.batches if world == 1 else [b for b in self.batches if (b.part + list(TASKS).index(b.task)) % world == rank]
         total = sum(batch.weight for batch in mine)
@@ -411,7 +402,7 @@ def plan(job: Job) -> Plan:
                     batches.append(Batch(task, part, parts, name, frozenset(m.id for m in todo), flop * len(todo)))
     if not items:
         raise ValueError(f"nothing to score in {job.mixtures}")
-    _check_facts(job, facts)
+    _check_facts(job.out, facts)
     rate, who = _rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
     score_seconds = SCORE_SECONDS / min(job.processes, os.cpu_count() or 1)
     batches = [replace(b, weight=b.weight / rate + score_seconds * len(b.todo)) for b in batches]
@@ -476,9 +467,10 @@ def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None
 
 def _facts(job: Job, mixture: Mixture) -> dict:
     """What a folder is about."""
+    made = data.pocket_hash()[:8] if job.mixtures == POCKET else full_mixtures.fingerprint(job.mixtures)
     return {
-        "mixtures": job.mixtures, "placement": job.placement, "scoring": job.scoring, "sample_rate": mixture.sample_rate,
-        "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": _begun_in(job) or job.precision,
+        "mixtures": job.mixtures, "list": made, "placement": job.placement, "scoring": job.scoring,
+        "sample_rate": mixture.sample_rate, "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": _begun_in(job) or job.precision,
     }  # fmt: skip
 
 
@@ -539,14 +531,27 @@ def _compiled(job: Job, calls: int) -> tuple[Job, list[str]]:
     return replace(job, compile=True), ["networks: compiled, which takes minutes for each size and process (--no-compile does without)"]
 
 
-def _check_facts(job: Job, facts: dict) -> None:
-    """Raises ValueError if the folder is for another placement, scoring or rate."""
-    if not (path := job.out / FACTS).is_file():
+def _check_facts(out: Path, facts: dict) -> None:
+    """Raises ValueError if the folder is for another list of mixtures, placement, scoring or rate."""
+    if not (path := out / FACTS).is_file():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
+    if before.get("list", facts["list"]) != facts["list"]:  # not stored by versions before 2026-11
+        raise ValueError(
+            f"{out} is for the mixtures of {before['mixtures']} (list {before['list']}), now {facts['mixtures']} "
+            f"(list {facts['list']}); use another folder"
+        )
     for name in ("placement", "scoring", "sample_rate"):
         if before[name] != facts[name]:
-            raise ValueError(f"{job.out} is for {name} = {before[name]!r}, now {facts[name]!r}; use another folder")
+            raise ValueError(f"{out} is for {name} = {before[name]!r}, now {facts[name]!r}; use another folder")
+
+
+def _claim(out: Path, facts: dict) -> None:
+    """Say what a folder is about, once; two calls that begin at the same time must agree, as later ones must."""
+    with FileLock(out / "claim.lock"):
+        _check_facts(out, facts)
+        if not (out / FACTS).is_file():
+            _replace(out / FACTS, 0, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8"))
 
 
 def _cost(job: Job, systems: Systems, name: str, task: str, samples: int) -> tuple[int, float]:
