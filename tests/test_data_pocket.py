@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 
 import pytest
-import torch
 
 from unasdiff_teach import data
 from unasdiff_teach.data import _phrases, _sentences, pocket, pocket_hash, render

@@ -291,16 +291,16 @@ class Reproduction:
         """FLOP per second that the networks may reach, and on what."""
         import torch
 
-        from .bench import matrix_rate, usual_share
+        from .cost import peak_matmul_flops, usual_mfu
         from .precision import PRECISIONS
 
         device = self.parameters["training"]["device"]
         if self.scale == "paper" and device != "cuda":
-            share = usual_share("cuda", torch.bfloat16)
-            return share * H200, f"an H200 ({H200 / 1e12:.0f} TFLOP/s in bfloat16), {share:.0%} of it"
+            mfu = usual_mfu("cuda", torch.bfloat16)
+            return mfu * H200, f"an H200 ({H200 / 1e12:.0f} TFLOP/s in bfloat16), {mfu:.0%} of it"
         precision = PRECISIONS[self.parameters["training"]["precision"]]
-        rate, share = matrix_rate(device, precision), usual_share(device, precision)
-        return share * rate, f"this machine's {device} ({rate / 1e12:.3g} TFLOP/s measured), {share:.0%} of it"
+        peak, mfu = peak_matmul_flops(device, precision), usual_mfu(device, precision)
+        return mfu * peak, f"this machine's {device} ({peak / 1e12:.3g} TFLOP/s measured), {mfu:.0%} of it"
 
     def _own_time(self, part: str) -> str:
         """How long the chapter itself says that it takes."""

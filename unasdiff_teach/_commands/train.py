@@ -209,7 +209,7 @@ def _compile(trainer: Trainer, asked: bool | None) -> None:
     say("network: compiled, so that the first steps take minutes (--no-compile does without)" if first else "")
 
 
-def _train(trainer: Trainer, length: int, result: Path, precision: str, dry_run: bool) -> None:
+def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> None:
     """Choose the precision, say what it costs, train, and write the averaged weights."""
     import torch
 
@@ -237,7 +237,7 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, dry_run:
 
 
 def _cost(trainer: Trainer, length: int) -> list[str]:
-    from ..bench import matrix_rate, usual_share
+    from ..cost import peak_matmul_flops, usual_mfu
     from ..networks.budget import flops, parameters
     from ..precision import PRECISIONS
 
@@ -245,12 +245,12 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
     step = flops(trainer.net.config, length, "training") * c.batch
     total = step * c.steps
     dtype = PRECISIONS[c.precision]
-    rate, share = count * matrix_rate(trainer.device, dtype), usual_share(trainer.device, dtype)
-    seconds = step * (c.steps - trainer.step) / (share * rate)
+    peak, mfu = count * peak_matmul_flops(trainer.device, dtype), usual_mfu(trainer.device, dtype)
+    seconds = step * (c.steps - trainer.step) / (mfu * peak)
     lines = [
         f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
         f"{total:.2g} FLOP for {c.steps:,} steps",
-        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at {share:.0%} of that "
+        f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at {mfu:.0%} of that "
         f"about {duration(seconds)} (the progress bar will know better)",
         f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
     ]

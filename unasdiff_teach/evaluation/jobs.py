@@ -25,6 +25,7 @@ from torch import nn
 
 from .. import data, precision, separators
 from .._console import duration
+from ..cost import peak_matmul_flops, usual_mfu
 from ..data import full_mixtures
 from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
@@ -577,13 +578,11 @@ def _flops(shape: object, samples: int, kind: str) -> float:
 
 def _rate(job: Job) -> tuple[float, str]:
     """FLOP per second that all processes may reach, and who they are."""
-    from ..bench import matrix_rate, usual_share
-
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
     dtype = PRECISIONS[job.precision]
-    rate, share = together * matrix_rate(job.device, dtype, seconds=0.1), usual_share(job.device, dtype)
-    return share * rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at {share:.0%} of that"
+    peak, mfu = together * peak_matmul_flops(job.device, dtype, seconds=0.1), usual_mfu(job.device, dtype)
+    return mfu * peak, f"{count} x {job.device}, {peak / 1e12:.3g} TFLOP/s of matrix products, at {mfu:.0%} of that"
 
 
 # --------------------------------------------------------------------------------------------------------------- work
