@@ -17,6 +17,7 @@ from unasdiff_teach import bench, cost
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.evaluation.pocket import RESULTS
 from unasdiff_teach.networks.budget import flops
+from unasdiff_teach.precision import PRECISIONS
 from unasdiff_teach.reproduce import H200
 from unasdiff_teach.separation import SeparationConfig, separate
 
@@ -134,7 +135,7 @@ def test_the_usual_mfu_is_the_measured_one():
     trained = table[(table["mode"] == "training") & (table["form"] == "fast")].set_index("precision")
     for precision, row in trained.iterrows():
         assert row["source_steps_per_second"] * row["gflop"] / 1e3 / row["peak_tflops"] == pytest.approx(row["mfu"], rel=1e-6)
-        assert cost.usual_mfu("cuda", cost.PRECISIONS[precision]) == pytest.approx(row["mfu"], abs=0.005)
+        assert cost.usual_mfu("cuda", PRECISIONS[precision]) == pytest.approx(row["mfu"], abs=0.005)
     assert trained.loc["bfloat16", "peak_tflops"] == pytest.approx(H200 / 1e12, rel=0.03)
 
 

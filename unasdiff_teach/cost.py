@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 aten = torch.ops.aten
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # The fraction of a device's peak matmul FLOP/s that the paper's network reaches, for estimates: on a CPU, and on the GPU
 # of evaluation/results/gpu_bench.parquet.
 USUAL_MFU = {"cpu": 0.33, "float32": 0.24, "bfloat16": 0.04}
