@@ -71,13 +71,13 @@ def test_a_step_of_training_learns_and_leaves_the_prior_as_it_was_made(tiny):
 
 
 def test_rows_say_what_they_measure(tiny, tmp_path):
-    config = bench.BenchConfig("pocket", 2.0, (1, 4), modes=("forward", "guided"), repeats=2)
+    config = bench.BenchConfig("pocket", 0.5, (1, 2), modes=("forward", "guided"), repeats=2)
     seen = []
     table = bench.measure(config, report=seen.append)
     assert [(r["mode"], r["batch"], r["form"]) for r in seen] == [
         (mode, batch, form)
         for mode, forms in (("forward", ("plain", "fast")), ("guided", ("plain", "fast", "checkpointed")))
-        for batch in (1, 4)
+        for batch in (1, 2)
         for form in forms
     ]
     assert (table["source_steps_per_second"] * table["seconds"]).to_numpy() == pytest.approx(table["batch"].to_numpy())
@@ -93,7 +93,7 @@ def test_rows_say_what_they_measure(tiny, tmp_path):
         assert max(roofline.alone(costs[row["dominant"]])) == max(max(roofline.alone(c)) for c in costs.values())
         executed = sum(c.flop for c in costs.values()) / row["batch"] / row["gflop"] / 1e9
         assert 0.9 < executed < (2 if row["form"] == "checkpointed" else 1.5)  # attention's weights are computed again, too
-    assert table["gflop"].iloc[0] * 1e9 == flops(TINY, 16_000, "forward")
+    assert table["gflop"].iloc[0] * 1e9 == flops(TINY, 4000, "forward")
     plain = table[table["form"] == "plain"].set_index(["mode", "batch"])["seconds"]
     for row in seen:
         assert row["speedup"] == pytest.approx(plain[row["mode"], row["batch"]] / row["seconds"])

@@ -290,6 +290,8 @@ class _Processes:
     def __init__(self, forms: Iterable[str], stack: ExitStack):
         context, threads = get_context("spawn"), (torch.get_num_threads(),)
         self.pools = {form: stack.enter_context(ProcessPoolExecutor(1, context, _enter, threads)) for form in forms}
+        for pool in self.pools.values():
+            pool.submit(int)  # starts its process, so that all of them import at the same time
 
     def __call__(self, function: Callable[[_Case], T], case: _Case) -> T:
         try:
