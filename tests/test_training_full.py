@@ -444,7 +444,7 @@ def test_without_tensorboard_a_board_says_what_to_do(tmp_path, monkeypatch):
 def invoke():
     from typer.testing import CliRunner
 
-    from unasdiff_teach.training.commands import app
+    from unasdiff_teach._commands.train import app
 
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 

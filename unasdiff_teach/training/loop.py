@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .._files import Journal, locked, replacing
+from ..precision import autocast, canonical
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -40,7 +41,7 @@ class LoopConfig:
         save_minutes: minutes after which the state is saved even if `save_every` steps have not been made.
         milestone_every: steps between files of averaged weights; None is each time that the state is saved.
         ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
-        precision: "32-true", or "bf16-mixed": products in bfloat16; signals, transforms, norms and all weights in float32.
+        precision: "float32", or "bfloat16": products in it; signals, transforms, norms and all weights in float32.
         reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes it.
     """
 
@@ -59,12 +60,11 @@ class LoopConfig:
     save_minutes: float | None = None
     milestone_every: int | None = None
     ahead: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["float32", "bfloat16"] = "float32"
     reschedule: bool = False
 
     def __post_init__(self):
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise ValueError(f"precision is {self.precision!r}; accepted are '32-true' and 'bf16-mixed'")
+        object.__setattr__(self, "precision", canonical(self.precision))
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of `learning_rate`."""
@@ -190,7 +190,7 @@ class Trainer:
 
     def autocast(self) -> torch.autocast:
         """A context for `config.precision`. Fabric's own mixed precision would round the signals that come in as well."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16-mixed")
+        return autocast(self.device, self.config.precision)
 
     def identity(self) -> dict:
         """What must be the same when a training goes on, as plain values."""
