@@ -33,7 +33,8 @@ def kernels(rows: Sequence[dict]) -> str:
     """What takes longest in the largest measured batch of each form, precision and mode."""
     largest = {(row["form"], row["precision"], row["mode"]): row for row in sorted(rows, key=lambda row: row["batch"]) if row.get("kernels")}
     return "\n\n".join(
-        f"{', '.join(case)}, batch {row['batch']}\n\n```json\n" + "\n".join(map(json.dumps, row["kernels"])) + "\n```"
+        f"{', '.join(case)}, batch {row['batch']}\n\n"
+        + table(list(row["kernels"][0]), [[v[:80] if isinstance(v, str) else v for v in kernel.values()] for kernel in row["kernels"]])
         for case, row in largest.items()
     )
 
