@@ -549,6 +549,36 @@ def test_the_cost_is_what_it_takes(tmp_path, sources, preset):
     assert "denoised together" in lines
 
 
+@pytest.mark.parametrize("preset", ["recommended", "short"])
+def test_the_forecast_measures_what_the_run_does(tmp_path, sources, preset, monkeypatch):
+    """Signals of a window's length, with a gradient only where the run takes one; on resuming, what is left."""
+    seen = []
+
+    class Watched(Counted):
+        def __call__(self, x_t, t, label=None):
+            seen.append((x_t.shape[-1], x_t.requires_grad))
+            return super().__call__(x_t, t, label)
+
+    path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
+    ready = job(path, [Source(s.name, NamedPrior(Watched(s.prior.prior), s.name), None) for s in sources], preset=preset)
+    before, seen[:] = set(seen), []
+    ready.run()
+    assert before == {(N_WINDOW, preset == "short")} and before == set(seen)
+    monkeypatch.setattr(room.Job, "_progress", property(lambda self: (3, 4)))
+    assert f"cost: {round(ready.cost.calls / 4)} network calls" in "\n".join(ready.describe())
+
+
+def test_memory_is_counted_while_it_is_held():
+    from unasdiff_teach._measure import PeakMemory
+
+    with PeakMemory() as memory:
+        a = torch.ones(1000)
+        b = a + 1
+        del a
+        b = (b * 2).view(10, 100)[0]
+    assert memory.peak == 2 * 4000, "two tensors at once, and views are none"
+
+
 def test_little_memory_means_small_chunks_and_the_same_sound(tmp_path, sources):
     path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
     found = []
