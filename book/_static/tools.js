@@ -124,13 +124,15 @@
     return bar;
   }
 
-  /* Keys of a tool, while the focus is inside. A key that an element needs for itself stays its own. */
+  /* Keys of a tool, while the focus is inside. A key that an element needs for itself stays its own. None goes on to what
+     is around: in JupyterLab, A and B insert a cell, X cuts one and two D delete one. Ctrl+S and its like do go on. */
   function keys(root, actions) {
     root.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey) return;
+      event.stopPropagation();
       const action = actions[event.key.toLowerCase()];
-      if (!action || event.ctrlKey || event.altKey || event.metaKey) return;
       const own = event.key === " " ? "button, select, summary, input[type=checkbox]" : "select";
-      if (event.target.closest(own)) return;
+      if (!action || event.target.closest(own)) return;
       event.preventDefault();
       action();
     });
@@ -177,8 +179,9 @@
     const warm = () => sounds.forEach((audio) => { audio.preload = "auto"; });
     for (const event of ["pointerenter", "focusin"]) root.addEventListener(event, warm, { once: true });
     const pick = (i) => { if (!open.hidden) tracks.pick(i); }; // hidden during a blind test
-    keys(root, { " ": () => deck.toggle(), l: bar.repeat, 0: () => deck.seek(0), ...numbered(pick, names.length) });
-    if (names.length > 1) root.append(blindTest(deck, names, sounds, open, () => tracks.pick(0)));
+    const test = names.length > 1 && blindTest(deck, names, sounds, open, () => tracks.pick(0));
+    if (test) root.append(test.box);
+    keys(root, { " ": () => deck.toggle(), l: bar.repeat, 0: () => deck.seek(0), ...test.keys, ...numbered(pick, names.length) });
     Object.assign(root, { deck });
     table.before(root);
     table.hidden = true; // its audio elements go on sounding
@@ -260,11 +263,8 @@
     const box = make("details", { class: "tool-abx" }, make("summary", {}, "Blind test: can you hear the difference?"),
       make("p", {}, `X is one of two sounds, drawn by chance anew in each of ${TRIALS} trials. The keys A, B and X switch; the score comes at the end.`),
       make("div", { class: "tool-bar" }, make("label", {}, "A ", pair[0]), make("label", {}, "B ", pair[1]), start), trial, status);
-    box.addEventListener("keydown", (event) => {
-      const letter = event.key.toUpperCase();
-      if (active && letter in listen && !event.ctrlKey && !event.altKey && !event.metaKey) hear(letter);
-    });
-    return box;
+    const heard = (letter) => () => { if (active) hear(letter); };
+    return { box, keys: { a: heard("A"), b: heard("B"), x: heard("X") } };
   }
 
   // ---------------------------------------------------------------------------------------------- scrubber
