@@ -6,6 +6,7 @@
 
   const TRIALS = 10; // of a blind test: fixed beforehand, since who may stop when it looks good always succeeds
   const LAST_BLOCK = 0.15; // seconds, at 8 kHz
+  const NUDGE = 0.1; // seconds by which an arrow key moves the position
   const TOGETHER = 0.05; // seconds by which positions may differ: a jump that short is not noticed, and a seek makes a gap
   let count = 0; // of upgraded tools; radio buttons need names of their own
   let sounding = null; // the one deck that plays
@@ -98,9 +99,16 @@
       });
       return cursor;
     });
+    /* A thousandth of the sound, the slider's own step, is shorter than what `place` takes for the same position. */
+    function nudge(event) {
+      const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 }[event.key];
+      if (!steps || event.ctrlKey || event.altKey || event.metaKey) return;
+      event.preventDefault();
+      deck.seek(deck.time + steps * NUDGE);
+    }
     const button = make("button", { type: "button", class: "tool-play", onclick: () => deck.toggle() });
     const position = make("input", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "position",
-      oninput: () => deck.seek((position.value / 1000) * length()) });
+      oninput: () => deck.seek((position.value / 1000) * length()), onkeydown: nudge });
     const clock = make("span", { class: "tool-clock" });
     const loop = make("input", { type: "checkbox", onchange: () => { deck.loop = loop.checked; } });
     loop.checked = deck.loop;
@@ -151,7 +159,12 @@
 
   const corner = (place, text) => make("span", { class: `tool-axis ${place}`, "aria-hidden": "true" }, text);
 
-  const noteOf = (source) => make("p", { class: "tool-note" }, ...[...source.childNodes].map((node) => node.cloneNode(true)));
+  /* A gain of 0 dB in words. (The library's own are stored in every notebook.) */
+  const plain = (node) => {
+    if (node.data === "One gain of 0 dB for all.") node.data = "All at their own level: nothing was made louder or softer.";
+    return node;
+  };
+  const noteOf = (source) => make("p", { class: "tool-note" }, ...[...source.childNodes].map((node) => plain(node.cloneNode(true))));
 
   // ------------------------------------------------------------------------------------------------ player
 
