@@ -397,8 +397,8 @@ def test_the_tab_key_goes_to_what_can_be_used(opened):
 @pytest.mark.browser
 def test_spectrograms_of_a_player_have_no_frame_in_the_dark(opened):
     tab = opened("book/01_one_channel", color_scheme="dark")
-    look = "e => [getComputedStyle(e).padding, getComputedStyle(e).backgroundColor]"
-    assert tab.locator(".tool-picture img").first.evaluate(look) == ["0px", "rgba(0, 0, 0, 0)"]
+    look = "e => [getComputedStyle(e).padding, getComputedStyle(e).borderWidth]"
+    assert tab.locator(".tool-picture img").first.evaluate(look) == ["0px", "0px"]
 
 
 @pytest.mark.browser
@@ -420,7 +420,7 @@ def test_wide_tables_scroll_and_keep_their_first_column(opened):
             const places = () => first && [first, last].map((cell) => cell.getBoundingClientRect().left);
             const before = places();
             box.scrollLeft = 90;
-            return box.scrollLeft && [before, places()].map(([f, l]) => f - l);
+            return box.scrollLeft === 90 && [before, places()].map(([f, l]) => f - l);
         }).filter(Boolean)"""
     )
     assert moved, "no table of this page is wide"
@@ -451,8 +451,9 @@ def search(opened, question: str):
 def test_a_search_shows_what_it_found(opened):
     results = search(opened, "diffusion")
     assert len(results) > 10
-    assert all("diffusi" in excerpt.locator("mark").first.inner_text().lower() for _, excerpt in results[:5])
     assert all(50 < len(excerpt.inner_text()) < 300 for _, excerpt in results[:5])
+    marks = [mark for _, excerpt in results[:5] for mark in excerpt.locator("mark").all_inner_texts()]  # or the title has the word
+    assert len(marks) > 2 and all(mark.lower().startswith("diffus") for mark in marks)
 
 
 @pytest.mark.browser

@@ -58,7 +58,7 @@ def _text(section: nodes.section) -> str:
             words.append(str(node))
         elif isinstance(node, nodes.math | nodes.math_block):
             words.append(" … ")
-        elif not isinstance(node, SILENT):
+        elif not isinstance(node, SILENT) and node.get("refdomain") != "cite":  # whose names are not known yet
             for child in node.children:
                 walk(child)
             if not isinstance(node, nodes.Inline):
