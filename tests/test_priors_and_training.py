@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import unasdiff_teach as ut
 from unasdiff_teach.networks import TriplePathConfig, TriplePathUNet
@@ -119,6 +121,56 @@ def test_preconditioning_of_an_idle_network_is_the_best_linear_denoiser(sd):
     torch.nn.init.zeros_(prior.net.head.out.weight)
     x_t, t = torch.randn(3, 500), torch.tensor([0, 50, 199])
     assert torch.allclose(prior(x_t, t), exact(x_t, t), rtol=1e-3, atol=1e-3)
+
+
+class NoFloat64Elsewhere(TorchDispatchMode):
+    """Refuses float64 on any device but the CPU, as MPS does; the meta device stands in for it."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64 and tensor.device.type != "cpu":
+                raise TypeError(f"{function} makes float64 on {tensor.device}, which MPS does not have")
+        return result
+
+
+@pytest.mark.parametrize("target", ["eps", "preconditioned"])
+@pytest.mark.parametrize("condition", ["time", "beta"])
+def test_a_prior_takes_no_float64_to_its_device(target, condition):
+    prior = ut.priors.NeuralPrior(lambda x, level, label: x * level[:, None], ut.NoiseSchedule.linear(), 8000, (), target, condition=condition)
+    with NoFloat64Elsewhere():
+        with pytest.raises(TypeError, match="float64"):
+            prior.schedule.alpha_bar.to("meta")
+        assert prior(torch.empty(2, 500, device="meta"), torch.empty(2, dtype=torch.long, device="meta")).shape == (2, 500)
+
+
+@pytest.mark.parametrize(("labels", "classes"), [("abc", 1), ("ab", 3), ("", 2)])
+def test_labels_that_the_table_of_classes_does_not_hold_are_refused(labels, classes):
+    with pytest.raises(ValueError, match=rf"labels has {len(labels)} entries .*; this TriplePath knows {classes} classes"):
+        PriorConfig(8000, labels, network=TINY.replace(classes=classes))
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+def test_an_unconditional_prior_needs_one_row_of_its_table(classes):
+    prior = PriorConfig(8000, network=TINY.replace(classes=classes)).build()
+    assert prior(torch.randn(2, 500), torch.tensor([3, 4])).shape == (2, 500)
+
+
+def test_gradients_after_a_call_in_inference_mode():
+    """Tables that such a call has made first serve a guided separation and a training as well."""
+    prior = PRIOR.build()
+    mixture, t = torch.randn(1, 1017), torch.tensor([3])  # a length of which no other test has made the tables
+    windows = ut.Windows(600, 111)
+    with torch.inference_mode():
+        prior(mixture, t)
+        ut.separate(mixture, prior, ["Chime", "Flute"])
+        windows.weights(1017)
+    prior_loss(prior, 0.1 * mixture, t, mixture, torch.zeros(1, dtype=torch.long)).sum().backward()
+    separated = ut.separate(mixture.double(), prior.double(), ["Chime", "Flute"], config=ut.SeparationConfig.short().replace(steps=4))
+    assert separated.sources.isfinite().all()
+    faded = mixture.clone().requires_grad_()
+    (windows.merge(windows.cut(faded), 1017).square().sum()).backward()
+    assert torch.allclose(faded.grad, 2 * mixture, atol=1e-5)
 
 
 def test_the_preconditioned_target_has_unit_variance():
@@ -278,7 +330,7 @@ def test_training_learns(tmp_path):
 
 def test_a_diverging_loss_stops_training(tmp_path):
     run = PriorTrainer(tmp_path, PRIOR, CONFIG, lambda batch, g: (torch.full((batch, 400), math.nan), torch.zeros(batch, dtype=torch.long)), {})
-    with pytest.raises(FloatingPointError, match="step 2"):
+    with pytest.raises(FloatingPointError, match="not finite in 10 steps in a row, the last of them step 10.*good state, of step 8"):
         run.fit(progress=False)
 
 

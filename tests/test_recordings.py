@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from unasdiff_teach.data.mixtures import REAL_AUDIO, SPEECH_SOUND, TASKS
+from unasdiff_teach.data.mixing import REAL_AUDIO, TASKS
 from unasdiff_teach.data.recordings import (
     LABELS, SOUND_CLASSES, SPEAKERS, TEST_SOURCES, recorded_mixtures, recordings, recordings_hash,
 )  # fmt: skip

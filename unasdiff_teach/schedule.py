@@ -15,7 +15,8 @@ from torch import Tensor
 class NoiseSchedule:
     """A discrete variance-preserving chain of `len(schedule)` steps, index 0 (least noise) to T - 1 (most noise).
 
-    All tables are float64 tensors of shape [T] on the CPU; `at` moves an entry to a signal's type and device.
+    All tables are float64 tensors of shape [T] on the CPU; `at` moves an entry to a signal's type and device. Those that are
+    computed once are no inference tensors, even where the first use is in `torch.inference_mode`: a later one may want gradients.
 
     Attributes:
         beta: [T], share of power replaced by noise in each step.
@@ -50,36 +51,43 @@ class NoiseSchedule:
         return len(self.alpha_bar)
 
     @cached_property
+    @torch.inference_mode(False)
     def alpha_bar_prev(self) -> Tensor:
         """alpha_bar one step closer to the clean signal; 1 before the first step. [T]."""
         return torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
 
     @cached_property
+    @torch.inference_mode(False)
     def posterior_variance(self) -> Tensor:
         """Variance of x_{t-1} given x_t and x_0: beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t); 0 at t = 0. [T]."""
         return self.beta * (1 - self.alpha_bar_prev) / (1 - self.alpha_bar)
 
     @cached_property
+    @torch.inference_mode(False)
     def sigma(self) -> Tensor:
         """sigma(t) of Eq. 11, the square root of the posterior variance. [T]."""
         return self.posterior_variance.sqrt()
 
     @cached_property
+    @torch.inference_mode(False)
     def posterior_x0(self) -> Tensor:
         """Weight of x0_hat in the posterior mean (Algorithm 1, line 8). [T]."""
         return self.beta * self.alpha_bar_prev.sqrt() / (1 - self.alpha_bar)
 
     @cached_property
+    @torch.inference_mode(False)
     def posterior_xt(self) -> Tensor:
         """Weight of x_t in the posterior mean (Algorithm 1, line 8). [T]."""
         return (1 - self.alpha_bar_prev) * (1 - self.beta).sqrt() / (1 - self.alpha_bar)
 
     @cached_property
+    @torch.inference_mode(False)
     def noise_to_signal(self) -> Tensor:
         """sqrt((1 - alpha_bar) / alpha_bar), the gain of the noise over that of the signal. [T]."""
         return ((1 - self.alpha_bar) / self.alpha_bar).sqrt()
 
     @cached_property
+    @torch.inference_mode(False)
     def log_snr(self) -> Tensor:
         """log(alpha_bar / (1 - alpha_bar)) in nats, for a signal of unit variance. [T]."""
         return -2 * self.noise_to_signal.log()

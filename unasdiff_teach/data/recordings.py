@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
-from .mixtures import TASKS, Mixture, MixtureRules, Part, build
-from .pocket import SAMPLE_RATE, SPLITS, Clip
+from .mixing import TASKS, Mixture, MixtureRules, Part, build
+from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
 
 # Classes with enough recordings to train on; "ESC10_" of the folder's names is left out.
 SOUND_CLASSES = (

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import torch
 
-from ..data.mixtures import SPEECH_SOUND
-from ..data.pocket import SAMPLE_RATE
+from ..data.mixing import SPEECH_SOUND
+from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig, budget
@@ -182,11 +182,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.one:
         return work(args.one, rounds[0][0], args.recordings, args.out)
-    chosen = list(candidates(1))
-    for minutes, count in rounds:
-        if minutes != rounds[0][0]:
-            chosen = best(results(args.out), before, count)
-        before = minutes
+    for i, (minutes, count) in enumerate(rounds):
+        chosen = best(results(args.out), rounds[i - 1][0], count) if i else list(candidates(1))
         done = {line["name"] for line in results(args.out) if line["minutes"] == minutes}
 
         def run(name: str, minutes: float = minutes) -> None:

@@ -413,6 +413,7 @@ def turn_pairs(q: Tensor, turn: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # a later call may want gradients
 def _rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
     """Cosine and sine of each position and pair, [L, d / 2, 2]."""
     rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)

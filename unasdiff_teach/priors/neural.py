@@ -75,7 +75,7 @@ class NeuralPrior(nn.Module):
 
     def _predict(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
         if self.condition == "beta":
-            level = self.schedule.beta.to(torch.float32).to(t.device)[t]
+            level = self.schedule.beta.to(torch.float32).to(t.device)[t]  # cast first: MPS has no float64
         else:
             # In float32 on purpose, then truncated: this is the released code's rounding.
             level = (t.to(torch.float32) * (self.time_scale / self.schedule.T_train)).trunc()
@@ -99,16 +99,17 @@ class Preconditioning:
 
 def preconditioning(schedule: NoiseSchedule, t: Tensor, x_t: Tensor, sigma_data: float) -> Preconditioning:
     """The factors of Karras et al. 2022 in the variance-preserving chain, for the training chain's index t [M]."""
-    alpha_bar = schedule.alpha_bar.to(x_t.device)[t][:, None]
+    alpha_bar = schedule.alpha_bar
     variance = alpha_bar * sigma_data**2 + 1 - alpha_bar
-    factors = (
+    factors = [
         alpha_bar.sqrt(),
         (1 - alpha_bar).sqrt(),
         variance.rsqrt(),
         alpha_bar.sqrt() * sigma_data**2 / variance,
         sigma_data * ((1 - alpha_bar) / variance).sqrt(),
-    )
-    return Preconditioning(*(f.to(x_t.dtype) for f in factors))
+    ]
+    table = torch.stack(factors).to(x_t.dtype).to(x_t.device)  # cast first: MPS has no float64
+    return Preconditioning(*table[:, t, None])
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,11 @@ class PriorConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
-        if isinstance(self.network, DiffWaveConfig) and self.network.classes != len(self.labels):
-            knows = self.network.classes or "no"
-            raise ValueError(f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this DiffWave knows {knows} classes")
+        # A triple-path table without labels may keep a row for one class, as the paper's has.
+        spare = not self.labels and isinstance(self.network, TriplePathConfig)
+        if not len(self.labels) <= self.network.classes <= len(self.labels) + spare:
+            network, knows = type(self.network).__name__.removesuffix("Config"), self.network.classes or "no"
+            raise ValueError(f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this {network} knows {knows} classes")
 
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""
@@ -144,12 +147,16 @@ class PriorConfig:
 
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
-    """Write a prior as one safetensors file, its configuration and card in the header; atomic."""
+    """Write a prior as one safetensors file, its configuration and card in the header; atomic.
+
+    Args:
+        dtype: of the parameters, by default float16; what is no parameter stays in float32.
+    """
     header = {
         "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
         "card": json.dumps(card),
     }  # fmt: skip
-    write_weights(path, state_dict, header, dtype)
+    write_weights(path, state_dict, config.network, header, dtype)
 
 
 def read(path: str | Path) -> NeuralPrior:

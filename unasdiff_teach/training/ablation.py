@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..data.pocket import SAMPLE_RATE
+from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
 from ..priors.neural import NeuralPrior, PriorConfig

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..data.pocket import LABELS, SAMPLE_RATE, Clip
+from ..data.pocket_corpus import LABELS, SAMPLE_RATE, Clip
 from ..data.recordings import SOUND_CLASSES, recordings, recordings_hash
 from ..networks import DiffWaveConfig, TriplePathConfig
 from ..priors.neural import PriorConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..separators import SeparatorConfig, save
 from .crops import Crops, ManifestCrops
-from .loop import LoopConfig, Trainer
+from .loop import LoopConfig, Trainer, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -113,8 +113,7 @@ class SeparatorTrainer(Trainer):
         fabric: Fabric | None = None,
     ):
         self.separator_config, self.draw = separator, draw
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             net = separator.build().net
         super().__init__(folder, net, config, data, device, fabric)
 
@@ -125,11 +124,10 @@ class SeparatorTrainer(Trainer):
         return (self.draw(self.config.batch, generator),)
 
     def loss(self, sources: Tensor) -> Tensor:
-        estimate = self.net(sources.sum(1))
-        if not torch.isfinite(estimate).all():
-            raise FloatingPointError(f"the network's output is not finite at step {self.step}; the last good state is in {self.folder}")
-        return separation_loss(estimate, sources, self.separator_config.kinds)
+        return separation_loss(self.net(sources.sum(1)), sources, self.separator_config.kinds)
 
-    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
-        """Write the averaged weights, or the last ones, as a separator file; `notes` are added to its card."""
-        save(path, self._weights(weights), self.separator_config, self.card() | {"weights": weights} | notes)
+    def export(
+        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
+    ) -> None:
+        """Write the averaged weights, or the last ones, as a separator file; see `Trainer.export`."""
+        save(path, self._weights(weights), self.separator_config, self._exported(weights, dtype) | notes, dtype)
