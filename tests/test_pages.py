@@ -428,6 +428,14 @@ def test_wide_tables_scroll_and_keep_their_first_column(opened):
 
 
 @pytest.mark.browser
+def test_titles_of_columns_stand_above_their_cells(opened):
+    tab = opened("book/11_other_systems")
+    side = "all => [...new Set(all.map((e) => getComputedStyle(e).textAlign))]"
+    assert tab.locator("table.dataframe .number").evaluate_all(side) == ["right"]
+    assert tab.locator("table.dataframe .pinned").evaluate_all(side) == ["left"]
+
+
+@pytest.mark.browser
 def test_sliders_stay_in_sight_of_their_curves(opened):
     tab = opened("book/07_guidance_schedules")
     tab.locator(".explorer-tool").evaluate("e => scrollTo({ top: e.getBoundingClientRect().top + scrollY + 250, behavior: 'instant' })")
