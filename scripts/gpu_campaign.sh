@@ -13,7 +13,7 @@
 # WHEELS      folder of wheels for packages that the machine lacks; PYTHON: the interpreter (python3)
 # WORK        folder of what does not come back (a temporary one)
 # TEST_SECONDS, BENCH_SECONDS, SCORE_SECONDS: for tests (60), measurements (300; 0 for none), scores after training (90)
-# BENCH_OPTIONS instead of ours for `unasdiff-teach bench`; TRAIN: the command that trains
+# BENCH_OPTIONS instead of ours for `unasdiff-teach bench`; TRAIN, SCORE: the commands that train and score
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -35,6 +35,8 @@ case $DEVICE in
 esac
 [[ -n ${BENCH_OPTIONS:-} ]] && read -ra bench <<<"$BENCH_OPTIONS"
 read -ra train <<<"${TRAIN:-$PYTHON -m unasdiff_teach.training.pocket}"
+read -ra score <<<"${SCORE:-$PYTHON -m unasdiff_teach.evaluation.search}"
+: "${SCORE_SECONDS:=90}"
 packer='' temporary=''
 [[ -n ${WORK:-} ]] || WORK=$(mktemp -d) temporary=$WORK
 mkdir -p "$WORK/bench"
@@ -161,12 +163,15 @@ elif unpack; then
     pack_again_and_again >/dev/null 2>&1 &
     packer=$!
     limit=$(left)
-    minutes=$(awk -v s=$((limit - ${SCORE_SECONDS:-90})) 'BEGIN { printf "%.2f", (s > 6 ? s : 6) / 60 }')
+    ((SCORE_SECONDS < limit)) && limit=$((limit - SCORE_SECONDS))
+    minutes=$(awk -v s=$((limit - 15)) 'BEGIN { printf "%.2f", (s > 6 ? s : 6) / 60 }')
     part training "$limit" "torch torchaudio numpy soundfile safetensors lightning_fabric tqdm filelock" "${train[@]}" joint \
         --recordings "$RECORDINGS" --folder "$WORK/training" --minutes "$minutes" --device "$DEVICE"
     kill "$packer" && wait "$packer" 2>/dev/null
     packer=''
     pack
+    part validation "$SCORE_SECONDS" "torch torchaudio numpy soundfile safetensors filelock" "${score[@]}" \
+        --recordings "$RECORDINGS" --score "$WORK/training/pocket-joint.safetensors" --out "$WORK/training" --device "$DEVICE"
     [[ -e $WORK/training/validation.json ]] && cp "$WORK/training/validation.json" "$OUT"
 fi
 

@@ -39,7 +39,7 @@ def campaign(tmp_path):
     def call(seconds=60, **settings):
         given = {
             "OUT": tmp_path / "out", "RECORDINGS": recordings, "DEVICE": "cpu", "PYTHON": sys.executable, "TRAIN": train,
-            "TEST_SECONDS": 0, "BENCH_SECONDS": 0, "SCORE_SECONDS": 1, "OMP_NUM_THREADS": 1,
+            "SCORE": "true", "TEST_SECONDS": 0, "BENCH_SECONDS": 0, "SCORE_SECONDS": 1, "OMP_NUM_THREADS": 1,
         } | settings  # fmt: skip
         environment = {k: v for k, v in os.environ.items() if k not in ("FROM", "WORK", "WHEELS")} | {k: str(v) for k, v in given.items()}
         return subprocess.run(["bash", SCRIPT, str(seconds)], capture_output=True, text=True, timeout=120, env=environment)
