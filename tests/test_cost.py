@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,7 +74,7 @@ def test_casts_count_in_both_precisions():
 
 
 def test_attention():
-    """Fused, it moves its inputs, its output and the logarithm of each row's sum; written out, all weights go to memory, twice."""
+    """Fused, it moves inputs, output and a number for each row; written out, all weights go to memory, too."""
     M, H, L, d = 3, 2, 40, 8
     q, k, v = torch.randn(3, M, H, L, d)
     found = counted(lambda: F.scaled_dot_product_attention(q, k, v))
@@ -83,7 +87,8 @@ def test_attention():
 def test_a_convolution():
     weight, image = torch.randn(6, 4, 3, 3), torch.randn(2, 4, 10, 12)
     size = bytes_of(image.numel(), weight.numel(), 2 * 6 * 10 * 12)
-    assert counted(lambda: F.conv2d(image, weight, padding=1)) == {"convolution": Cost(2 * 2 * 6 * 4 * 9 * 120, size, 1)}
+    found = counted(lambda: F.conv2d(image, weight, padding=1))
+    assert found == {"convolution": Cost(2 * 2 * 6 * 4 * 9 * 120, size, 1)}
 
 
 def test_the_roofline_takes_whichever_is_slower_for_each_kind():
@@ -122,3 +127,15 @@ def test_counting_on_shapes_leaves_other_threads_alone():
     with shapes_alone():
         assert TriplePathUNet(small)(torch.empty(1, 4000), torch.empty(1)).is_meta
     assert torch.empty(1).device.type == "cpu" and torch.utils._device.CURRENT_DEVICE is None
+
+
+@pytest.mark.slow
+def test_two_checkouts_are_compared(tmp_path):
+    """This one with itself: as much memory, and about as many seconds."""
+    root = Path(__file__).resolve().parent.parent
+    options = ["--base", root, "--tiny", "--only", "guided", "--repeats", "1", "--json", tmp_path / "s.json"]
+    done = subprocess.run([sys.executable, root / "scripts/compare_speed.py", *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    medians = json.loads((tmp_path / "s.json").read_text())["medians"]
+    assert medians["paper guided step, fast / GB"]["ratio"] == 1 and medians["paper guided step, fast / s"]["ratio"] > 0
+    assert "paper guided step, fast / GB" in done.stdout

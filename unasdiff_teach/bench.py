@@ -39,7 +39,7 @@ from .guidance import Hybrid
 from .networks import TriplePathConfig
 from .networks.budget import flops
 from .networks.triple_path import Attention
-from .precision import PRECISIONS
+from .precision import PRECISIONS, autocast
 from .priors.neural import NeuralPrior, PriorConfig
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
@@ -116,8 +116,8 @@ class BenchConfig:
 def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], None] | None = None) -> pd.DataFrame:
     """Measure every form, mode and batch size, each form in a process of its own, with the threads of this one.
 
-    The processes take turns, so that what else the machine does falls on all forms alike, while none inherits the memory,
-    the caches or the compiler's state of another.
+    The processes take turns, so that what else the machine does falls on all forms alike, while none inherits the
+    memory, the caches or the compiler's state of another.
 
     Args:
         report: called with each finished row.
@@ -129,11 +129,11 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
           stretches), source_steps_per_second;
         - gflop of a source and step, and mfu, their fraction of the peak matmul FLOP/s (on a CPU in the time that its
           threads are given);
-        - for each of `cost.KINDS`, gflop_, gb_ and operations_ of a step of the batch as it is executed, one operation after
-          the other ("compiled" as "fast"); limit_seconds, the least time for them, roofline, its fraction of the time taken,
-          and dominant, the kind with the largest part of it;
-        - peak_gb, the most that tensors take at once, beyond what is there before the call (NaN on devices that do not tell,
-          or where memory did not suffice); speedup and memory, as multiples of the plain form's;
+        - for each of `cost.KINDS`, gflop_, gb_ and operations_ of a step of the batch as it is executed, one operation
+          after the other ("compiled" as "fast"); limit_seconds, the least time for them, roofline, its fraction of the
+          time taken, and dominant, the kind with the largest part of it;
+        - peak_gb, the most that tensors take at once, beyond what is there before the call (NaN on devices that do not
+          tell, or where memory did not suffice); speedup and memory, as multiples of the plain form's;
         - kernels, if profiled: the `TOP` that took longest.
 
         `attrs["facts"]` says on what machine.
@@ -155,7 +155,8 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
             times = {case: [] for case in group if weights[case][1] is not None}
             for case in list(times) * config.repeats:
                 times[case].append(ask(_time, case))
-            seconds, busy = ([statistics.median(t[i] for t in times[c]) if c in times else math.nan for c in group] for i in (0, 1))
+            median = {case: [statistics.median(values) for values in zip(*t, strict=True)] for case, t in times.items()}
+            seconds, busy = zip(*(median.get(case, (math.nan, math.nan)) for case in group), strict=True)
             plain = next((i for i, case in enumerate(group) if case.form == "plain"), None)
             for i, case in enumerate(group):
                 costs, peak = weights[case]
@@ -171,7 +172,8 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
                 if config.profile and case in times:
                     rows[-1]["kernels"] = ask(_kernels, case)
             for row in rows[-len(group) :]:
-                row["memory"] = math.nan if plain is None else row["peak_gb"] / (rows[plain - len(group)]["peak_gb"] or math.nan)
+                memory = math.nan if plain is None else rows[plain - len(group)]["peak_gb"]
+                row["memory"] = row["peak_gb"] / (memory or math.nan)
                 if report:
                     report(row)
     table = pd.DataFrame(rows)
@@ -278,8 +280,8 @@ class _Case:
     def work(self, form: str | None = None) -> Callable[[], Tensor]:
         """The call to measure, in this or another form."""
         prior = _built(self.network, form or self.form, self.device)
-        call, dtype = _work(prior, self.form, self.mode, self.batch, self.config, self.place), PRECISIONS[self.config.precision]
-        return torch.autocast(self.place.type, dtype, enabled=dtype != torch.float32)(call)
+        call = _work(prior, self.form, self.mode, self.batch, self.config, self.place)
+        return autocast(self.place, self.config.precision)(call)
 
 
 class _Processes:
@@ -294,8 +296,8 @@ class _Processes:
             return self.pools[case.form].submit(function, case).result()
         except BrokenProcessPool:
             raise RuntimeError(
-                f"the process of the form {case.form!r} ended in mode {case.mode!r} with batch {case.batch}; a system stops"
-                " processes when memory runs out: measure shorter signals or smaller batches"
+                f"the process of the form {case.form!r} ended in mode {case.mode!r} with batch {case.batch}; a system"
+                " stops processes when memory runs out: measure shorter signals or smaller batches"
             ) from None
 
 
@@ -311,7 +313,7 @@ def _built(network: TriplePathConfig, form: str, device: str) -> NeuralPrior:
 
 
 def _weigh(case: _Case) -> tuple[dict[str, Cost], int | float | None]:
-    """The operations of a step by kind, and the peak memory in bytes; no operations and None where memory did not suffice."""
+    """Operations of a step by kind, and the peak memory in bytes; none and None where memory did not suffice."""
     try:
         work = case.work("fast" if case.form == "compiled" else None)
         with CostCounter() as counter:  # also the first call, which loads what stays loaded
@@ -334,7 +336,7 @@ def _time(case: _Case) -> tuple[float, float]:
 
 
 def _kernels(case: _Case) -> list[dict]:
-    """The `TOP` kernels of a call (on a CPU, operations without those they call): name, calls, seconds and fraction of all."""
+    """The `TOP` kernels of a call (on a CPU, operations without those that they call), and their part of the time."""
     on_gpu = case.place.type == "cuda"
     with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu, acc_events=True) as profiler:
         timed(case.work(), case.place)
@@ -343,7 +345,7 @@ def _kernels(case: _Case) -> list[dict]:
     found = {e.key: (getattr(e, field) / 1e6, e.count) for e in profiler.key_averages() if e.device_type == kind}
     total = sum(seconds for seconds, _ in found.values())
     top = sorted(found.items(), key=lambda item: -item[1][0])[:TOP]
-    return [{"name": name, "calls": count, "seconds": seconds, "fraction": seconds / total} for name, (seconds, count) in top]
+    return [{"name": k, "calls": count, "seconds": seconds, "fraction": seconds / total} for k, (seconds, count) in top]
 
 
 def _leave_room(device: torch.device) -> None:
@@ -361,7 +363,8 @@ def _limits(costs: dict[str, Cost], roofline: Roofline, seconds: float) -> dict:
         found = {"limit_seconds": limit, "roofline": limit / seconds, "dominant": dominant}
     for kind in KINDS:
         cost = costs.get(kind, Cost(math.nan, math.nan, math.nan))
-        found |= {f"gflop_{kind}": cost.flop / 1e9, f"gb_{kind}": cost.bytes / 1e9, f"operations_{kind}": cost.operations}
+        found |= {f"gflop_{kind}": cost.flop / 1e9, f"gb_{kind}": cost.bytes / 1e9}
+        found[f"operations_{kind}"] = cost.operations
     return found
 
 
@@ -429,7 +432,7 @@ def _work(
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> float:
-    """Most memory of tensors that a call takes beyond what was taken before, in bytes; NaN on devices that do not tell."""
+    """Most bytes of tensors that a call takes beyond what was taken before; NaN on devices that do not tell."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

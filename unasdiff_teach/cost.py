@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 aten = torch.ops.aten
-# The fraction of a device's peak matmul FLOP/s that the paper's network reaches, for estimates: on a CPU, and on the GPU
-# of evaluation/results/gpu_bench.parquet.
+# The fraction of a device's peak matmul FLOP/s that the paper's network reaches, for estimates: on a CPU, and on the
+# GPU of evaluation/results/gpu_bench.parquet.
 USUAL_MFU = {"cpu": 0.33, "float32": 0.24, "bfloat16": 0.04}
 KINDS = ("products", "convolution", "attention", "elementwise", "norms", "copies", "fft", "other")
 FORMULAS = flop_registry | {  # PyTorch's own, and its fused attention for CPUs, which has none there
@@ -51,10 +51,10 @@ class Cost:
 
 
 class CostCounter(TorchDispatchMode):
-    """Counts what runs inside `with CostCounter() as counter:`, in this thread and in the backward passes that it starts.
+    """Counts what runs inside `with CostCounter() as counter:`, in this thread and in the backward passes it starts.
 
-    FLOP are those of products, convolutions and attention, by PyTorch's own formulas. Bytes are the inputs and outputs of
-    each operation, every tensor once and whole: what memory moves if nothing stays in a cache. Views count nothing.
+    FLOP are those of products, convolutions and attention, by PyTorch's own formulas. Bytes are the inputs and outputs
+    of each operation, every tensor once and whole: what memory moves if nothing stays in a cache. Views count nothing.
 
     Attributes:
         costs: for each of `KINDS`; "norms" are all reductions, softmax among them, and "copies" include casts, padding,
@@ -120,14 +120,14 @@ def peak_matmul_flops(device: torch.device | str, dtype: torch.dtype = torch.flo
 
 
 def copy_bandwidth(device: torch.device | str, seconds: float = 0.5) -> float:
-    """Bytes/s, read and written, of copies too large for a cache: 512 MiB on a GPU, 128 MiB elsewhere; the best of several."""
+    """Bytes/s, read and written, of copies too large for a cache (512 MiB on a GPU, 128 MiB elsewhere)."""
     source = torch.ones(2**27 if torch.device(device).type == "cuda" else 2**25, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _best(lambda: target.copy_(source), torch.device(device), seconds)
 
 
 def usual_mfu(device: torch.device | str, dtype: torch.dtype = torch.float32) -> float:
-    """The fraction of `peak_matmul_flops` that the paper's network reaches, for estimates; small networks reach less on a GPU."""
+    """The fraction of `peak_matmul_flops` that the paper's network reaches, for estimates; small ones less on a GPU."""
     return USUAL_MFU["cpu" if torch.device(device).type == "cpu" else str(dtype).removeprefix("torch.")]
 
 
@@ -160,24 +160,26 @@ def _kind(func: torch._ops.OpOverload) -> str:
         return "products"
     if kind := next((kind for kind in ("norms", "copies") if re.search(NAMES[kind], name)), None):
         return kind
-    return "elementwise" if torch.Tag.pointwise in func.tags or re.match(r"_foreach|_fused|masked_fill", name) else "other"
+    pointwise = torch.Tag.pointwise in func.tags or re.match(r"_foreach|_fused|masked_fill", name)
+    return "elementwise" if pointwise else "other"
 
 
 def _bytes(func: torch._ops.OpOverload, args: tuple, kwargs: dict, result: object) -> int:
-    """What an operation reads and writes; 0 for views, for memory that is only allocated, and where no tensor results."""
+    """What an operation reads and writes; 0 for views, for what is only allocated, and where no tensor results."""
     name = func._overloadpacket.__name__
+    only_writes = name in ("copy_", "fill_", "zero_") or torch.Tag.nondeterministic_seeded in func.tags
     if func.is_view or torch.Tag.inplace_view in func.tags or "empty" in name or name == "_unsafe_view":
         return 0
     total, written = 0, False
     for i, argument in enumerate(func._schema.arguments):
         size = _size(args[i] if i < len(args) else kwargs.get(argument.name))
         if argument.alias_info is not None and argument.alias_info.is_write:  # it is a result, too
-            overwrites = argument.is_out or name in ("copy_", "fill_", "zero_") or torch.Tag.nondeterministic_seeded in func.tags
-            total, written = total + (size if overwrites else 2 * size), True
+            total, written = total + (size if only_writes or argument.is_out else 2 * size), True
         else:
             total += size
     results = result if isinstance(result, tuple) else (result,)
-    new = sum(_size(value) for value, made in zip(results, func._schema.returns, strict=False) if made.alias_info is None)
+    made = zip(results, func._schema.returns, strict=False)
+    new = sum(_size(value) for value, declared in made if declared.alias_info is None)
     return total + new if written or new else 0
 
 
