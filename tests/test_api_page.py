@@ -64,7 +64,7 @@ def test_signatures_are_those_of_the_code():
     assert written(ut.smooth_max) == "(a: Tensor | float, b: Tensor | float, sharpness: float) -> Tensor"
     assert written(ut.DPS) == "(scale: float = 1.5)"
     assert "variant: Literal['authors', 'original'] = 'authors'" in written(ut.DSG)
-    assert "loss: ReconstructionLoss = ..." in written(ut.SeparationConfig)  # made anew for each object
+    assert "loss: Loss = ..." in written(ut.SeparationConfig)  # made anew for each object
     assert written(vars(ut.NoiseSchedule)["linear"]).startswith("(T: int = 200, ")  # without the class itself
 
 

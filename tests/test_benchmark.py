@@ -8,8 +8,8 @@ import torch
 from test_separator_training import TASNET
 
 import unasdiff_teach as ut
-from unasdiff_teach.data.mixtures import TASKS
-from unasdiff_teach.data.pocket import LABELS
+from unasdiff_teach.data.mixing import TASKS
+from unasdiff_teach.data.pocket_corpus import LABELS
 from unasdiff_teach.evaluation import Run, benchmark, load_results, methods
 from unasdiff_teach.evaluation.benchmark import NAMES, TABLE3, Block, Systems, block, measure, mixtures_of, order, table3_block
 

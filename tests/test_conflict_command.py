@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
-from unasdiff_teach.data.mixtures import Mixture
+from unasdiff_teach.data.mixing import Mixture
 from unasdiff_teach.evaluation import conflict, noise_seed
 
 N = 1024
@@ -45,7 +45,7 @@ def stored(folder) -> dict[str, pd.DataFrame]:
 
 def test_a_run_is_measured_as_the_recorder_does():
     config = CONFIG.replace(guidance=ut.Hybrid())
-    table, follower = conflict.follow(MIXTURES[0], PRIORS, "hybrid", config, SHORT, keep=True)
+    table, kept = conflict.follow(MIXTURES[0], PRIORS, "hybrid", config, SHORT, keep=True)
     recorder, records = ut.ConflictRecorder(), []
 
     def both(record):
@@ -67,7 +67,8 @@ def test_a_run_is_measured_as_the_recorder_does():
     last = table[table["step"] == 11]
     assert numpy.allclose(last["si_sdr_state"], ut.si_sdr(result.sources, MIXTURES[0].sources), atol=1e-4)
     assert numpy.allclose(last["si_sdr"], ut.si_sdr(records[-1].x0_hat, MIXTURES[0].sources), atol=1e-4)
-    assert torch.equal(follower.estimates[5], records[5].x0_hat.half()) and torch.equal(follower.states[5], records[5].x_t.half())
+    states, estimates = zip(*kept, strict=True)
+    assert torch.equal(estimates[5], records[5].x0_hat.half()) and torch.equal(states[5], records[5].x_t.half())
 
 
 def test_rules_start_from_one_state_and_take_one_noise(tmp_path):

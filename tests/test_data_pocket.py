@@ -7,12 +7,11 @@ import sys
 from collections import Counter
 
 import pytest
-import torch
 
 from unasdiff_teach import data
 from unasdiff_teach.data import _phrases, _sentences, pocket, pocket_hash, render
 from unasdiff_teach.data.audio import active_mask, rms_db
-from unasdiff_teach.data.pocket import (
+from unasdiff_teach.data.pocket_corpus import (
     CORPUS, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, manifest_rows,
 )
 
@@ -62,7 +61,7 @@ def test_splits_share_nothing():
 
 
 def test_manifest_hash_ignores_line_endings(tmp_path, monkeypatch):
-    module = sys.modules["unasdiff_teach.data.pocket"]
+    module = sys.modules["unasdiff_teach.data.pocket_corpus"]
     text = (CORPUS / "manifest.csv").read_bytes().replace(b"\n", b"\r\n")
     (tmp_path / "manifest.csv").write_bytes(text)
     expected = pocket_hash()

@@ -25,7 +25,7 @@ from unasdiff_teach.data import archives, convert, folder, fsdkaggle2018, full_m
 from unasdiff_teach.data.archives import Archive, Member
 from unasdiff_teach.data.audio import rms_db
 from unasdiff_teach.data.convert import Item, Listing
-from unasdiff_teach.data.mixtures import TASKS, build
+from unasdiff_teach.data.mixing import TASKS, build
 from unasdiff_teach.evaluation.methods import unprocessed
 from unasdiff_teach.evaluation.run import evaluate
 from unasdiff_teach.training.crops import CropConfig, ManifestCrops
@@ -979,7 +979,9 @@ def test_lists_resume_and_grow(tmp_path, manifests, lists, monkeypatch):
     monkeypatch.setattr(full_mixtures, "make", lambda *a: done.append(a[2] + str(a[0].index)) or made(*a))
     full_mixtures.write(small, manifests)
     assert done == ["paper1", "paper0", "paper1", "authors0", "authors1"]
+    known = full_mixtures.fingerprint(place)
     whole = full_mixtures.write(full_mixtures.plan(place, manifests, small.tasks, count=COUNT), manifests)
+    assert full_mixtures.fingerprint(place) == known == full_mixtures.fingerprint(first), "longer, but the same list"
     table = table[table["task"].isin(small.tasks)].reset_index(drop=True)
     pd.testing.assert_frame_equal(whole, table)
     for name in {*table["file"], *table["mixture_file"]}:

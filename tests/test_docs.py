@@ -263,7 +263,7 @@ def test_numbers_of_the_guided_step():
     levels = [10 ** (level / 20) for level in ut.data.MixtureRules.paper().level_db]
     assert [round(level, 3) for level in levels] == [0.056, 0.1] and "RMS of 0.056 to 0.1" in page
     assert int((0.09 * S.sigma < floor).sum()) == 6 and int((S.sigma < floor).sum()) == 1
-    assert ut.SeparationConfig.paper(guidance=ut.DSG()).guidance.sigma_scale == 0.09
+    assert ut.SeparationConfig.paper(ut.DSG).guidance == ut.DSG.paper()
 
 
 def test_numbers_of_the_initial_state():

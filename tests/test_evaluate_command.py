@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 import unasdiff_teach as ut
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import full_mixtures, write
-from unasdiff_teach.data.mixtures import TASKS, MixtureRules, synthesise
-from unasdiff_teach.evaluation import ablations, evaluate, jobs
+from unasdiff_teach.data.mixing import TASKS, MixtureRules, synthesise
+from unasdiff_teach.evaluation import ablations, evaluate, jobs, pocket
 from unasdiff_teach.evaluation.jobs import Job, check, plan, run, stored
 from unasdiff_teach.evaluation.run import ITEM
 from unasdiff_teach.networks import DiffWaveConfig
@@ -305,10 +305,25 @@ def test_configurations():
     schedule, corrector = ut.NoiseSchedule.linear(), ut.AnalyticalConfig.authors()
     assert jobs.calls(corrector, schedule) == 200 + 149 and jobs.calls(corrector.replace(corrector=False), schedule) == 200
     assert jobs.calls(ut.SeparationConfig.authors().replace(start="init_step"), schedule) == 150
-    scores = pd.read_parquet(jobs.RESULTS / "pocket_tuning.parquet")
-    best = jobs.configuration("dsg", "short")[0].guidance
-    of_best = scores[scores["method"] == str(best)]["si_sdr"].mean()
-    assert of_best == scores[scores["method"].str.startswith("DSG")].groupby("method")["si_sdr"].mean().max()
+
+
+def test_short_rules_are_the_best_of_the_shipped_grid_on_equal_mixtures():
+    scores = pd.read_parquet(pocket.RESULTS / "pocket_tuning.parquet")
+    for rule, guidance in pocket.SHORT.items():
+        assert jobs.configuration(rule, "short") == (ut.SeparationConfig.short(guidance), "short")
+        assert pocket.best_of(rule, scores) == guidance
+        shared = set.intersection(*(set(scores.loc[scores["method"] == str(g), "mixture"]) for g in pocket.GRID[rule]))
+        means = scores[scores["mixture"].isin(shared)].groupby("method")["si_sdr"].mean()
+        assert means[str(guidance)] == max(means[str(g)] for g in pocket.GRID[rule])
+    assert pocket.SHORT.keys() == pocket.GRID.keys()
+    with pytest.raises(ValueError, match="no mixture was scored with all 9 settings of 'dsg'"):
+        pocket.best_of("dsg", scores[scores["method"] != str(pocket.SHORT["dsg"])])
+
+
+def test_new_results_do_not_change_what_a_command_computes(monkeypatch, tmp_path):
+    before = jobs.configuration("hybrid", "short")
+    monkeypatch.setattr(pocket, "RESULTS", tmp_path)  # no table there at all
+    assert jobs.configuration("hybrid", "short") == before
 
 
 def test_diffwave_and_short_clips_are_named_as_in_table_3(room, tmp_path):
@@ -354,7 +369,7 @@ def test_the_shipped_lists_are_a_word(tmp_path):
         ({"batch": 0}, "batch is 0"),
         ({"processes": 0}, "processes is 0"),
         ({"device": "abacus"}, "device is 'abacus'"),
-        ({"precision": "half"}, "precision is 'half'; accepted: 'float32', 'bfloat16'"),
+        ({"precision": "half"}, "precision is 'half'; accepted: 'auto', 'float32', 'bfloat16'"),
         ({"seconds": 0.4}, "seconds is 0.4; .* lasts 0.2 s"),
         ({"priors": ("{room}/speech.safetensors",)}, "'recommended' needs a prior of sound for '1 speech"),
         ({"priors": ("{room}/speech.safetensors", "{room}/speech.safetensors")}, "is the second one for speech"),
@@ -391,6 +406,28 @@ def test_results_that_were_made_otherwise_are_not_mixed(room, tmp_path):
     changed = Job(str(tmp_path / "list"), out, ("oracle ratio",))
     with pytest.raises(ValueError, match="holds '2speech_paper_000' for another mixture"):
         check(changed)
+
+
+def test_a_folder_is_for_one_list(room, tmp_path):
+    out = tmp_path / "out"
+    run(job(room, out, ("unprocessed",), tasks=BOTH[:1], count=1), progress=False)
+    facts = (out / "run.json").read_text()
+    other = written(tmp_path / "other", labels=("high", "low"))
+    with pytest.raises(ValueError, match=r"is for the mixtures of .*list \(list \w{8}\), now .*other \(list \w{8}\); use another folder"):
+        check(Job(str(other), out, ("unprocessed",), tasks=BOTH[1:]))
+    with pytest.raises(ValueError, match="now pocket"):
+        check(Job("pocket", out, ("unprocessed",), tasks=BOTH[1:]))
+    moved = Path(shutil.copytree(room / "list", tmp_path / "moved"))  # the same list elsewhere
+    run(Job(str(moved), out, ("unprocessed",), tasks=BOTH[1:], count=1), progress=False)
+    assert (out / "run.json").read_text() == facts and set(stored(out)["task"]) == set(BOTH)
+
+
+def test_two_lists_that_begin_at_once_do_not_share_a_folder(room, tmp_path):
+    out, other = tmp_path / "out", written(tmp_path / "other", labels=("high", "low"))
+    first, second = (plan(Job(str(mixtures), out, ("unprocessed",), count=1)) for mixtures in (room / "list", other))
+    first.run(progress=False)
+    with pytest.raises(ValueError, match="is for the mixtures of .*; use another folder"):
+        second.run(progress=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ command

@@ -2,6 +2,10 @@
 
 import json
 import math
+import multiprocessing
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from unasdiff_teach import evaluation as ev
 from unasdiff_teach.data import mixtures
+from unasdiff_teach.evaluation import run as run_module
 
 DATA = Path(__file__).parent / "data"
 
@@ -144,6 +150,28 @@ def test_pesq_of_speech(pocket):
     assert ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000, "nb").mode == "nb"
 
 
+def test_pesq_of_minutes():
+    """In a process of its own: with more utterances than its code has room for, PESQ takes the interpreter with it."""
+    code = """
+import torch
+import unasdiff_teach as ut
+from unasdiff_teach.evaluation.metrics import PESQ_SECONDS, pesq_score
+clips = [clip.audio for clip in ut.data.pocket("speech", "test")][:40]
+speech = torch.cat([torch.cat([clip[:16000], torch.zeros(2400)]) for clip in clips])
+short, rate = speech[: round(PESQ_SECONDS * 8000)], 8000
+noisy = lambda x: x + 0.01 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+one = pesq_score(noisy(short), short, rate).score
+repeated = short.repeat(22)  # seven minutes
+many = pesq_score(noisy(repeated), repeated, rate).score
+assert abs(one - many) < 0.1, (one, many)
+pauses = torch.cat([short, torch.zeros(len(short))])  # a piece without an utterance does not count
+assert abs(pesq_score(noisy(pauses), pauses, rate).score - one) < 0.1
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "alive", (done.returncode, done.stderr)
+
+
 def test_pesq_without_an_utterance(pocket):
     speech = pocket[0].sources[0]
     silence = torch.zeros_like(speech)
@@ -220,6 +248,124 @@ def test_intervals_of_few_values():
         ev.paired_difference([1.0], [1.0, 2.0])
 
 
+def skewed(n, seed=6):
+    return np.random.default_rng(seed).gamma(0.7, 3.0, n) - 2.0
+
+
+def test_the_interval_of_student():
+    values = skewed(12)
+    expected = stats.t.interval(0.9, 11, values.mean(), stats.sem(values))
+    got = ev.mean_interval([*values, math.nan], confidence=0.9)
+    assert (got.low, got.high) == pytest.approx(expected) and (got.n, got.left_out) == (12, 1)
+    assert got.mean == pytest.approx(values.mean())
+
+
+def test_bca_is_scipys_and_leans_towards_the_tail():
+    values = skewed(20)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=5000, method="BCa", rng=np.random.default_rng(3)).confidence_interval
+    got = ev.mean_interval(values, "bca", seed=3)
+    assert (got.low, got.high) == pytest.approx(tuple(expected))
+    plain = ev.mean_interval(values, "percentile", seed=3)
+    assert plain == ev.bootstrap_mean(values, seed=3)
+    assert stats.skew(values) > 1 and got.low > plain.low and got.high > plain.high
+
+
+@pytest.mark.parametrize("kind", ["t", "bca", "percentile"])
+def test_the_interval_of_values_that_are_all_alike_is_a_point(kind, recwarn):
+    assert ev.mean_interval([1.5] * 5, kind)[:4] == (1.5, 1.5, 1.5, 5)
+    assert math.isnan(ev.mean_interval([2.0], kind).low) and not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[1.0, 2.0]],), "shape"), (([1.0, math.inf],), "infinities"), (([1.0, 2.0], "normal"), "kind is 'normal'; accepted are 't'"),
+        (([1.0, 2.0], "t", 95), "confidence is 95"), (([1.0, 2.0], "bca", 0.95, 0), "resamples is 0"),
+    ],
+)  # fmt: skip
+def test_intervals_refuse(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ev.mean_interval(*arguments)
+
+
+def test_p_is_that_of_the_t_test_and_agrees_with_its_interval():
+    for seed in range(20):
+        values = skewed(12, seed) - 0.5
+        p, interval = ev.p_value([*values, math.nan]), ev.mean_interval(values)
+        assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+        assert (p < 0.05) == (interval.low > 0 or interval.high < 0)
+    assert (ev.p_value([0.0, 0.0]), ev.p_value([2.0, 2.0])) == (1, 0) and math.isnan(ev.p_value([1.0]))
+
+
+def test_holm_by_hand():
+    assert ev.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 4 x 0.005, 3 x 0.01, 2 x 0.03
+    assert ev.holm([0.2, 0.9]).tolist() == pytest.approx([0.4, 0.9])
+    assert ev.holm([0.6, 0.7]).tolist() == [1, 1] and ev.holm([0.03]).tolist() == [0.03] and ev.holm([]).tolist() == []
+    missing = ev.holm([math.nan, 0.02, 0.04])
+    assert math.isnan(missing[0]) and missing[1:].tolist() == [0.04, 0.04]
+    with pytest.raises(ValueError, match="holds 1.2"):
+        ev.holm([0.5, 1.2])
+
+
+def test_power_of_the_t_test():
+    """Cohen's table: half a standard deviation needs 34 pairs; without a difference, the level; for many pairs, the normal form."""
+    assert ev.power(0.5, 1.0, 33) < 0.8 < ev.power(0.5, 1.0, 34) == pytest.approx(0.8078, abs=1e-4)
+    assert ev.power(-1.0, 2.0, 34) == ev.power(0.5, 1.0, 34) and ev.power(0.0, 1.0, 20) == pytest.approx(0.05)
+    normal = stats.norm.sf(1.96 - 0.05 * math.sqrt(4000)) + stats.norm.cdf(-1.96 - 0.05 * math.sqrt(4000))
+    assert ev.power(0.05, 1.0, 4000) == pytest.approx(normal, abs=1e-3)
+    draws = np.random.default_rng(7).normal(1.0, 2.0, (4000, 20))
+    assert np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) == pytest.approx(ev.power(1.0, 2.0, 20), abs=0.02)
+    with pytest.raises(ValueError, match="spread is 0"):
+        ev.power(1.0, 0.0, 20)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 20, 40, 400])
+def test_the_resolvable_difference_is_seen_in_four_of_five_experiments(n):
+    difference = ev.resolvable_difference(3.0, n)
+    assert ev.power(difference, 3.0, n) == pytest.approx(0.8, abs=1e-6)
+    assert ev.resolvable_difference(6.0, n) == pytest.approx(2 * difference)
+    if n == 400:
+        assert difference == pytest.approx((1.96 + 0.8416) * 3.0 / 20, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "words"),
+    [
+        (0.1, 3.0, 0.01, "higher"), (0.1, 3.0, 0.2, "no clear difference"), (-3.0, -0.1, 0.05, "lower"), (-0.4, 0.3, 0.9, "equal within 0.5 dB"),
+        (-0.4, 0.6, 0.9, "no clear difference"), (-2.0, 2.0, 0.0, "no clear difference"), (0.1, 0.3, 0.2, "equal within 0.5 dB"),
+        (0.1, 0.3, 0.01, "higher"), (math.nan, math.nan, math.nan, "one mixture"),
+    ],
+)  # fmt: skip
+def test_verdicts(low, high, p, words):
+    assert ev.verdict(ev.Interval((low + high) / 2, low, high, 20), 0.5, p) == words
+
+
+def test_evidence_corrects_the_table_as_a_whole():
+    rng = np.random.default_rng(8)
+    base = rng.normal(0, 1, 20) - 0.0
+    base = (base - base.mean()) / base.std(ddof=1)
+    rows = {"clear": base + 2.0, "alone": base + 0.5, "same": 0.1 * base, "unclear": 3 * base, "one": [1.0]}
+    table = ev.evidence(rows, matters=0.5)
+    assert table["verdict"].tolist() == ["higher", "no clear difference", "equal within 0.5 dB", "no clear difference", "one mixture"]
+    assert table.loc["alone", "low"] > 0 and table.loc["alone", "p"] < 0.05 < table.loc["alone", "p_holm"], "clear if it were the only one"
+    assert ev.evidence({"alone": rows["alone"]}, 0.5).loc["alone", "verdict"] == "higher"
+    assert table.loc["unclear", "resolvable"] == pytest.approx(ev.resolvable_difference(3.0, 20))
+    with pytest.raises(ValueError, match="matters is 0"):
+        ev.evidence(rows, 0)
+
+
+def test_coverage_of_student_is_nominal_where_it_must_be_and_the_bootstrap_is_too_narrow():
+    normal = stats.norm.ppf((np.arange(400) + 0.5) / 400)
+    found = {c.kind: c for c in ev.coverage(normal, 12, trials=1000, resamples=400)}
+    assert found["t"].coverage == pytest.approx(0.95, abs=0.02)  # three standard errors
+    assert found["percentile"].coverage < 0.93 and found["bca"].coverage < 0.94
+    assert found["percentile"].width < found["bca"].width < found["t"].width
+    assert found["t"].width == pytest.approx(2 * 2.201 * 0.977 / math.sqrt(12), rel=0.02)  # E[s] = 0.977 sigma at n = 12
+    assert found == {c.kind: c for c in ev.coverage(normal, 12, trials=1000, resamples=400)}
+    with pytest.raises(ValueError, match="n is 1"):
+        ev.coverage(normal, 1)
+
+
 # runs
 
 
@@ -280,7 +426,7 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(tmp_path):
 
     assert sorted(stopped.seen + rest.seen) == [m.id for m in items]
     pd.testing.assert_frame_equal(numbers(whole), numbers(resumed))
-    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["results.parquet"]
+    assert not journal.exists() and (tmp_path / "parts" / "results.parquet").exists()
 
     again = Noisy()
     third = ev.evaluate([ev.Method("noisy", again)], items, tmp_path / "parts")
@@ -294,6 +440,65 @@ def test_a_stop_while_compacting_neither_loses_nor_doubles(tmp_path):
     run.append([json.loads(first[first["mixture"] == "clip 2 0"].to_json(orient="records"))])
     assert len(run.results()) == 4
     assert len(ev.evaluate([ev.Method("noisy", Noisy())], clips(3), run)) == 6
+
+
+def rows_of(*names):
+    """Items as `Run.append` takes them, one row each."""
+    blank = {column: {"string": "", "bool": False, "int64": 0, "float64": 0.0}[kind] for column, kind in run_module.COLUMNS.items()}
+    return [[blank | {"mixture": name}] for name in names]
+
+
+def test_rows_appended_while_another_process_compacts_stay(tmp_path, monkeypatch):
+    """The interleaving that lost them: read, a row of another process, unlink."""
+    run, written = ev.Run(tmp_path), pd.DataFrame.to_parquet
+    run.append(rows_of("first"))
+
+    def append_meanwhile(frame, *arguments, **options):
+        thread = threading.Thread(target=run.append, args=(rows_of("second"),))
+        thread.start()
+        thread.join(0.3)  # without a lock it is done by now
+        written(frame, *arguments, **options)
+        append_meanwhile.thread = thread
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", append_meanwhile)
+    run.compact()
+    append_meanwhile.thread.join()
+    assert run.results()["mixture"].tolist() == ["first", "second"]
+
+
+def test_a_reader_misses_nothing_that_is_moved_meanwhile(tmp_path, monkeypatch):
+    run, read = ev.Run(tmp_path), ev.Run._lines
+    run.append(rows_of("first", "second"))
+
+    def compact_after(self):
+        lines = read(self)
+        monkeypatch.undo()
+        ev.Run(tmp_path).compact()
+        return lines
+
+    monkeypatch.setattr(ev.Run, "_lines", compact_after)
+    assert run.results()["mixture"].tolist() == ["first", "second"]
+
+
+def _append_and_compact(folder, name, count, compact_every):
+    """What each process of the test below does."""
+    run = ev.Run(folder)
+    for i in range(count):
+        run.append(rows_of(f"{name} {i:02d}"))
+        if i % compact_every == 0:
+            run.compact()
+
+
+@pytest.mark.slow
+def test_two_processes_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_and_compact, args=(tmp_path, name, 40, 2)) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert ev.Run(tmp_path).compact()["mixture"].tolist() == [f"{name} {i:02d}" for name in ("a", "b") for i in range(40)]
 
 
 def test_seeds_depend_on_identifier_and_run_only(tmp_path):
@@ -377,6 +582,77 @@ def test_a_method_knows_the_weights_of_its_prior():
     assert ev.sampling("hybrid", {"speech": prior}, None).settings != before
 
 
+def neural_prior(network=None, **options):
+    from unasdiff_teach.networks import DiffWaveConfig
+    from unasdiff_teach.priors import PriorConfig
+
+    torch.manual_seed(0)
+    config = PriorConfig(8000, ("low", "high"), network=network or DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2))
+    prior = config.build()
+    for name, value in options.items():
+        setattr(prior, name, value)
+    return prior
+
+
+def test_a_method_knows_all_else_that_changes_a_network():
+    from unasdiff_teach import NoiseSchedule, WindowedPrior, Windows
+    from unasdiff_teach.networks import DiffWaveConfig
+
+    base = neural_prior()
+    words = ev.fingerprint(base)
+    assert ev.fingerprint(neural_prior(card={"steps": 7})) == ev.fingerprint(neural_prior().eval()) == words
+    assert ev.fingerprint(neural_prior(sample_rate=np.int64(8000))) == words, "the same number in another type"
+    two_cycles = DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2, dilation_cycle=1)
+    others = [
+        neural_prior(cfg_scale=3.0), neural_prior(target="preconditioned"), neural_prior(sigma_data=0.2), neural_prior(time_scale=200.0),
+        neural_prior(condition="time"), neural_prior(sample_rate=16_000), neural_prior(labels=("high", "low")),
+        neural_prior(schedule=NoiseSchedule.linear(100)), neural_prior(two_cycles), WindowedPrior(base, Windows(8000, 800)),
+    ]  # fmt: skip
+    made = {words, *map(ev.fingerprint, others)}
+    assert len(made) == 1 + len(others), "each differs in one thing"
+    assert ev.fingerprint(neural_prior(two_cycles)).split()[0] == words.split()[0], "these very weights"
+    respaced = NoiseSchedule.linear().respace(10)
+    moved = NoiseSchedule(respaced.beta, respaced.alpha_bar, respaced.index + 1, 200)
+    settings = [ev.sampling("hybrid", {}, None, schedule=schedule).settings for schedule in (None, respaced, moved)]
+    assert len(set(settings)) == 3
+
+
+def test_a_method_knows_the_parameters_of_an_exact_prior():
+    from unasdiff_teach import NoiseSchedule
+    from unasdiff_teach.priors import Gaussian, GaussianMixture, StationaryGaussian
+
+    def mixture(weight):
+        return GaussianMixture(torch.tensor([weight, 1.0]), torch.zeros(2, 3), torch.ones(2))
+
+    exact = [
+        Gaussian(std=0.3), Gaussian(std=0.1), Gaussian(0.5, std=0.3), Gaussian(std=0.3, schedule=NoiseSchedule.linear(100)),
+        Gaussian(covariance=torch.eye(3)), StationaryGaussian(torch.ones(5)), StationaryGaussian(torch.ones(5), N=9),
+        StationaryGaussian(torch.arange(1.0, 6.0)), mixture(1.0), mixture(2.0),
+    ]  # fmt: skip
+    assert len({ev.fingerprint(prior) for prior in exact}) == len(exact)
+    assert ev.fingerprint(Gaussian(std=0.3)) == ev.fingerprint(Gaussian(std=torch.tensor(0.3)))
+
+
+def test_results_of_another_class_guidance_are_refused_and_the_difference_is_named(tmp_path):
+    from unasdiff_teach import SeparationConfig
+
+    def method(scale):
+        made = ev.sampling("recommended", {"sound": neural_prior(cfg_scale=scale)}, SeparationConfig.recommended())
+        return ev.Method("recommended", Noisy(), settings=made.settings)
+
+    ev.evaluate([method(None)], clips(1), tmp_path)
+    with pytest.raises(ValueError, match=r"with settings = '[^,]*cfg_scale=None', now '[^,]*cfg_scale=3'; rename"):
+        ev.evaluate([method(3)], clips(1), tmp_path)
+
+
+def test_shipped_results_load_whatever_their_settings_say():
+    from unasdiff_teach.evaluation.pocket import RESULTS
+
+    for path in sorted(RESULTS.glob("pocket_*.parquet")):
+        frame = ev.load_results(path)
+        assert list(frame.columns) == list(run_module.COLUMNS) and len(ev.summary(frame)), path.name
+
+
 # tables
 
 
@@ -426,6 +702,21 @@ def test_classes_voices_and_pairs(results):
         ev.summary(results, by=["accent"])
     with pytest.raises(ValueError, match="'sdr'"):
         ev.summary(results, "sdr")
+
+
+def test_differences_are_of_the_same_mixtures_with_the_same_noise(tmp_path):
+    methods = [ev.Method("a", Noisy(0.3)), ev.Method("b", Noisy(0.6))]
+    ev.evaluate(methods, clips(3), tmp_path)
+    ev.evaluate(methods[:1], clips(3), tmp_path, seed=1)  # which "b" lacks
+    ev.evaluate(methods[:1], clips(4), tmp_path)
+    results = ev.evaluate(methods, clips(2), tmp_path, seed=2)
+    found = ev.differences(results, "a", "b")
+    assert list(found.index.get_level_values("mixture")) == [f"clip 2 {i}" for i in range(3)]
+    scores = results.groupby(["method", "mixture", "seed"])["si_sdr"].mean()
+    both = [scores["a", "clip 2 0", seed] - scores["b", "clip 2 0", seed] for seed in (0, 2)]
+    assert found.iloc[0] == pytest.approx(np.mean(both)) and len(scores["a"]["clip 2 0"]) == 3
+    table = ev.compare(results, "a", "b", kind="t").iloc[0]
+    assert (table["low"], table["high"]) == pytest.approx(ev.mean_interval(found)[1:3])
 
 
 def test_beside_the_paper(results):

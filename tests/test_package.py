@@ -21,8 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "_console schedule diffusion networks priors reconstruction guidance conflict task separation dirac long_audio "
-    "separators data training evaluation show check separate_file bench reproduce doctor cli"
+    "_files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
+    "task separation dirac long_audio separators data training evaluation show check separate_file bench "
+    "_commands reproduce doctor cli"
 ).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore
@@ -69,6 +70,24 @@ def test_import_is_light():
     *packages, count = run(code).split()
     assert not set(packages) & set(SLOW.split())
     assert int(count) < 200, f"{count} modules beyond torch's: {sorted(packages)}"
+
+
+def test_no_name_hides_a_module():
+    """`import unasdiff_teach.data.mixing as m` gives the module; a function of that name in its package would take its place."""
+    code = """
+import importlib, pkgutil, types
+import unasdiff_teach
+packages, hidden = [unasdiff_teach], []
+for package in packages:
+    for found in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        name = found.name.rpartition(".")[2]
+        hidden += [found.name] * (not isinstance(vars(package).get(name, types), types.ModuleType))
+        if found.ispkg:
+            packages.append(importlib.import_module(found.name))
+print(len(packages), hidden)
+"""
+    count, _, hidden = run(code).strip().partition(" ")
+    assert hidden == "[]" and int(count) > 8
 
 
 def test_import_touches_no_network_no_gpu_and_no_file():

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from unasdiff_teach import reproduce
 from unasdiff_teach.cli import app
-from unasdiff_teach.data.mixtures import TASKS
+from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.networks.budget import flops
 from unasdiff_teach.training.plan import plan

@@ -1,8 +1,9 @@
 """Algorithm 1 around closed-form priors: exactness, batches, seeds, guards; guidance and losses against their formulas."""
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 
+import numpy
 import pytest
 import torch
 
@@ -94,6 +95,147 @@ def test_a_step_with_fresh_noise_has_the_noise_level_of_the_step_below():
     assert (mean, x_t, sigma) == tuple(float(w[t]) for w in (s.posterior_x0, s.posterior_xt, s.sigma))
     with pytest.raises(ValueError, match="renoise is 2"):
         ut.SeparationConfig(renoise=2)
+
+
+# --- the paper's algorithm, and rules, priors and losses of one's own ---------------------------------------------------
+
+
+def test_algorithm_1_is_separate_with_the_papers_configuration():
+    y, generator = sources().sum(0), torch.Generator().manual_seed(5)
+    for rule in (ut.Hybrid.paper(), ut.DSG.paper(), ut.CQT()):
+        config = ut.SeparationConfig.paper(rule)
+        by_line = ut.algorithm_1(y, [LOW, HIGH], [None, None], S, rule, config.loss, generator.manual_seed(5))
+        result = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=5)
+        # Equal to the last bit where this was written; other machines may add in another order.
+        assert torch.allclose(by_line, result.sources, atol=1e-5) and result.calls == len(S)
+
+    def prior(x_t, t, label):  # what it says depends on its label
+        return LOW(x_t, t) * (1 + 0.1 * label[:, None])
+
+    by_line = ut.algorithm_1(y, [prior, prior], [0, 1], S, ut.Hybrid.paper(), config.loss, generator.manual_seed(6))
+    together = ut.separate(y, prior, [0, 1], S, ut.SeparationConfig.paper(), noise=6).sources
+    assert torch.allclose(by_line, together, atol=1e-5)
+
+
+def test_paper_gives_every_rule_the_constants_of_the_text():
+    paper, authors = ut.SeparationConfig.paper, ut.SeparationConfig.authors
+    assert paper().guidance == paper(ut.Hybrid).guidance == ut.Hybrid.paper() and paper(ut.DSG).guidance == ut.DSG.paper()
+    assert authors().guidance == ut.Hybrid() and authors(ut.DSG).guidance == ut.DSG()
+    assert paper(ut.DPS).guidance == ut.DPS() and paper(ut.Wiener(floor=0.0)).guidance == ut.Wiener(floor=0.0)
+    for rule in (ut.DSG(), ut.Hybrid(s_floor=0.005)):
+        with pytest.raises(ValueError, match=r"sigma_scale = 0\.09 is the released code's, where the text has 1\.0"):
+            paper(rule)
+        assert paper().replace(guidance=rule).guidance == rule
+    for rule in (ut.DSG.paper(), ut.DSG(sigma_scale=0.5), ut.Hybrid(s_floor=0.005, sigma_scale=1.0)):
+        assert paper(rule).guidance == rule
+
+
+@dataclass(frozen=True)
+class Damped:
+    """A rule that inherits nothing: the gradient's direction, a length that falls linearly."""
+
+    size: float = 0.05
+    needs_gradient = True
+
+    def direction(self, estimates):
+        (gradient,) = torch.autograd.grad(estimates.loss.sum(), estimates.x_t)
+        return -gradient
+
+    def step(self, mean, noise, direction, norm, t, schedule):
+        gamma = self.size * t / len(schedule) * math.sqrt(mean.shape[-1]) / (norm + 1e-8)
+        return mean + noise + gamma[..., None] * direction, gamma
+
+
+class EqualShares:
+    """A rule without gradients: each estimate gets an equal part of what is missing."""
+
+    needs_gradient = False
+
+    def direction(self, estimates):
+        missing = estimates.mixture - estimates.x0_hat.sum(1)
+        return estimates.from_x0 * missing[:, None].expand(estimates.x_t.shape) / estimates.x_t.shape[1]
+
+    def step(self, mean, noise, direction, norm, t, schedule):
+        return mean + noise + direction, torch.ones_like(norm)
+
+
+@pytest.mark.parametrize("rule", [Damped(), EqualShares()])
+def test_a_rule_of_ones_own_needs_nothing_but_the_protocol(rule):
+    y, recorder = torch.stack([sources(seed).sum(0) for seed in range(2)]), ut.ConflictRecorder()
+    config = FAST.replace(guidance=rule, project=False)
+    asked = []
+
+    def prior(x_t, t, label):
+        asked.append(x_t.requires_grad)
+        return LOW(x_t, t)
+
+    found = ut.separate(y, [prior, HIGH], [0, None], S, config, on_step=recorder).sources
+    unguided = ut.separate(y, [prior, HIGH], [0, None], S, config.replace(guidance=ut.DPS(0.0))).sources
+    assert (y - found.sum(1)).norm() < 0.5 * (y - unguided.sum(1)).norm()
+    assert set(asked[:20]) == {rule.needs_gradient}
+    assert recorder.table()["gamma"].shape == (20, 2, 2) and recorder.table()["loss"].shape == (20, 2)
+
+
+@pytest.mark.parametrize("rule", [ut.DPS, object(), "hybrid"])
+def test_what_is_no_rule_is_refused(rule):
+    with pytest.raises(TypeError, match="needs_gradient, direction and step"):
+        ut.SeparationConfig(guidance=rule)
+
+
+def test_every_rule_of_the_library_is_one_of_the_protocol():
+    rules = (ut.DPS(), ut.DSG(), ut.DSG(variant="original"), ut.Hybrid(), ut.CQT(), ut.Wiener())
+    assert all(isinstance(rule, ut.Guidance) for rule in rules)
+    assert [rule.needs_gradient for rule in rules] == [True] * 5 + [False]
+    assert str(ut.Wiener()) == "Wiener(n_fft=512, floor=0.1)"  # stored results are told apart by it
+
+
+def test_a_loss_of_ones_own_is_any_callable():
+    calls = []
+
+    def squared_error(mixture, estimate):
+        calls.append(mixture.shape)
+        return (mixture - estimate).square().sum(-1)
+
+    y, config = sources().sum(0), FAST.replace(loss=squared_error)
+    library = ut.ReconstructionLoss(time=1, group=0, stft=0, squared=True)
+    found, same = (ut.separate(y, [LOW, HIGH], [None, None], S, c).sources for c in (config, FAST.replace(loss=library)))
+    assert torch.equal(found, same) and calls == [(1, N)] * 20
+    ut.separate(y, [LOW, HIGH], [None, None], S, config.replace(guidance=ut.Wiener()))
+    assert len(calls) == 20, "nobody asks for the loss without gradients and without a recorder"
+
+
+def test_shapes_of_a_rule_and_a_loss_of_ones_own_are_checked():
+    y = sources().sum(0)
+    with pytest.raises(ValueError, match=r"loss has shape \[\] for 1 mixtures"):
+        ut.separate(y, LOW, [0, 0], S, FAST.replace(loss=lambda mixture, estimate: (mixture - estimate).square().mean()))
+
+    class Flat(EqualShares):
+        def direction(self, estimates):
+            return super().direction(estimates).sum(1)
+
+    with pytest.raises(ValueError, match=r"direction has shape \[1, 1024\], the states \[1, 2, 1024\]"):
+        ut.separate(y, LOW, [0, 0], S, FAST.replace(guidance=Flat()))
+
+
+def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
+    y, rest = sources().sum(0), []
+    for rule in (ut.Hybrid(), ut.DSG(variant="original"), ut.Wiener()):
+        config = FAST.replace(guidance=rule, renoise=0.5)
+        state = ut.RunState(tmp_path / type(rule).__name__, every=0)
+
+        def stop(record):
+            if record.step == 12:
+                raise KeyboardInterrupt
+
+        whole = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3).sources
+        with pytest.raises(KeyboardInterrupt):
+            ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=stop, state=state)
+        assert state.steps == 12
+        again = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=lambda r: rest.append(r.step), state=state)
+        assert torch.equal(again.sources, whole) and again.calls == 20
+        assert rest[-8:] == list(range(12, 20)) and state.steps == 20
+        done = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, state=state)
+        assert torch.equal(done.sources, whole)
 
 
 # --- batches, seeds, priors, labels ----------------------------------------------------------------------------------
@@ -329,11 +471,9 @@ def test_dps_is_constant_and_dsg_ends_at_zero():
 
 
 def test_the_original_dsg_keeps_the_length_of_the_step():
-    from unasdiff_teach.guidance import guided_step
-
-    noise, gradient, mean = (torch.randn(1, 2, 256) for _ in range(3))
-    norm = torch.linalg.vector_norm(gradient, dim=-1)
-    x, _ = guided_step(ut.DSG(variant="original", mix=0.5), mean, noise, gradient, norm, 100, S)
+    noise, direction, mean = (torch.randn(1, 2, 256) for _ in range(3))
+    norm = torch.linalg.vector_norm(direction, dim=-1)
+    x, _ = ut.DSG(variant="original", mix=0.5).step(mean, noise, direction, norm, 100, S)
     assert torch.allclose(torch.linalg.vector_norm(x - mean, dim=-1), S.sigma[100].float() * 16, rtol=1e-4)
 
 
@@ -371,3 +511,47 @@ def test_the_squared_loss_is_the_square():
     a, b = torch.randn(2, N), torch.randn(2, N)
     root, square = (ut.ReconstructionLoss(group=0, stft=0, squared=s)(a, b) for s in (False, True))
     assert torch.allclose(root**2, square, rtol=1e-5)
+
+
+# --- what callers have at hand ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network():
+    config = ut.networks.TriplePathConfig.pocket(classes=2).replace(channels=8, embedding=16)
+    return ut.priors.PriorConfig(8000, labels=("low", "high"), target="preconditioned", network=config).build().eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_any_floating_point_is_separated(network, dtype):
+    """soundfile reads float64 by default; a network computes in the type of its weights, an exact prior in the mixture's."""
+    config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
+    y = (0.1 * sources().sum(0)).to(dtype)
+    found = ut.separate(y, network, ["low", "high"], config=config).sources
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, ut.separate(y.float(), network, ["low", "high"], config=config).sources)
+    exact = ut.separate(y, [LOW, HIGH], [None, None], S, FAST).sources
+    assert exact.dtype == (torch.float64 if dtype == torch.float64 else torch.float32) and torch.isfinite(exact).all()
+    assert ut.separate_long(y, network, ["low", "high"], ut.Windows(600, 150), config).sources.dtype == torch.float32
+
+
+def test_numbers_labels_and_lists_of_numpy_and_torch(network):
+    config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
+    y = 0.1 * sources().sum(0)
+    expected = ut.separate(y, network, [0, 1], config=config, noise=3).sources
+    for labels in (numpy.array([0, 1]), torch.tensor([0, 1]), [numpy.int64(0), numpy.int64(1)], numpy.array(["low", "high"])):
+        assert torch.equal(ut.separate(y, network, labels, config=config, noise=numpy.int64(3)).sources, expected)
+    pair = torch.nn.ModuleList([network, network])
+    assert torch.equal(ut.separate(y, pair, [0, 1], config=config, noise=3).sources, expected)
+    both = ut.separate(torch.stack([y, y]), network, numpy.array([[0, 1], [1, 0]]), config=config, noise=[3, 3]).sources
+    torch.testing.assert_close(both[0], expected, rtol=0, atol=1e-6)
+
+
+def test_names_in_place_of_things_are_explained():
+    y = sources().sum(0)
+    with pytest.raises(TypeError, match=r"prior 1 is 'pocket-sound'; it must be a prior; unasdiff_teach.priors.load\('pocket-sound'\) is one"):
+        ut.separate(y, [LOW, "pocket-sound"], [None, None], S)
+    with pytest.raises(TypeError, match=r"config is 'recommended'.*SeparationConfig.recommended\(\) is one"):
+        ut.separate(y, [LOW, HIGH], [None, None], S, "recommended")
+    with pytest.raises(TypeError, match="config is SeparationConfig"):
+        ut.separate_analytical(y, [LOW, HIGH], [None, None], S, FAST)

@@ -174,8 +174,15 @@ def test_training_does_not_touch_the_global_generator(tmp_path):
 def test_training_that_diverges_stops(tmp_path):
     run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, mixer(), {})
     next(run.net.parameters()).data.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="not finite at step 0"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         run.fit(progress=False)
+
+
+def test_a_damaged_mixture_is_skipped(tmp_path):
+    clean = mixer()
+    run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {})
+    assert run.fit(progress=False) and run.skipped == 1
+    assert all(v.isfinite().all() for v in run.average.values())
 
 
 def test_the_rate_warms_up_and_falls():

@@ -1,36 +1,63 @@
 """Teach, run and extend unsupervised single-channel audio separation with diffusion source priors."""
 
-import importlib
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from . import networks, priors, separators
-from .conflict import ConflictRecorder, guidance_bound
-from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
-from .dirac import DiracConfig, separate_dirac
-from .guidance import CQT, DPS, DSG, Hybrid, Wiener, smooth_max
-from .long_audio import WindowedPrior, Windows, separate_long
-from .reconstruction import ReconstructionLoss
-from .schedule import NoiseSchedule
-from .separation import AnalyticalConfig, Separation, SeparationConfig, StepRecord, separate, separate_analytical
-from .task import RunState
+if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
+    from . import check, data, evaluation, networks, priors, separators, show, training
+    from .conflict import ConflictRecorder, guidance_bound
+    from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
+    from .dirac import DiracConfig, separate_dirac
+    from .evaluation.metrics import si_sdr
+    from .guidance import CQT, DPS, DSG, Estimates, GradientRule, Guidance, Hybrid, Wiener, smooth_max
+    from .long_audio import WindowedPrior, Windows, separate_long
+    from .reconstruction import ReconstructionLoss
+    from .schedule import NoiseSchedule
+    from .separation import (
+        AnalyticalConfig,
+        Separation,
+        SeparationConfig,
+        StepRecord,
+        algorithm_1,
+        separate,
+        separate_analytical,
+    )
+    from .task import RunState
 
 __version__ = "0.1.0"
 __all__ = [
-    "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Hybrid", "NoiseSchedule",
-    "ReconstructionLoss", "RunState", "Separation", "SeparationConfig", "StepRecord", "Wiener", "WindowedPrior", "Windows",
-    "ancestral_sample", "check", "data", "denoising_loss", "evaluation", "forward_noise", "guidance_bound", "networks",
-    "posterior_mean", "posterior_step", "priors", "reverse_weights", "separate", "separate_analytical", "separate_dirac",
+    "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Estimates", "GradientRule", "Guidance",
+    "Hybrid", "NoiseSchedule", "ReconstructionLoss", "RunState", "Separation", "SeparationConfig", "StepRecord", "Wiener",
+    "WindowedPrior", "Windows", "algorithm_1", "ancestral_sample", "check", "data", "denoising_loss", "evaluation",
+    "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "reverse_weights", "separate", "separate_analytical", "separate_dirac",
     "separate_long", "separators", "show", "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
-_ROOMS = ("check", "data", "evaluation", "show", "training")
+_HOMES = {
+    "conflict": "ConflictRecorder guidance_bound",
+    "diffusion": "ancestral_sample denoising_loss forward_noise posterior_mean posterior_step reverse_weights tweedie",
+    "dirac": "DiracConfig separate_dirac",
+    "evaluation.metrics": "si_sdr",
+    "guidance": "CQT DPS DSG Estimates GradientRule Guidance Hybrid Wiener smooth_max",
+    "long_audio": "WindowedPrior Windows separate_long",
+    "reconstruction": "ReconstructionLoss",
+    "schedule": "NoiseSchedule",
+    "separation": "AnalyticalConfig Separation SeparationConfig StepRecord algorithm_1 separate separate_analytical",
+    "task": "RunState",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+_ROOMS = {"check", "data", "evaluation", "networks", "priors", "separators", "show", "training", *_HOMES}
 
 
 def __getattr__(name: str):
-    # Rooms that need pandas, matplotlib or soundfile are imported when first used.
+    # The command's help needs no torch, and most programs neither pandas nor matplotlib.
     if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
-    if name == "si_sdr":
-        from .evaluation import si_sdr
-
-        return si_sdr
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

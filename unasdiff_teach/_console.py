@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def errors(stopped: str) -> Iterator[None]:
-    """Errors that name what is wrong and what to do end the command with one line and status 1; a stop, with 130 and `stopped`."""
+    """Errors that name what is wrong and what to do end the command with one line and status 1; a stop, with 130 and `stopped`.
+
+    With UNASDIFF_TRACEBACK=1 in the environment they show where they come from.
+    """
     import typer
 
     try:
         yield
     except (typer.Exit, typer.Abort):  # of the command itself; they are RuntimeErrors too
         raise
-    except (ArithmeticError, ImportError, OSError, RuntimeError, ValueError) as error:
-        # A full disk has no file name, and a number that says nothing.
-        what = error.strerror if isinstance(error, OSError) and error.strerror and error.filename is None else str(error)
-        typer.echo("error: " + " ".join(what.split()), err=True)
+    except (ArithmeticError, ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if os.environ.get("UNASDIFF_TRACEBACK"):
+            raise
+        typer.echo("error: " + " ".join(_words(error).split()), err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo(f"stopped; {stopped}", err=True)
         raise typer.Exit(130) from None
+
+
+def _words(error: Exception) -> str:
+    """What an error says, also where it says nothing by itself."""
+    if isinstance(error, MemoryError):
+        return str(error) or "memory does not suffice"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "no space is left on the disk"
+    if isinstance(error, OSError) and error.strerror and error.filename is None:  # a number that says nothing
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def duration(seconds: float) -> str:

@@ -9,30 +9,37 @@ compiled. A training takes whole batches in each form, so that "plain" is there 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import math
 import os
 import platform
+import signal
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass
+from functools import cache
+from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-import typer
 from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
-from ._console import errors
+from .cost import KINDS, Cost, CostCounter, Roofline, timed
 from .diffusion import denoising_loss, posterior_mean, tweedie
-from .evaluation.jobs import PRECISIONS
 from .guidance import Hybrid
 from .networks import TriplePathConfig
 from .networks.budget import flops
 from .networks.triple_path import Attention
+from .precision import PRECISIONS
 from .priors.neural import NeuralPrior, PriorConfig
 from .reconstruction import ReconstructionLoss
 from .schedule import NoiseSchedule
@@ -45,11 +52,9 @@ NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConf
 FORMS = ("plain", "fast", "checkpointed", "compiled")
 MODES = ("forward", "guided", "training")
 STEPS = 2  # of a guided run
-# What part of a device's matrix rate the paper's network reaches, for estimates: on a processor, and on the GPU of
-# evaluation/results/gpu_bench.parquet.
-SHARES = {"cpu": 0.33, "float32": 0.24, "bfloat16": 0.04}
-M_MMAP_THRESHOLD = -3  # of the C library's malloc.h
+TOP = 10  # kernels of a profile
 Noise = Callable[[str, int, tuple[int, ...]], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class BenchConfig:
         forms: some of `FORMS`; ratios need "plain".
         precision: "float32", or "bfloat16" for the products.
         repeats: of each measurement; the median counts.
+        profile: also list the kernels that take longest.
     """
 
     scale: str = "paper"
@@ -75,6 +81,7 @@ class BenchConfig:
     forms: tuple[str, ...] = FORMS[:3]
     precision: str = "float32"
     repeats: int = 3
+    profile: bool = False
 
     def __post_init__(self):
         for name, accepted in (("modes", MODES), ("forms", FORMS)):
@@ -103,59 +110,73 @@ class BenchConfig:
         """FLOP of everything that is measured, without the calls that compile."""
         work = {mode: self.flops(mode) * (STEPS if mode == "guided" else 1) for mode in self.modes}
         forms = {mode: len([f for f in self.forms if _applies(f, mode)]) for mode in self.modes}
-        return sum(work[m] * forms[m] for m in self.modes) * sum(self.batches) * (self.repeats + 1)
+        return sum(work[m] * forms[m] for m in self.modes) * sum(self.batches) * (self.repeats + 2 + self.profile)
 
 
 def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], None] | None = None) -> pd.DataFrame:
-    """Measure every form, mode and batch size, in turn within one process with the same threads.
+    """Measure every form, mode and batch size, each form in a process of its own, with the threads of this one.
+
+    The processes take turns, so that what else the machine does falls on all forms alike, while none inherits the memory,
+    the caches or the compiler's state of another.
 
     Args:
         report: called with each finished row.
 
     Returns:
-        One row for each form, mode and batch, with: seconds of a step of the batch (median), processor_seconds (the same of
-        all threads, which a busy machine hardly stretches), source_steps_per_second, gflop of a source and step, share of
-        the measured matrix rate (on a CPU in the time that its threads are given), peak_gb (more than before the call; NaN
-        where the system does not tell, or where memory did not suffice), and speedup and memory as multiples of the plain
-        form's. `attrs["facts"]` says on what machine.
+        One row for each form, mode and batch, with:
+
+        - seconds of a step of the batch (median), cpu_seconds (the same of all threads, which a busy machine hardly
+          stretches), source_steps_per_second;
+        - gflop of a source and step, and mfu, their fraction of the peak matmul FLOP/s (on a CPU in the time that its
+          threads are given);
+        - for each of `cost.KINDS`, gflop_, gb_ and operations_ of a step of the batch as it is executed, one operation after
+          the other ("compiled" as "fast"); limit_seconds, the least time for them, roofline, its fraction of the time taken,
+          and dominant, the kind with the largest part of it;
+        - peak_gb, the most that tensors take at once, beyond what is there before the call (NaN on devices that do not tell,
+          or where memory did not suffice); speedup and memory, as multiples of the plain form's;
+        - kernels, if profiled: the `TOP` that took longest.
+
+        `attrs["facts"]` says on what machine.
+
+    Raises:
+        RuntimeError: the process of a form ended.
     """
     import pandas as pd
 
-    place, dtype = torch.device(device), PRECISIONS[config.precision]
-    rate = matrix_rate(place, dtype)
-    priors = {form: _prior(config.network, form).to(place) for form in config.forms}
-    for form in set(config.forms) - {"compiled"}:  # what is loaded at the first call would count as its memory
-        _work(priors[form], form, "guided", 1, replace(config, seconds=0.1), place)()
+    place = torch.device(device)
+    roofline = Roofline.measure(place, PRECISIONS[config.precision])
+    cases = {(m, b): [_Case(config, config.network, f, m, b, device) for f in config.forms if _applies(f, m)]
+             for m in config.modes for b in config.batches}  # fmt: skip
     rows = []
-    for mode in config.modes:
-        gflop = config.flops(mode) / 1e9
-        for batch in config.batches:
-            forms = [form for form in config.forms if _applies(form, mode)]
-            works = {form: _work(priors[form], form, mode, batch, config, place) for form in forms}
-            with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
-                peaks = {form: _peak(work, place) for form, work in works.items()}
-                times = {form: [] for form, peak in peaks.items() if peak is not None}
-                for _ in range(config.repeats):  # in turn, so that what else the machine does falls on all alike
-                    for form, seconds in times.items():
-                        seconds.append(_seconds(works[form], place))
-            median, busy = ({f: statistics.median(s[i] for s in times[f]) if f in times else math.nan for f in forms} for i in (0, 1))
-            for form in forms:
-                steps = STEPS if mode == "guided" else 1
-                speed, peak = batch * steps / median[form], math.nan if peaks[form] is None else peaks[form] / 1e9
-                given = busy[form] / torch.get_num_threads() if place.type == "cpu" else median[form]
+    with ExitStack() as stack:
+        ask = _Processes(config.forms, stack)
+        for (mode, batch), group in cases.items():
+            weights = {case: ask(_weigh, case) for case in group}
+            times = {case: [] for case in group if weights[case][1] is not None}
+            for case in list(times) * config.repeats:
+                times[case].append(ask(_time, case))
+            seconds, busy = ([statistics.median(t[i] for t in times[c]) if c in times else math.nan for c in group] for i in (0, 1))
+            plain = next((i for i, case in enumerate(group) if case.form == "plain"), None)
+            for i, case in enumerate(group):
+                costs, peak = weights[case]
+                given = busy[i] / torch.get_num_threads() if place.type == "cpu" else seconds[i]
+                flop = config.flops(mode)
                 rows.append({
-                    "form": form, "mode": mode, "batch": batch, "seconds": median[form] / steps,
-                    "processor_seconds": busy[form] / steps, "source_steps_per_second": speed,
-                    "gflop": gflop, "share": gflop * 1e9 * batch * steps / given / rate, "peak_gb": peak,
-                    "speedup": median.get("plain", math.nan) / median[form], "memory": math.nan,
+                    "form": case.form, "mode": mode, "batch": batch, "seconds": seconds[i], "cpu_seconds": busy[i],
+                    "source_steps_per_second": batch / seconds[i], "gflop": flop / 1e9,
+                    "mfu": flop * batch / given / roofline.flops, **_limits(costs, roofline, given),
+                    "peak_gb": math.nan if peak is None else peak / 1e9,
+                    "speedup": math.nan if plain is None else seconds[plain] / seconds[i],
                 })  # fmt: skip
-            plain = next((row["peak_gb"] for row in rows[-len(forms) :] if row["form"] == "plain"), math.nan)
-            for row in rows[-len(forms) :]:
-                row["memory"] = row["peak_gb"] / plain if plain else math.nan
+                if config.profile and case in times:
+                    rows[-1]["kernels"] = ask(_kernels, case)
+            for row in rows[-len(group) :]:
+                row["memory"] = math.nan if plain is None else row["peak_gb"] / (rows[plain - len(group)]["peak_gb"] or math.nan)
                 if report:
                     report(row)
     table = pd.DataFrame(rows)
-    table.attrs["facts"] = asdict(config) | facts(place) | {"matrix_tflops": rate / 1e12}
+    machine = {"peak_tflops": roofline.flops / 1e12, "copy_gb_per_second": roofline.bandwidth / 1e9}
+    table.attrs["facts"] = asdict(config) | facts(place) | machine
     return table
 
 
@@ -187,24 +208,15 @@ def facts(device: torch.device) -> dict:
     }
 
 
-def matrix_rate(device: torch.device | str, dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:
-    """FLOP per second of square matrix products on this device, the best of several: what a program could reach at most.
+def __getattr__(name: str) -> object:
+    """Names of the first edition."""
+    from . import cost
 
-    On a CPU it is what the threads do in the time that they are given, whatever else the machine does.
-    """
-    device = torch.device(device)
-    n = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-    best, end = math.inf, time.perf_counter() + seconds
-    while time.perf_counter() < end or best == math.inf:
-        clock, busy = _seconds(lambda: a @ b, device)
-        best = min(best, busy / torch.get_num_threads() if device.type == "cpu" else clock)
-    return 2 * n**3 / best
-
-
-def usual_share(device: torch.device | str, dtype: torch.dtype = torch.float32) -> float:
-    """The part of `matrix_rate` that the paper's network reaches, for estimates before a run; small ones reach less of a GPU's."""
-    return SHARES["cpu" if torch.device(device).type == "cpu" else str(dtype).removeprefix("torch.")]
+    renamed = {"matrix_rate": "peak_matmul_flops", "usual_share": "usual_mfu"}
+    if name not in renamed:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"bench.{name} is now cost.{renamed[name]}", DeprecationWarning, stacklevel=2)
+    return getattr(cost, renamed[name])
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -242,6 +254,115 @@ def plain_separate(mixture: Tensor, prior: NeuralPrior, K: int, schedule: NoiseS
                 gamma = rule.gamma(s, t, torch.linalg.vector_norm(gradient), N)
                 sources[k] = posterior_mean(x, x0_hat, t, s) + s.at(s.sigma, t, x) * z[k] - gamma * gradient
     return torch.stack(sources)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What the process of a form is asked to measure. The network travels along, so that it is the caller's."""
+
+    config: BenchConfig
+    network: TriplePathConfig
+    form: str
+    mode: str
+    batch: int
+    device: str
+
+    @property
+    def place(self) -> torch.device:
+        return torch.device(self.device)
+
+    @property
+    def steps(self) -> int:
+        return STEPS if self.mode == "guided" else 1
+
+    def work(self, form: str | None = None) -> Callable[[], Tensor]:
+        """The call to measure, in this or another form."""
+        prior = _built(self.network, form or self.form, self.device)
+        call, dtype = _work(prior, self.form, self.mode, self.batch, self.config, self.place), PRECISIONS[self.config.precision]
+        return torch.autocast(self.place.type, dtype, enabled=dtype != torch.float32)(call)
+
+
+class _Processes:
+    """One for each form; a call waits for the answer, so that only one of them works at a time."""
+
+    def __init__(self, forms: Iterable[str], stack: ExitStack):
+        context, threads = get_context("spawn"), (torch.get_num_threads(),)
+        self.pools = {form: stack.enter_context(ProcessPoolExecutor(1, context, _enter, threads)) for form in forms}
+
+    def __call__(self, function: Callable[[_Case], T], case: _Case) -> T:
+        try:
+            return self.pools[case.form].submit(function, case).result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                f"the process of the form {case.form!r} ended in mode {case.mode!r} with batch {case.batch}; a system stops"
+                " processes when memory runs out: measure shorter signals or smaller batches"
+            ) from None
+
+
+def _enter(threads: int) -> None:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports a missing GPU as an error
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
+
+
+@cache
+def _built(network: TriplePathConfig, form: str, device: str) -> NeuralPrior:
+    return _prior(network, form).to(device)
+
+
+def _weigh(case: _Case) -> tuple[dict[str, Cost], int | float | None]:
+    """The operations of a step by kind, and the peak memory in bytes; no operations and None where memory did not suffice."""
+    try:
+        work = case.work("fast" if case.form == "compiled" else None)
+        with CostCounter() as counter:  # also the first call, which loads what stays loaded
+            work()
+        if case.form == "compiled":
+            case.work()()
+        costs = {kind: Cost(*(n / case.steps for n in astuple(cost))) for kind, cost in counter.costs.items()}
+        return costs, _peak(case.work(), case.place)
+    except torch.cuda.OutOfMemoryError:
+        return {}, None
+    finally:
+        _leave_room(case.place)
+
+
+def _time(case: _Case) -> tuple[float, float]:
+    """Seconds of a step by the clock and of CPU time."""
+    clock, busy = timed(case.work(), case.place)
+    _leave_room(case.place)
+    return clock / case.steps, busy / case.steps
+
+
+def _kernels(case: _Case) -> list[dict]:
+    """The `TOP` kernels of a call (on a CPU, operations without those they call): name, calls, seconds and fraction of all."""
+    on_gpu = case.place.type == "cuda"
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu, acc_events=True) as profiler:
+        timed(case.work(), case.place)
+    _leave_room(case.place)
+    kind, field = (DeviceType.CUDA, "self_device_time_total") if on_gpu else (DeviceType.CPU, "self_cpu_time_total")
+    found = {e.key: (getattr(e, field) / 1e6, e.count) for e in profiler.key_averages() if e.device_type == kind}
+    total = sum(seconds for seconds, _ in found.values())
+    top = sorted(found.items(), key=lambda item: -item[1][0])[:TOP]
+    return [{"name": name, "calls": count, "seconds": seconds, "fraction": seconds / total} for name, (seconds, count) in top]
+
+
+def _leave_room(device: torch.device) -> None:
+    """What a process keeps of a GPU's memory for later, others cannot have."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _limits(costs: dict[str, Cost], roofline: Roofline, seconds: float) -> dict:
+    """The columns of `measure` about operations, for a step that took so long."""
+    found = {"limit_seconds": math.nan, "roofline": math.nan, "dominant": None}
+    if costs:
+        limit = roofline.limit(costs.values())
+        dominant = max(costs, key=lambda kind: roofline.limit([costs[kind]]))
+        found = {"limit_seconds": limit, "roofline": limit / seconds, "dominant": dominant}
+    for kind in KINDS:
+        cost = costs.get(kind, Cost(math.nan, math.nan, math.nan))
+        found |= {f"gflop_{kind}": cost.flop / 1e9, f"gb_{kind}": cost.bytes / 1e9, f"operations_{kind}": cost.operations}
+    return found
 
 
 def _applies(form: str, mode: str) -> bool:
@@ -307,96 +428,20 @@ def _work(
     return {"forward": forward, "guided": guided, "training": training}[mode]
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """By the clock, and of all threads of the processor."""
-    started, busy = time.perf_counter(), time.process_time()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started, time.process_time() - busy
-
-
-def _peak(work: Callable[[], object], device: torch.device) -> float | None:
-    """Most memory that a call takes beyond what was taken before, in bytes; NaN where unknown, None if there was too little."""
+def _peak(work: Callable[[], object], device: torch.device) -> float:
+    """Most memory of tensors that a call takes beyond what was taken before, in bytes; NaN on devices that do not tell."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        try:
-            work()
-        except torch.cuda.OutOfMemoryError:
-            return None
+        work()
         return torch.cuda.max_memory_allocated(device) - before
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        # Linux: freed tensors go back to the system at once, and the high-water mark starts from what is left.
-        libc.mallopt(M_MMAP_THRESHOLD, 2**16)
-        libc.malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-    except (OSError, AttributeError):
+    if device.type != "cpu":
         work()
         return math.nan
-    work()
-    libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # as large as the system lets it grow by itself
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    """A size in bytes from Linux's account of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
-
-
-def command(
-    scale: Annotated[str, typer.Option(help="Network: paper (37 M parameters, 16 kHz) or pocket (2 M, 8 kHz).")] = "paper",
-    seconds: Annotated[float, typer.Option(help="Length of each signal.")] = 4.0,
-    batch: Annotated[list[int] | None, typer.Option(help="Sources at once, repeated; default: 1 to 32, on a CPU 1 and 2.")] = None,
-    mode: Annotated[
-        list[str] | None, typer.Option(help="forward, guided or training, repeated; default: the first two.")
-    ] = None,
-    form: Annotated[
-        list[str] | None, typer.Option(help="plain, fast, checkpointed or compiled, repeated; default: the first three.")
-    ] = None,
-    sources: Annotated[int, typer.Option(help="Sources of a mixture in guided steps.")] = 2,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32, on a GPU bfloat16.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Of the processor.")] = None,
-    repeats: Annotated[int, typer.Option(help="Of each measurement; the median counts.")] = 3,
-    out: Annotated[Path | None, typer.Option(help="File for the results and the machine, .json or .parquet.")] = None,
-) -> None:
-    """Measure speed and memory of the network: forward and guided steps, beside the plain form of Algorithm 1, and training.
-
-    Shows source-steps per second, the share of the rate at which the device multiplies matrices, and the peak memory.
-
-    \b
-    unasdiff-teach bench --device cuda --form plain --form fast --form compiled --out bench.parquet
-    unasdiff-teach bench --device cuda --mode training --form fast --form checkpointed --batch 12
-    unasdiff-teach bench --seconds 0.5 --batch 2 --mode guided       (a CPU: minutes instead of hours)
-    unasdiff-teach bench --scale pocket --seconds 2 --threads 1 --out bench.json
-    """
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with errors("what was measured is above"):
-        if out is not None and out.suffix not in (".json", ".parquet"):
-            raise ValueError(f"out is {out}; it must end in .json or .parquet")
-        config = BenchConfig(
-            scale, seconds, tuple(batch or ((1, 2) if place == "cpu" else (1, 2, 4, 8, 16, 32))), sources, tuple(mode or MODES[:2]),
-            tuple(form or FORMS[:3]), precision or ("bfloat16" if place == "cuda" else "float32"), repeats,
-        )  # fmt: skip
-        if threads:
-            torch.set_num_threads(threads)
-        rate = matrix_rate(place, PRECISIONS[config.precision])
-        total = config.total_flops()
-        typer.echo(f"{place}: {rate / 1e12:.3g} TFLOP/s of {config.precision} matrix products; {total / 1e12:.3g} TFLOP to do, "
-                   f"{total / rate:.0f} s at that rate, in truth a few times as long")
-        typer.echo(f"{'mode':8} {'batch':>5} {'form':12} {'source-steps/s':>14} {'share':>6} {'peak GB':>8} {'speed':>6} {'memory':>6}")
-        table = measure(config, place, report=_print_row)
-        if out is not None:
-            write(table, out)
-            typer.echo(f"written: {out}")
-
-
-def _print_row(row: dict) -> None:
-    typer.echo(f"{row['mode']:8} {row['batch']:5} {row['form']:12} {row['source_steps_per_second']:14.4g} {row['share']:6.1%} "
-               f"{row['peak_gb']:8.3f} {row['speedup']:6.2f} {row['memory']:6.2f}")
+    # The account of the allocator: what the system says (the resident set) depends on what was freed before.
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        work()
+    events = profiler.profiler.kineto_results.events()
+    return max(accumulate((e.nbytes() for e in events if e.name() == "[memory]"), initial=0))

@@ -1,20 +1,18 @@
-"""The command `unasdiff-teach`. Each subcommand is thin: what it does lives in the room that it names."""
+"""The command `unasdiff-teach`. The subcommands are in `_commands`; what they do lives in the rooms."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from unasdiff_teach._console import errors
-from unasdiff_teach.bench import command as bench_command
-from unasdiff_teach.data.commands import app as data_commands
-from unasdiff_teach.evaluation.commands import evaluate, report
-from unasdiff_teach.reproduce import command as reproduce_command
-from unasdiff_teach.training.commands import app as train_commands
+from unasdiff_teach._commands.bench import bench
+from unasdiff_teach._commands.data import app as data
+from unasdiff_teach._commands.evaluate import evaluate, report
+from unasdiff_teach._commands.separate import separate
+from unasdiff_teach._commands.train import app as train
+from unasdiff_teach.reproduce import command as reproduce
 
 app = typer.Typer(
     name="unasdiff-teach",
@@ -22,10 +20,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.add_typer(data_commands)
-app.add_typer(train_commands)
-app.command("bench")(bench_command)
-app.command("reproduce")(reproduce_command)
+app.add_typer(data)
+app.add_typer(train)
+app.command()(separate)
+app.command()(bench)
+app.command("reproduce")(reproduce)
 app.command()(evaluate)
 app.command()(report)
 
@@ -45,55 +44,6 @@ def doctor() -> None:
     from unasdiff_teach.doctor import main
 
     raise typer.Exit(main())
-
-
-@app.command()
-def separate(
-    file: Annotated[Path, typer.Argument(help="Recording: WAV, FLAC, Ogg, MP3 or AIFF, of any rate, channels and length.")],
-    sources: Annotated[str, typer.Option(help="What is in it, two or more names that the priors know, with commas between.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: NAME-separated in the current folder.")] = None,
-    prior: Annotated[
-        list[str],
-        typer.Option(
-            help="[NAME=]WHERE, repeated: a shipped prior, a .safetensors file or a folder with some, a checkpoint of the paper's "
-            "authors (.pt) or of UnDiff (.ckpt). NAME is what a prior without classes stands for (default: speech)."
-        ),
-    ] = ["pocket-speech", "pocket-sound"],
-    preset: Annotated[str, typer.Option(help="recommended, short, paper or authors.")] = "recommended",
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
-    channels: Annotated[str, typer.Option(help="Of several channels, separate their mean (mid), or each.")] = "mid",
-    window: Annotated[float | None, typer.Option(help="Seconds denoised at once; default: 2, and 4 above 8 kHz.")] = None,
-    overlap: Annotated[float | None, typer.Option(help="Seconds that windows share; default: a quarter of the window.")] = None,
-    memory: Annotated[float, typer.Option(help="GB that the priors may take.")] = 2.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    format: Annotated[str, typer.Option(help="wav (32-bit floating point) or flac (24 bits).")] = "wav",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
-) -> None:
-    """Separate a recording into sources that the priors know.
-
-    Writes a folder: each source and the residual, listen.html to listen to, and separation.json, which says what was done.
-    It appears whole or not at all.
-
-    \b
-    unasdiff-teach separate talk.wav --sources speech,Chime
-    unasdiff-teach separate band.flac --sources violin_or_fiddle,flute,snare_drum --out band --seed 1
-    unasdiff-teach separate talk.wav --sources speech,Cello --prior speech.pt --prior sound.pt --preset authors
-    unasdiff-teach separate bay.wav --sources whale,rain --prior whale=runs/whale --prior rain=rain.safetensors
-    """
-    from unasdiff_teach import separate_file as room
-
-    with errors("the same command goes on from the last saved step"):
-        found = room.find_sources([name for name in sources.split(",") if name.strip()], [room.load_prior(spec) for spec in prior])
-        job = room.prepare(
-            file, found, out, preset=preset, seed=seed, channels=channels, window=window, overlap=overlap, memory=memory * 1e9,
-            device=device, format=format, overwrite=overwrite,
-        )  # fmt: skip
-        for line in job.describe():
-            typer.echo(line)
-        if dry_run:
-            return
-        typer.echo(f"written: {job.run(progress=True) / 'listen.html'}")
 
 
 if __name__ == "__main__":

@@ -37,19 +37,27 @@ class ConflictRecorder:
 
     Attributes:
         t: prior index of each step, in the order of the run.
-        bound, gamma: [...] for each step and source.
+        loss: before each step, [(B)].
+        g_prior, g_cond: L2 norms, [(B,) K] for each step.
+        bound, gamma: [(B,) K] for each step.
     """
 
     t: list[int] = field(default_factory=list)
+    loss: list[Tensor] = field(default_factory=list)
+    g_prior: list[Tensor] = field(default_factory=list)
+    g_cond: list[Tensor] = field(default_factory=list)
     bound: list[Tensor] = field(default_factory=list)
     gamma: list[Tensor] = field(default_factory=list)
 
     def __call__(self, record: StepRecord) -> None:
         self.t.append(record.t)
+        self.loss.append(record.loss)
+        self.g_prior.append(torch.linalg.vector_norm(record.g_prior, dim=-1))
+        self.g_cond.append(torch.linalg.vector_norm(record.g_cond, dim=-1))
         self.bound.append(guidance_bound(record.g_prior, record.g_cond))
         self.gamma.append(record.gamma)
 
     def table(self) -> dict[str, Tensor]:
-        """"t" [steps], "bound" and "gamma" [steps, (B,) K], and "progress", gamma > bound."""
-        bound, gamma = torch.stack(self.bound), torch.stack(self.gamma)
-        return {"t": torch.tensor(self.t), "bound": bound, "gamma": gamma, "progress": gamma > bound}
+        """All attributes, "t" [steps], "loss" [steps, (B)], the rest [steps, (B,) K]; and "progress", gamma > bound."""
+        table = {"t": torch.tensor(self.t)} | {name: torch.stack(v) for name, v in vars(self).items() if name != "t"}
+        return table | {"progress": table["gamma"] > table["bound"]}

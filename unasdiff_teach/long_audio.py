@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .diffusion import Prior
-from .reconstruction import ReconstructionLoss
+from .reconstruction import Loss
 from .separation import Label, Separation, SeparationConfig, separate
 
 
@@ -43,31 +43,39 @@ class Windows:
 
     def weights(self, N: int, shift: float = 0.0) -> Tensor:
         """Cross-fade weights of the windows, [W, size] float64, positive; at each sample they sum to 1 over the windows."""
-        return _plan(self, N, shift)[1]
+        return torch.stack(list(self.fades(N, shift)))
+
+    def fades(self, N: int, shift: float = 0.0) -> Iterator[Tensor]:
+        """The weights of one window after the other, each [size]."""
+        ramp, total = _ramps(self, N, shift)
+        return (ramp / total[span] for span in self.spans(N, shift))
+
+    def spans(self, N: int, shift: float = 0.0) -> list[slice]:
+        """The samples of each window, W slices."""
+        return [slice(start, start + min(self.size, N)) for start in self.starts(N, shift).tolist()]
 
     def cut(self, x: Tensor, shift: float = 0.0) -> Tensor:
         """Windows of a signal, [..., N] -> [..., W, size]."""
-        index = _plan(self, x.shape[-1], shift)[0].to(x.device)
-        return x.gather(-1, index.flatten().expand(*x.shape[:-1], -1)).unflatten(-1, index.shape)
+        return torch.stack([x[..., span] for span in self.spans(x.shape[-1], shift)], -2)
 
     def merge(self, pieces: Tensor, N: int, shift: float = 0.0) -> Tensor:
         """The weighted sum of windows, [..., W, size] -> [..., N]; merge(cut(x), N) = x."""
-        index, weights = _plan(self, N, shift)
-        faded = (weights.to(pieces) * pieces).flatten(-2)
+        index = self.starts(N, shift)[:, None] + torch.arange(pieces.shape[-1])
+        faded = (self.weights(N, shift).to(pieces) * pieces).flatten(-2)
         index = index.to(pieces.device).flatten().expand(faded.shape)
         return pieces.new_zeros(*faded.shape[:-1], N).scatter_add(-1, index, faded)
 
 
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)  # a later call may want gradients
-def _plan(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
-    """The sample that each place of each window holds, and its weight there, both [W, size]."""
-    size = min(windows.size, N)
-    index = windows.starts(N, shift)[:, None] + torch.arange(size)
-    edge = torch.arange(size, dtype=torch.float64) + 0.5
-    ramp = (torch.minimum(edge, edge.flip(0)) / max(windows.overlap, 1)).clamp(max=1).expand(index.shape)
-    total = torch.zeros(N, dtype=torch.float64).scatter_add(0, index.flatten(), ramp.flatten())
-    return index, ramp / total[index]
+@lru_cache(maxsize=2)
+@torch.inference_mode(False)  # what is kept may be needed for a gradient later
+def _ramps(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
+    """The fades of a window, [size], and their sum over all windows at each sample, [N], both float64."""
+    edge = torch.arange(min(windows.size, N), dtype=torch.float64) + 0.5
+    ramp = (torch.minimum(edge, edge.flip(0)) / max(windows.overlap, 1)).clamp(max=1)
+    total = torch.zeros(N, dtype=torch.float64)
+    for span in windows.spans(N, shift):
+        total[span] += ramp
+    return ramp, total
 
 
 def shift_at(t: int) -> float:
@@ -103,14 +111,29 @@ class WindowedPrior:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """eps [M, N] of x_t [M, N], t [M], label [M] or None."""
         shift = shift_at(int(t[0]))
+        if not (torch.is_grad_enabled() and x_t.requires_grad):
+            return self._streamed(x_t, t, label, shift)
         rows = self.windows.cut(x_t, shift)  # [M, W, size]
         W = rows.shape[1]
         rows, t = rows.flatten(0, 1), t.repeat_interleave(W)
         label = None if label is None else label.repeat_interleave(W)
         spans = [slice(i, i + self.chunk) for i in range(0, len(rows), self.chunk)]
-        forget = len(spans) > 1 and torch.is_grad_enabled() and rows.requires_grad
-        pieces = [self._predict(rows[s], t[s], None if label is None else label[s], forget) for s in spans]
+        pieces = [self._predict(rows[s], t[s], None if label is None else label[s], len(spans) > 1) for s in spans]
         return self.windows.merge(torch.cat(pieces).unflatten(0, (-1, W)), x_t.shape[-1], shift)
+
+    def _streamed(self, x_t: Tensor, t: Tensor, label: Tensor | None, shift: float) -> Tensor:
+        """The same without gradients: no more than a chunk of windows is in memory."""
+        N = x_t.shape[-1]
+        ramp, total = (fade.to(x_t) for fade in _ramps(self.windows, N, shift))
+        places = [(m, span) for m in range(len(x_t)) for span in self.windows.spans(N, shift)]
+        merged = torch.zeros_like(x_t)
+        for i in range(0, len(places), self.chunk):
+            some = places[i : i + self.chunk]
+            m = torch.tensor([m for m, _ in some], device=x_t.device)
+            eps = self.prior(torch.stack([x_t[m, span] for m, span in some]), t[m], None if label is None else label[m])
+            for (row, span), piece in zip(some, eps, strict=True):
+                merged[row, span] += ramp / total[span] * piece
+        return merged
 
     def _predict(self, rows: Tensor, t: Tensor, label: Tensor | None, forget: bool) -> Tensor:
         if forget:
@@ -132,7 +155,7 @@ class WindowedLoss:
         windows: those of the priors.
     """
 
-    base: ReconstructionLoss
+    base: Loss
     windows: Windows
 
     def __call__(self, mixture: Tensor, estimate: Tensor) -> Tensor:
@@ -167,14 +190,15 @@ def separate_long(
         TypeError, ValueError: as `separate`.
     """
     config = config or SeparationConfig.recommended()
-    priors = list(prior) if isinstance(prior, Sequence) else [prior]
+    listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)
+    priors = list(prior) if listed else [prior]
     # One wrapper for each prior, so that sources that share a prior still go through it together.
     wrapped = {id(p): WindowedPrior(p, windows, chunk) for p in priors}
     priors = [wrapped[id(p)] for p in priors]
     N = mixture.shape[-1]
     result = separate(
         F.pad(mixture, (0, max(0, windows.size - N))),
-        priors if isinstance(prior, Sequence) else priors[0],
+        priors if listed else priors[0],
         labels,
         config=config.replace(loss=WindowedLoss(config.loss, windows)),
         **options,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""loss(mixture [B, N], estimate [B, N]) -> [B], differentiable in the estimate. `ReconstructionLoss` is one, and any callable will do."""
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,18 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from ._commands import Precision, Threads, say
 from ._console import duration, errors
+from ._machine import use_threads
 
 if TYPE_CHECKING:
     from .training.plan import Training
 
 NOTEBOOKS = {"training": "12_full_training.ipynb", "evaluation": "13_full_evaluation.ipynb"}
 SCALES = ("smoke", "pocket", "paper")
-BY_OPTION = ("scale", "data", "out", "device")  # parameters that options of the command set
+BY_OPTION = ("scale", "data", "out", "device", "precision")  # parameters that options of the command set
 FREE = ("device", "processes")  # parameters that change no result, and may differ when a run goes on
+OLDER = {"precision": "float32"}  # parameters that a run of an earlier version did not have
 EXPERTS = ["conv-tasnet", "tf-locoformer"]
 METHODS = [
     "unprocessed", "oracle ratio", "oracle wiener", *EXPERTS, "dps", "dsg", "hybrid", "cqt", "analytical", "dirac", "recommended",
@@ -53,6 +56,8 @@ def command(
     ] = None,
     parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="NAME=VALUE of a notebook's parameter, repeated.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu.")] = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
     book: Annotated[Path | None, typer.Option(help="Folder with the two notebooks; default: book of the repository.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
 ) -> None:
@@ -70,7 +75,8 @@ def command(
     """
     with errors("the same command goes on from what was saved"):
         given = dict(map(parse, parameter or []))
-        run = prepare(scale, data or [], out, given, device, book, needs_data=not dry_run)
+        say(use_threads(threads, device or "cpu"))
+        run = prepare(scale, data or [], out, given, device, book, not dry_run, precision)
         for line in run.cost():
             typer.echo(line)
         if not dry_run:
@@ -121,7 +127,7 @@ def known_parameters(notebook: Path) -> dict[str, object]:
 
 def prepare(
     scale: str, data: Sequence[str], out: Path, given: Mapping[str, object], device: str | None = None, book: Path | None = None,
-    needs_data: bool = True,
+    needs_data: bool = True, precision: str = "float32",
 ) -> Reproduction:  # fmt: skip
     """Check everything that can be checked before the work.
 
@@ -130,6 +136,7 @@ def prepare(
         given: parameters of the notebooks; each goes to those that have it.
         device: None is CUDA at paper scale where there is one, else the CPU.
         needs_data: False allows to plan the paper's scale before its data are there.
+        precision: of the networks' products: "float32", "bfloat16", or "auto", what the run has begun with, or the faster one.
 
     Raises:
         FileNotFoundError: no notebooks, or no manifest where one should be.
@@ -151,10 +158,11 @@ def prepare(
         raise ValueError(f"-p {taken[0]}=...: use the option --{taken[0]}")
     if device is None:
         device = "cuda" if scale == "paper" and torch.cuda.is_available() else "cpu"
+    precision, why = _precision(precision, scale, device, out)
     data = [where if where.startswith("pocket-") else str(Path(where).resolve()) for where in data]
 
     def values(part: str, of_scale: Mapping[str, object]) -> dict[str, object]:
-        chosen = known[part] | {"scale": scale, "out": str(out / part), "device": device} | of_scale
+        chosen = known[part] | {"scale": scale, "out": str(out / part), "device": device, "precision": precision} | of_scale
         chosen |= {name: value for name, value in given.items() if name in known[part]}
         if unknown := sorted(set(chosen) - set(known[part])):
             raise ValueError(f"{book / NOTEBOOKS[part]} has no parameter {', '.join(unknown)}; it is not of this version")
@@ -164,7 +172,7 @@ def prepare(
     sources = [Source.open(where) for where in training["data"]]
     if scale == "paper" and needs_data and {source.kind for source in sources} != {"speech", "sound"}:
         raise ValueError("the paper's scale needs --data twice: converted speech and converted sounds, from `unasdiff-teach data`")
-    changes = {name: training[name] for name in ("steps", "batch", "seed")}
+    changes = {name: training[name] for name in ("steps", "batch", "seed", "precision")}
     trainings = plan(scale, sources, training["experts"], device, **changes)
     weights = {t.name: str(out / "training" / f"{t.name}.safetensors") for t in trainings}
     if scale == "smoke":
@@ -177,9 +185,33 @@ def prepare(
             "separators": [path for name, path in weights.items() if name.startswith(tuple(EXPERTS))], "count": COUNTS[scale],
             "systems": str(out / "training") if scale == "pocket" else "",
         })  # fmt: skip
-    run = Reproduction(scale, out, book, {"training": training, "evaluation": evaluation}, tuple(trainings))
+    run = Reproduction(scale, out, book, {"training": training, "evaluation": evaluation}, tuple(trainings), why)
     run.check_folder()
     return run
+
+
+def _precision(asked: str, scale: str, device: str, out: Path) -> tuple[str, str]:
+    """The precision of a run, and why: one that goes on keeps that in which it began."""
+    import torch
+
+    from .networks import TriplePathConfig, TriplePathUNet
+    from .precision import AUTO, canonical, choose
+
+    before = _stored(out)["parameters"].get("training", {}).get("precision")
+    if canonical(asked, auto=True) == AUTO and before:
+        return before, f"{before}, as the run began"
+    if canonical(asked, auto=True) == AUTO and torch.device(device).type == "cpu":
+        return "float32", "float32: on processors bfloat16 trains more slowly"
+    config, samples = (TriplePathConfig.paper(), 64_000) if scale == "paper" else (TriplePathConfig.pocket(), 16_000)
+
+    def work() -> None:
+        x, level = torch.zeros(4, samples, device=device), torch.ones(4, device=device)
+        net(x, level, level.long() * 0).sum().backward()
+        net.zero_grad(set_to_none=True)
+
+    net = TriplePathUNet(config).to(device)
+    choice = choose(asked, device, (config, samples, "training"), work)
+    return choice.precision, choice.why
 
 
 @dataclass(frozen=True)
@@ -191,15 +223,15 @@ class Reproduction:
     book: Path
     parameters: Mapping[str, Mapping[str, object]]
     trainings: tuple[Training, ...]
+    precision: str  # of the products, and why
 
     # --- cost
 
     def evaluation_flops(self) -> dict[str, float]:
         """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
-        from .data.mixtures import SPEECH_SOUND, TASKS
+        from .data.mixing import SPEECH_SOUND, TASKS
         from .evaluation.jobs import SAMPLERS, calls, configuration, variants
         from .evaluation.pocket import GRID, TUNED_ON
-        from .guidance import Wiener
         from .networks import TriplePathConfig
         from .networks.budget import flops
         from .schedule import NoiseSchedule
@@ -213,7 +245,7 @@ class Reproduction:
             one = 0
             for method in methods:
                 config, _ = configuration(method, values["preset"])
-                guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
+                guided = isinstance(config, SeparationConfig) and config.guidance.needs_gradient
                 one += calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided else "forward")
             return one * values["count"] * sum(len(TASKS[task]) for task in tasks)
 
@@ -239,7 +271,7 @@ class Reproduction:
             seconds = flop / rate
             return f"{seconds / 3600:.2g} GPU hours" if self.scale == "paper" else duration(seconds)
 
-        lines = [f"scale {self.scale}, into {self.out}; times on {who}"]
+        lines = [f"scale {self.scale}, into {self.out}; times on {who}", f"precision: {self.precision}"]
         for t in self.trainings:
             lines.append(
                 f"train {t.name}: {t.parameters / 1e6:.2g} million parameters, {t.config.steps:,} steps of {t.config.batch}, "
@@ -259,15 +291,16 @@ class Reproduction:
         """FLOP per second that the networks may reach, and on what."""
         import torch
 
-        from .bench import matrix_rate, usual_share
+        from .cost import peak_matmul_flops, usual_mfu
+        from .precision import PRECISIONS
 
         device = self.parameters["training"]["device"]
         if self.scale == "paper" and device != "cuda":
-            share = usual_share("cuda", torch.bfloat16)
-            return share * H200, f"an H200 ({H200 / 1e12:.0f} TFLOP/s in bfloat16), {share:.0%} of it"
-        precision = torch.bfloat16 if device == "cuda" else torch.float32
-        rate, share = matrix_rate(device, precision), usual_share(device, precision)
-        return share * rate, f"this machine's {device} ({rate / 1e12:.3g} TFLOP/s measured), {share:.0%} of it"
+            mfu = usual_mfu("cuda", torch.bfloat16)
+            return mfu * H200, f"an H200 ({H200 / 1e12:.0f} TFLOP/s in bfloat16), {mfu:.0%} of it"
+        precision = PRECISIONS[self.parameters["training"]["precision"]]
+        peak, mfu = peak_matmul_flops(device, precision), usual_mfu(device, precision)
+        return mfu * peak, f"this machine's {device} ({peak / 1e12:.3g} TFLOP/s measured), {mfu:.0%} of it"
 
     def _own_time(self, part: str) -> str:
         """How long the chapter itself says that it takes."""
@@ -277,23 +310,19 @@ class Reproduction:
 
     # --- state
 
-    def _stored(self) -> dict:
-        path = self.out / STATE
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parameters": {}, "finished": {}}
-
     def check_folder(self) -> None:
         """Raises ValueError if the folder belongs to a run with other parameters, or is a file."""
         if self.out.is_file():
             raise ValueError(f"{self.out} is a file; a folder is needed")
-        for part, before in self._stored()["parameters"].items():
+        for part, before in _stored(self.out)["parameters"].items():
             now = json.loads(json.dumps(self.parameters[part]))
-            changed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in sorted({*before, *now} - {*FREE}) if before.get(k) != now.get(k)]
+            changed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in sorted({*before, *now} - {*FREE}) if before.get(k, OLDER.get(k)) != now.get(k)]
             if changed:
                 raise ValueError(f"{self.out} holds another run: in {NOTEBOOKS[part]} {'; '.join(changed)}. Use another folder")
 
     def _finished(self, part: str) -> bool:
         """Whether the notebook as it is now has been run to its end."""
-        return self._stored()["finished"].get(part, {}).get("source") == self._source(part)
+        return _stored(self.out)["finished"].get(part, {}).get("source") == self._source(part)
 
     def _source(self, part: str) -> str:
         """A hash of the notebook's code."""
@@ -310,7 +339,7 @@ class Reproduction:
         """
         self.out.mkdir(parents=True, exist_ok=True)
         with _locked(self.out / LOCK) as lock:
-            _write(self.out / STATE, self._stored() | {"scale": self.scale, "parameters": self.parameters})
+            _write(self.out / STATE, _stored(self.out) | {"scale": self.scale, "parameters": self.parameters})
             past = json.loads((self.out / ENVIRONMENT).read_text(encoding="utf-8")) if (self.out / ENVIRONMENT).is_file() else []
             _write(self.out / ENVIRONMENT, [*past, environment(self.book)])
             for part in NOTEBOOKS:
@@ -338,9 +367,15 @@ class Reproduction:
                     )  # fmt: skip
             except papermill.PapermillExecutionError as error:
                 raise RuntimeError(f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all of it is in {notebook})") from None
-        state = self._stored()
+        state = _stored(self.out)
         state["finished"][part] = {"source": source, "began": began_at, "seconds": round(time.monotonic() - began)}
         _write(self.out / STATE, state)
+
+
+def _stored(out: Path) -> dict:
+    """What a folder knows of its run."""
+    path = out / STATE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parameters": {}, "finished": {}}
 
 
 class Tee:
@@ -360,6 +395,7 @@ class Tee:
 @contextmanager
 def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
     """A kernel of this very interpreter, whatever kernels are installed; it holds the run's lock as long as it lives."""
+    import torch
     from jupyter_client import KernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
@@ -368,7 +404,10 @@ def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
             return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="Python 3")
 
     kernel = KernelManager(kernel_name="python3", kernel_spec_manager=Here())
-    kernel.start_kernel(cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=40"], **({} if lock is None else {"pass_fds": (lock,)}))
+    kernel.start_kernel(
+        cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=40"],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}, **({} if lock is None else {"pass_fds": (lock,)}),
+    )  # fmt: skip
     try:
         yield kernel
     finally:

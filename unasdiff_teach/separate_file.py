@@ -4,12 +4,16 @@ What is decided here, and stated in what is written:
 
 - Several channels: their mean is separated ("mid"), or each channel with the same noise ("each").
 - The recording is resampled to the rate of the priors, and the sources back to the recording's. What lies above half the priors'
-  rate no source can hold: it is in the residual, which is the recording less the sum of the sources.
-- Its level says nothing, so it is brought to a peak of 0.95 whatever the preset, and the sources go back to its level.
+  rate no source can hold: it is in the residual, which is the recording less the sum of the sources. So is a constant offset.
+- The priors know one level. Each window is brought to a peak of 0.95, whatever the preset and whatever other windows hold, and the
+  sources go back to its level. A peak that stands far above the rest of its window, as a click does, does not count, and
+  goes to the residual (`working_gain`).
 - Longer than a window: `separate_long`. Shorter: padded with silence, which is cut off again.
 - Sources of one kind, which nothing but chance tells apart, are the result of one run, not the mean of several.
 - Clipped recordings are separated as they are, with a warning.
-- A stop loses half a minute: the state of the run lies beside the folder to write until that is there, and the same call goes on from it.
+- A stop loses half a minute, or the step at which it stopped if that takes longer: the state of the run lies beside the folder to write until
+  that is there, and the same call goes on from it.
+- The folder appears whole or not at all, and replaces nothing but the result that was there at the start and may be replaced.
 """
 
 from __future__ import annotations
@@ -24,10 +28,9 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -35,26 +38,38 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from . import _machine
+from . import precision as precisions
 from ._console import duration
-from .data.audio import SILENCE_DB, resample, rms_db
+from ._measure import Pass, measure
+from .data.audio import resample, rms_db
+from .data.sound_file import Recording, file_hash, read_recording
 from .diffusion import Prior
-from .guidance import Wiener
 from .long_audio import Windows, separate_long, shift_at
 from .priors import from_authors_checkpoint, from_undiff_checkpoint, read
 from .priors.shipped import WEIGHTS, available
 from .schedule import NoiseSchedule
 from .separation import Label, SeparationConfig
-from .task import RunState
+from .task import PEAK, RunState
 
 SHIPPED = ("pocket-speech", "pocket-sound")
 PRESETS = ("recommended", "short", "paper", "authors")
 FORMATS = {"wav": "FLOAT", "flac": "PCM_24"}
+FLAC_CHANNELS = 8
+WAV_BYTES = 2**32 - 2**20  # what the header of a WAV file can count, less the header
 RESULT = "separation.json"
-SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
-SILENT_DB = -90.0
+NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
 MEMORY = 2e9  # bytes for what the priors remember for the gradient
-STATE = 200  # bytes for each sample of each source and run: states, noise, spectra
+STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
+GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
+ROWS = 8  # windows at once on a processor, which gains nothing from more
+CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
+FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
+BUSY = 1.5  # times as long by the clock as in processor time: worth a word
+LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
+COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 READERS = {".safetensors": read, ".pt": from_authors_checkpoint, ".pth": from_authors_checkpoint, ".ckpt": from_undiff_checkpoint}
+RESERVED = ("residual", "mixture")  # what the page and the folder call something else
 # Of a checkout; without them the page is a table of sounds that play.
 TOOLS = [Path(__file__).resolve().parent.parent / "book" / "_static" / name for name in ("tools.css", "tools.js")]
 
@@ -114,100 +129,60 @@ def load_prior(spec: str) -> NamedPrior:
     if path.suffix not in READERS:
         raise ValueError(f"prior {path} ends in {path.suffix!r}; accepted are {', '.join(READERS)}")
     prior = READERS[path.suffix](path)
-    return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, _sha256(path))
+    bad = [key for key, weight in prior.named_parameters() if not torch.isfinite(weight).all()]
+    if bad:
+        raise ValueError(f"prior {path} has NaN or infinite weights ({bad[0]} and {len(bad) - 1} more): its training has failed")
+    return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, file_hash(path))
 
 
 def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Source]:
-    """The prior and the label of each name; the first prior that knows it. Case and the signs - and _ do not matter.
+    """The prior and the label of each name; the first prior that knows it.
+
+    Case, spaces and the signs - and _ matter only where names differ in nothing else.
 
     Raises:
-        ValueError: fewer than two names, or one that no prior knows.
+        ValueError: fewer than two names; one that no prior knows; or one that means several.
     """
-    known: dict[str, Source] = {}
+    exact: dict[str, Source] = {}
     for prior in priors:
         labels: dict[str, Label] = {prior.name: None} if prior.name else {}
         for name, label in (labels | {label: label for label in prior.prior.labels}).items():
-            known.setdefault(_plain(name), Source(name, prior, label))
+            exact.setdefault(name, Source(name, prior, label))
+    known: dict[str, list[Source]] = {}
+    for name, source in exact.items():
+        known.setdefault(_plain(name), []).append(source)
+    found = []
     for name in names:
-        if _plain(name) not in known:
+        name = name.strip()
+        matching = [exact[name]] if name in exact else known.get(_plain(name), [])
+        if not matching:
             close = difflib.get_close_matches(_plain(name), known, 1)
-            hint = f" (did you mean {known[close[0]].name!r}?)" if close else ""
-            raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(s.name for s in known.values())}")
+            hint = f" (did you mean {known[close[0]][0].name!r}?)" if close else ""
+            raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(exact)}")
+        if len(matching) > 1 and len({id(s.prior) for s in matching}) == 1:
+            raise ValueError(f"the source {name!r} may be {' or '.join(repr(s.name) for s in matching)}; give the exact name")
+        found.append(matching[0])
     if len(names) < 2:
         raise ValueError(f"{len(names)} source{'s' * (len(names) != 1)}; a separation needs at least two")
-    return [known[_plain(name)] for name in names]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
 
 
-# ----------------------------------------------------------------------------------------------------- recording
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a file holds: float32 [C, N], full scale at 1; its rate in Hz; the file's hash; what is odd about it, in words."""
-
-    audio: Tensor
-    rate: int
-    sha256: str
-    warnings: tuple[str, ...] = ()
-
-
-def read_recording(path: str | Path) -> Recording:
-    """Read and examine a recording.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read, is empty, too short or silent, or holds NaN or infinite samples.
-    """
-    import soundfile
-
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; a sound file is needed")
-    if not path.is_file():
-        raise FileNotFoundError(f"no sound file at {path}")
-    try:
-        header = soundfile.info(path, verbose=True)
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        sha256 = _sha256(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as sound: {error}") from error
-    audio, warnings = torch.from_numpy(samples).T.contiguous(), []
-    C, N = audio.shape
-    if N < SHORTEST * rate:
-        raise ValueError(f"{path} holds {N / rate:.3f} s of sound; at least {SHORTEST} s are needed")
-    if bad := int((~torch.isfinite(audio)).sum()):
-        raise ValueError(f"{path} holds {bad} NaN or infinite samples")
-    if float(rms_db(audio.flatten())) < SILENT_DB:
-        raise ValueError(f"{path} is silent: its level is below {SILENT_DB:g} dB")
-    if N < header.frames - SHORTEST * rate or "should be" in header.extra_info:  # libsndfile's words
-        warnings.append(f"the file's header promises another length; the {N / rate:.2f} s that are there are separated")
-    if clipped := _clipped(audio):
-        warnings.append(f"{clipped} samples ({100 * clipped / audio.numel():.2g} %) look clipped; they are separated as they are")
-    return Recording(audio, rate, sha256, tuple(warnings))
-
-
-def _clipped(audio: Tensor) -> int:
-    """Samples in runs of three and more that stand at the peak of their channel."""
-    at_peak = audio.abs() >= 0.9999 * audio.abs().amax(-1, keepdim=True)
-    runs = at_peak.unfold(-1, 3, 1).all(-1)
-    inside = torch.zeros_like(at_peak)
-    for shift in range(3):
-        inside[:, shift : shift + runs.shape[-1]] |= runs
-    return int((inside & (audio != 0)).sum())
-
-
-def _fitting_rate(rate: int, target: int) -> int:
-    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never end."""
-    return rate if target // math.gcd(rate, target) <= 1000 else 25 * round(rate / 25)
+def titles(names: Sequence[str]) -> list[str]:
+    """A title for each source, all different: numbered where two are of one kind, or where a word means something else."""
+    taken = {name.casefold() for name in names} | set(RESERVED)
+    made = []
+    for name in names:
+        if names.count(name) == 1 and name.casefold() not in RESERVED:
+            made.append(name)
+            continue
+        number = next(n for n in range(1, len(names) + len(taken) + 2) if f"{name} {n}".casefold() not in taken)
+        made.append(f"{name} {number}")
+        taken.add(made[-1].casefold())
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------ job, cost
@@ -215,12 +190,21 @@ def _fitting_rate(rate: int, target: int) -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a separation takes, measured by one window: network calls and seconds, nearly; bytes at most; `chunk` windows at once."""
+    """What a separation takes, measured by one pass of each prior.
+
+    Attributes:
+        calls: network calls.
+        seconds: on a machine that does nothing else.
+        bytes: at most.
+        chunk: windows at once.
+        waiting: how many times as long it takes while the machine is as busy as at the measurement.
+    """
 
     calls: int
     seconds: float
     bytes: float
     chunk: int
+    waiting: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -229,16 +213,19 @@ class Job:
 
     Attributes:
         path: of the recording.
-        recording: what was read.
+        recording: what was read; its audio is what is separated, [1, N] or [C, N] at the recording's rate.
         sources: K of them.
         out: folder to write.
+        replaces: hash of the report of an earlier result at `out`, which may be replaced; None where there was none.
         config, preset, seed: of `separate`; the preset's name.
         channels: "mid" or "each".
         windows: in samples of `rate`.
         rate: of the priors, Hz.
         schedule: that the priors were trained on.
         device, format: "cpu" and the like; "wav" or "flac".
-        cost: measured beforehand.
+        precision: of the priors' products, "float32" or "bfloat16".
+        cost: measured beforehand, of the whole run.
+        notes: how it will be computed, in words.
         warnings: in words.
     """
 
@@ -246,6 +233,7 @@ class Job:
     recording: Recording
     sources: tuple[Source, ...]
     out: Path
+    replaces: str | None
     config: SeparationConfig
     preset: str
     seed: int
@@ -255,42 +243,46 @@ class Job:
     schedule: NoiseSchedule
     device: str
     format: str
+    precision: str
     cost: Cost
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
     def signal(self) -> Tensor:
         """What is separated, at the recording's rate: [1, N] or [C, N]."""
-        audio = self.recording.audio
-        return audio.mean(0, keepdim=True) if self.channels == "mid" else audio
+        return self.recording.audio
 
     @property
     def titles(self) -> list[str]:
-        """A name for each source, numbered where two are of one kind."""
-        names = [source.name for source in self.sources]
-        return [f"{name} {names[: k + 1].count(name)}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+        """A name for each source; see `titles`."""
+        return titles([source.name for source in self.sources])
 
     def describe(self) -> list[str]:
         """What will be done and what it costs, in a few lines."""
-        C, N = self.recording.audio.shape
+        C, N = self.recording.channels, self.signal.shape[-1]
         count, overlap = len(self.windows.starts(self._length)), self.windows.overlap / self.rate
         form = f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
         gradients = " with gradients" if _by_gradient(self.config) else ""
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
+        done, steps = self._progress
+        left = 1 - done / steps
+        busy = f"; the machine is busy, and it may take {self.cost.waiting:.1f} times as long" if self.cost.waiting > BUSY else ""
         return [
             f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C} channel{'s' * (C > 1)}{mode}",
             "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
-            f"cost: {self.cost.calls} network calls{gradients}, about {duration(self.cost.seconds)} on {self.device} and "
-            f"up to {self.cost.bytes / 1e9:.1f} GB of memory",
-            *[f"goes on after step {self.state.steps} of an earlier run"] * bool(self.state.steps),
+            *self.notes,
+            f"cost: {round(left * self.cost.calls)} network calls{gradients}, about {duration(left * self.cost.seconds)} on {self.device} and "
+            f"up to {self.cost.bytes / 1e9:.2g} GB of memory{busy}",
+            *[f"goes on after step {done} of {steps} of an earlier run"] * bool(done),
             *(f"warning: {text}" for text in self.warnings),
         ]
 
     @property
     def _length(self) -> int:
         """Samples at the rate of the priors."""
-        return _length(self.recording.audio.shape[-1], self.recording.rate, self.rate)
+        return _length(self.signal.shape[-1], self.recording.rate, self.rate)
 
     @property
     def state(self) -> RunState:
@@ -299,82 +291,116 @@ class Job:
 
         what = (
             self.recording.sha256, [(s.name, s.label, s.prior.sha256) for s in self.sources], self.config, self.seed, self.channels,
-            self.windows, self.rate, self.device, __version__, torch.__version__,
+            self.windows, self.rate, self.device, self.precision, __version__, torch.__version__,
         )  # fmt: skip
         mark = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
         return RunState(self.out.with_name(f".{self.out.name}.state-{mark}"))
 
+    @property
+    def _progress(self) -> tuple[int, int]:
+        """Steps that an earlier run has done, and their number in all."""
+        return self.state.steps, _steps(self.config, self.schedule)
+
     def run(self, progress: bool = False) -> Path:
-        """Separate, and write the folder `out`: whole or not at all. After a stop the same job goes on where it was.
+        """Separate, and write the folder: whole or not at all. After a stop the same job goes on where it was.
+
+        Returns:
+            The folder: `out`, or where something else has appeared there meanwhile, one beside it with a number.
 
         Raises:
             OSError: it cannot be written.
         """
-        partial = self.out.with_name(f".{self.out.name}.writing-{uuid.uuid4().hex}")
+        partial = self.out.with_name(f".{self.out.name}.writing-{uuid.uuid4().hex[:8]}")
         try:
             partial.mkdir(parents=True)  # now: a folder that cannot be written should show before hours of work
             started, begun = datetime.now().astimezone(), time.perf_counter()
             y, estimates = self._separate(progress)
             self._write(partial, y, estimates, {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun})
-            if self.out.is_dir():
-                shutil.rmtree(self.out)  # empty, or an earlier result: see `_check_out`
-            partial.replace(self.out)
+            written = self._place(partial)
             self.state.path.unlink(missing_ok=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        return self.out
+        return written
+
+    def _place(self, partial: Path) -> Path:
+        """Give the finished folder its name. What has appeared there since the start is not ours, and stays."""
+        aside = self.out.with_name(f".{self.out.name}.replaced-{uuid.uuid4().hex[:8]}")
+        if self.replaces is not None and _report_hash(self.out) == self.replaces:
+            self.out.rename(aside)
+        for number in range(1, 1000):
+            place = self.out if number == 1 else self.out.with_name(f"{self.out.name}-{number}")
+            if place.is_file() or place.is_dir() and any(place.iterdir()):
+                continue
+            try:
+                partial.replace(place)  # fails where something has appeared this very moment
+            except OSError:
+                if not place.exists():
+                    raise
+                continue
+            shutil.rmtree(aside, ignore_errors=True)
+            return place
+        raise OSError(f"{self.out} and 999 numbered names beside it are taken")
 
     def _separate(self, progress: bool) -> tuple[Tensor, Tensor]:
-        """Mixture [C, n] and estimates [C, K, n] at the rate of the priors."""
-        y = resample(self.signal, _fitting_rate(self.recording.rate, self.rate), self.rate)
-        result = separate_long(
-            y.to(self.device),
-            [source.prior.prior for source in self.sources],
-            [source.label for source in self.sources],
-            self.windows,
-            self.config,
-            self.cost.chunk,
-            schedule=self.schedule,
-            noise=[self.seed] * len(y),  # the same noise for all channels, or they would drift apart
-            progress=progress,
-            state=self.state,
-        )
-        return y, result.sources.cpu()
+        """Mixture [C, n] without its mean and estimates [C, K, n] at the rate of the priors."""
+        signal = self.signal - self.signal.mean(-1, keepdim=True)
+        y = resample(signal, _fitting_rate(self.recording.rate, self.rate), self.rate)
+        del signal
+        gain = working_gain(y, self.windows)
+        with precisions.autocast(self.device, self.precision):
+            result = separate_long(
+                (gain * y).clamp(-1, 1).float().to(self.device),
+                [source.prior.prior for source in self.sources],
+                [source.label for source in self.sources],
+                self.windows,
+                self.config,
+                self.cost.chunk,
+                schedule=self.schedule,
+                noise=[self.seed] * len(y),  # the same noise for all channels, or they would drift apart
+                progress=progress,
+                state=self.state,
+            )
+        return y, result.sources.cpu().div_(gain.float()[:, None])
 
     def _write(self, folder: Path, y: Tensor, estimates: Tensor, when: dict) -> None:
-        import soundfile
-
-        from .show import player
+        from .show.players import player
+        from .show.result_page import result_page
         from .show.sound import file_name
 
-        N, titles = self.signal.shape[-1], self.titles
-        sources = resample(estimates, self.rate, _fitting_rate(self.recording.rate, self.rate))
-        sources = nn.functional.pad(sources, (0, max(0, N - sources.shape[-1])))[..., :N].transpose(0, 1)  # [K, C, N]
-        tracks = dict(zip(titles, sources)) | {"residual": self.signal - sources.sum(0)}
-        files = {title: f"{file_name(i, title)}.{self.format}" for i, title in enumerate(tracks, 1)}
-        warnings = list(self.warnings)
-        for title, audio in tracks.items():
+        names = [*self.titles, "residual"]
+        files = {title: f"{file_name(i, title)}.{self.format}" for i, title in enumerate(names, 1)}
+        warnings, levels = list(self.warnings), {}
+
+        def write(title: str, audio: Tensor) -> None:
             if self.format == "flac" and (over := int((audio.abs() > 1).sum())):
                 warnings.append(f"{over} samples of {title} exceed full scale and are clipped in the FLAC file; WAV holds them")
-                audio = audio.clamp(-1, 1)
-            soundfile.write(folder / files[title], audio.T.numpy(), self.recording.rate, subtype=FORMATS[self.format])
+            levels[title] = float(rms_db(audio.flatten()))
+            write_sound(folder / files[title], audio, self.recording.rate, self.format)
+
+        residual, N = self.signal.clone(), self.signal.shape[-1]
+        for k, title in enumerate(self.titles):  # one at a time: a long one is large
+            audio = resample(estimates[:, k], self.rate, _fitting_rate(self.recording.rate, self.rate))
+            audio = nn.functional.pad(audio, (0, max(0, N - audio.shape[-1])))[..., :N]
+            residual -= audio
+            write(title, audio)
+        write("residual", residual)
 
         # To compare by ear, all tracks must have the same bandwidth: that of the priors.
-        heard = {"mixture": y.mean(0)} | dict(zip(titles, estimates.mean(0))) | {"residual": (y - estimates.sum(1)).mean(0)}
+        heard = {"mixture": y.mean(0)} | dict(zip(self.titles, estimates.mean(0))) | {"residual": (y - estimates.sum(1)).mean(0)}
         sound = player(heard, self.rate, id="separation/tracks", page=folder)
-        report = self._report(when, warnings, files, {title: float(rms_db(audio.flatten())) for title, audio in tracks.items()})
+        report = self._report(when, warnings, files, levels)
         tools = [path for path in TOOLS if path.is_file()]
         for path in tools:
             shutil.copyfile(path, folder / "_static" / path.name)
-        (folder / "listen.html").write_text(_page(report, sound._repr_html_(), tools), encoding="utf-8")
+        (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), tools, RESULT), encoding="utf-8")
         (folder / RESULT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _report(self, when: dict, warnings: list[str], files: dict[str, str], levels: dict[str, float]) -> dict:
         """The content of `separation.json`."""
         from . import __version__
 
-        C, N = self.recording.audio.shape
+        N = self.signal.shape[-1]
         count = len(self.windows.starts(self._length))
         described = [
             {"source": title, "file": files[title], "level_db": round(levels[title], 1), "label": s.label, "prior": s.prior.where,
@@ -386,7 +412,7 @@ class Job:
             "sha256": self.recording.sha256,
             "seconds_of_sound": round(N / self.recording.rate, 3),
             "sample_rate": self.recording.rate,
-            "channels": C,
+            "channels": self.recording.channels,
             "separated": self.channels,
             "sources": described,
             "residual": {"file": files["residual"], "level_db": round(levels["residual"], 1)},
@@ -398,6 +424,8 @@ class Job:
             "network_calls": self.cost.calls,
             "windows_at_once": self.cost.chunk,
             "device": self.device,
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
             "expected_seconds": round(self.cost.seconds, 1),
             **when,
             "versions": {
@@ -406,6 +434,43 @@ class Job:
             },
             "warnings": warnings,
         }
+
+
+def working_gain(y: Tensor, windows: Windows) -> Tensor:
+    """The gain that brings each window of a signal to the level that the priors know, a peak of 0.95.
+
+    The level of a window is its peak, but at most `CREST` times what 99 % of its samples stay below: a click says nothing
+    about the rest. Windows below `FLOOR` of the loudest are raised with it, and no further. From window to window the gain
+    in dB fades as the windows do.
+
+    Args:
+        y: [C, N].
+
+    Returns:
+        [C, N], positive, float64: some samplers are chaotic, and a recording should not sound different at another level.
+    """
+    N = y.shape[-1]
+    levels = []
+    for span in windows.spans(N):
+        size = y[:, span].abs()
+        levels.append(torch.minimum(size.amax(-1), CREST * size.quantile(0.99, -1)))
+    level = torch.stack(levels, -1).double()  # [C, W]
+    loudest = level.amax(-1, keepdim=True)
+    loudest = torch.where(loudest > 0, loudest, y.abs().amax(-1, keepdim=True).double())  # nothing but a click
+    logarithm = torch.zeros_like(y, dtype=torch.float64)
+    for w, (span, weight) in enumerate(zip(windows.spans(N), windows.fades(N), strict=True)):
+        logarithm[:, span] += weight * (level[:, w : w + 1] / loudest).clamp_min(FLOOR).log()
+    return PEAK / loudest * torch.exp(-logarithm)
+
+
+def write_sound(path: Path, audio: Tensor, rate: int, format: str) -> None:
+    """Write [C, N] as WAV in floating point, in its 64-bit form where the file exceeds 4 GiB, or as FLAC of 24 bits."""
+    import soundfile
+
+    large = format == "wav" and audio.numel() * 4 > WAV_BYTES
+    with soundfile.SoundFile(path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()) as file:
+        for block in audio.split(2**20, -1):
+            file.write(block.clamp(-1, 1).T.numpy() if format == "flac" else block.T.numpy())
 
 
 def prepare(
@@ -421,8 +486,10 @@ def prepare(
     device: str = "cpu",
     format: Literal["wav", "flac"] = "wav",
     overwrite: bool = False,
+    precision: str = "float32",
+    compile: bool | None = None,
 ) -> Job:
-    """Check everything, and time one window: a job that can start.
+    """Check everything, and time one pass of each prior: a job that can start.
 
     Args:
         path: of the recording.
@@ -437,9 +504,12 @@ def prepare(
         device: "cpu", "cuda", "mps".
         format: "wav", 32-bit floating point, or "flac", 24 bits.
         overwrite: replace an earlier result.
+        precision: of the priors' products: "float32", "bfloat16", or "auto", the faster one for a long run.
+        compile: the priors' networks; None compiles them for long runs on a GPU.
 
     Raises:
         FileNotFoundError, ValueError, OSError: what does not fit, in one sentence.
+        MemoryError: more is needed than is free.
     """
     path = Path(path)
     if preset not in PRESETS:
@@ -448,27 +518,32 @@ def prepare(
         raise ValueError(f"channels is {channels!r}; accepted are 'mid' and 'each'")
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; accepted are {', '.join(FORMATS)}")
-    out = Path(out or f"{path.stem}-separated").resolve()
+    if memory is not None and memory <= 0:
+        raise ValueError(f"memory is {memory / 1e9:g} GB; more than 0 is needed")
+    precision = precisions.canonical(precision, auto=True)
+    device = _checked_device(device)
+    out = Path(out or f"{_short(path.stem)}-separated").resolve()
+    if len(out.name.encode()) > NAME_BYTES:
+        raise ValueError(f"the name of the folder {out.name[:40]}... has {len(out.name.encode())} bytes; at most {NAME_BYTES} are possible: shorten --out")
     _check_out(out, overwrite)
-    recording = read_recording(path)
-    C, N = recording.audio.shape
-    warnings = list(recording.warnings)
-    if channels == "mid" and float(rms_db(recording.audio.mean(0))) < SILENT_DB:
-        raise ValueError(f"the channels of {path} cancel each other; separate each (--channels each)")
-
+    replaces = _report_hash(out)
     rates = {s.name: rate for s in sources if (rate := getattr(s.prior.prior, "sample_rate", None))}
     if len(set(rates.values())) > 1:
         raise ValueError("the priors work at different rates: " + ", ".join(f"{name} at {rate} Hz" for name, rate in rates.items()))
+    recording = read_recording(path, channels)
+    signals, N = recording.audio.shape
+    if format == "flac" and signals > FLAC_CHANNELS:
+        raise ValueError(f"a FLAC file holds {FLAC_CHANNELS} channels at most, and {path} has {signals}; use --format wav, or --channels mid")
+    warnings = list(recording.warnings)
     rate = next(iter(rates.values()), recording.rate)
     if (used := _fitting_rate(recording.rate, rate)) != recording.rate:
         warnings.append(f"{recording.rate} Hz is taken for {used} Hz while the sound is resampled to {rate} Hz")
-    window = (2.0 if rate <= 8000 else 4.0) if window is None else window
-    windows = Windows(round(window * rate), round((window / 4 if overlap is None else overlap) * rate))
-    if (free := shutil.disk_usage(_existing(out)).free) < (needed := _bytes_written(recording.audio, channels, len(sources), rate, recording.rate)):
+    windows = _windows(window, overlap, rate)
+    if (free := shutil.disk_usage(_existing(out)).free) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
-    # A recording's level is arbitrary, and the priors know one.
-    config = getattr(SeparationConfig, preset)().replace(normalize="peak")
+    # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
+    config = getattr(SeparationConfig, preset)().replace(normalize="none")
     if config.hypotheses > 1 and len({(id(s.prior.prior), s.label) for s in sources}) < len(sources):
         # Each run may return them in another order, and a mean over orders is no source.
         warnings.append(f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}")
@@ -477,21 +552,81 @@ def prepare(
     for prior in {id(s.prior.prior): s.prior.prior for s in sources}.values():
         if isinstance(prior, nn.Module):
             prior.to(device)
-    signals = C if channels == "each" else 1
-    cost = _cost(sources, config, schedule, windows, _length(N, recording.rate, rate), signals, memory or MEMORY, device)
-    return Job(
-        path, recording, tuple(sources), out, config, preset, seed, channels, windows, rate, schedule, device, format, cost, tuple(warnings)
-    )  # fmt: skip
+
+    def job(precision: str, cost: Cost, *notes: str) -> Job:
+        return Job(
+            path, recording, tuple(sources), out, replaces, config, preset, seed, channels, windows, rate, schedule, device, format, precision,
+            cost, notes, tuple(warnings),
+        )  # fmt: skip
+
+    def cost(precision: str) -> Cost:
+        return _cost(sources, config, schedule, windows, _length(N, recording.rate, rate), signals, memory or MEMORY, device, precision)
+
+    # A run that has begun goes on in the precision in which it began.
+    begun = [p for p in precisions.PRECISIONS if job(p, Cost(0, 0, 0, 0)).state.steps]
+    notes: list[str] = []
+    if precision == precisions.AUTO and begun:
+        precision = begun[0]
+        notes.append(f"precision: {precision}, as the run began")
+    compiled = _compile(compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes)
+    if precision == precisions.AUTO:
+        found = cost("float32")
+        if found.seconds > LONG or compiled:
+            choice = precisions.choose(precision, device, *_trial(sources[0], windows.size, config, schedule, device))
+            precision = choice.precision
+            notes.append(f"precision: {choice.why}")
+        else:
+            precision = "float32"
+    else:
+        precisions.check(precision, device)
+        found = None
+    if found is None or precision != "float32":
+        found = cost(precision)
+    if found.bytes > (free := _machine.free_memory(device)):
+        raise MemoryError(
+            f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the recording in parts, "
+            "or its mean (--channels mid)"
+        )
+    return job(precision, found, *notes)
+
+
+def _short(stem: str) -> str:
+    """A file's name without its ending, cut to what a folder's name can hold."""
+    return stem.encode()[: NAME_BYTES - len("-separated")].decode(errors="ignore")
+
+
+def _checked_device(device: str) -> str:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device is {device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one") from None
+    return device
+
+
+def _windows(window: float | None, overlap: float | None, rate: int) -> Windows:
+    """Windows in samples, of lengths in seconds."""
+    window = (2.0 if rate <= 8000 else 4.0) if window is None else window
+    overlap = window / 4 if overlap is None else overlap
+    if round(window * rate) < 1:
+        raise ValueError(f"window is {window:g} s; more than 0 is needed")
+    if not 0 <= round(overlap * rate) <= round(window * rate) // 2:
+        raise ValueError(f"overlap is {overlap:g} s; accepted is 0 to half the window, {window / 2:g} s")
+    return Windows(round(window * rate), round(overlap * rate))
+
+
+def _fitting_rate(rate: int, target: int) -> int:
+    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never end."""
+    return rate if target // math.gcd(rate, target) <= 1000 else 25 * round(rate / 25)
 
 
 def _length(N: int, rate: int, target: int) -> int:
     return math.ceil(N * target / _fitting_rate(rate, target))
 
 
-def _bytes_written(audio: Tensor, channels: str, K: int, rate: int, file_rate: int) -> int:
+def _bytes_written(audio: Tensor, K: int, rate: int, file_rate: int) -> int:
     """Sources and residual, and 16-bit sounds of the page, at most."""
     C, N = audio.shape
-    return (K + 1) * 4 * N * (C if channels == "each" else 1) + (K + 2) * 2 * round(N * rate / file_rate) + 1_000_000
+    return (K + 1) * 4 * N * C + (K + 2) * 2 * round(N * rate / file_rate) + 1_000_000
 
 
 def _existing(path: Path) -> Path:
@@ -509,127 +644,107 @@ def _check_out(out: Path, overwrite: bool) -> None:
         raise ValueError(f"the folder {out} holds something else; name another with --out")
     if not overwrite:
         raise ValueError(f"{out} holds an earlier result; name another folder with --out, or add --overwrite")
-    report = json.loads((out / RESULT).read_text(encoding="utf-8"))
-    own = {RESULT, "listen.html", "_static", report["residual"]["file"], *(source["file"] for source in report["sources"])}
+    try:
+        report = json.loads((out / RESULT).read_text(encoding="utf-8"))
+        own = {RESULT, "listen.html", "_static", report["residual"]["file"], *(source["file"] for source in report["sources"])}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{out / RESULT} is damaged, so that nothing says what belongs to the result; move the folder, or name another with --out") from None
     if strangers := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
         raise ValueError(f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out")
 
 
+def _report_hash(out: Path) -> str | None:
+    """What tells one earlier result from another."""
+    return file_hash(out / RESULT) if (out / RESULT).is_file() else None
+
+
+def _steps(config: SeparationConfig, schedule: NoiseSchedule) -> int:
+    return config.steps or (schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule))
+
+
 def _cost(
     sources: Sequence[Source], config: SeparationConfig, schedule: NoiseSchedule, windows: Windows, N: int, signals: int, memory: float,
-    device: str,
+    device: str, precision: str,
 ) -> Cost:  # fmt: skip
     """The chunk that fits into `memory`, and what the whole then takes."""
-    steps = config.steps or (schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule))
+    steps, gradient = _steps(config, schedule), _by_gradient(config)
     signals = signals * config.hypotheses
     counts = [len(windows.starts(N, shift_at(t))) for t in schedule.index.tolist()]
     groups = {id(s.prior.prior): [t for t in sources if t.prior.prior is s.prior.prior] for s in sources}
-    timed = [(signals * len(group), *_time(group[0], windows.size, schedule, device)) for group in groups.values()]
-    most = max(counts) * max(signals for signals, *_ in timed)
-    chunk = min(max(1, int(memory / sum(size for *_, size in timed))), most)
+    most = max(counts) * signals * max(map(len, groups.values()))
+    if device == "cpu" and not gradient:  # with gradients, what is not kept is computed twice
+        most = min(most, ROWS)
+    timed = [
+        (signals * len(group), _pass(group[0], windows.size, schedule, device, gradient, most, memory / len(groups), precision))
+        for group in groups.values()
+    ]
+    # With gradients the graphs of all priors are there at once, without one pass at a time.
+    size = sum(p.bytes for _, p in timed) if gradient else max(p.bytes for _, p in timed)
+    chunk = min(max(1, int(memory / size)), most)
     calls, seconds, held = 0.0, 0.0, STATE * N * signals * len(sources)
-    for rows, forward, backward, size in timed:
-        again = forward if rows * max(counts) > chunk else 0.0  # a chunk that was forgotten is computed again
-        calls += rows * steps * sum(counts) / len(counts)
-        seconds += rows * steps * sum(counts) / len(counts) * (forward + (backward + again if _by_gradient(config) else 0.0))
-        held += min(rows * max(counts), chunk) * size
-    return Cost(round(calls), seconds, held, chunk)
+    for rows, one in timed:
+        again = one.forward if rows * max(counts) > chunk else 0.0  # a chunk that was forgotten is computed again
+        passes = rows * steps * sum(counts) / len(counts)
+        calls += passes
+        seconds += passes * (one.forward + (one.backward + again if gradient else 0.0))
+    held += chunk * size * (GRAPH if gradient else 1.0)
+    return Cost(round(calls), seconds, held, chunk, max(one.waiting for _, one in timed))
 
 
 def _by_gradient(config: SeparationConfig) -> bool:
-    return not isinstance(config.guidance, Wiener)
+    return config.guidance.needs_gradient
 
 
-def _time(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tuple[float, float, float]:
-    """Seconds of one window's forward and backward pass, and the bytes that it remembers in between."""
-    prior, names = source.prior.prior, getattr(source.prior.prior, "labels", ())
-    x_t = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-    t = schedule.index[:1].to(device)
-    label = torch.tensor([names.index(source.label)], device=device) if source.label is not None else None
-    fixed = {p.untyped_storage().data_ptr() for p in prior.parameters()} if isinstance(prior, nn.Module) else set()
-    held: dict[int, int] = {}
+def _trial(
+    source: Source, size: int, config: SeparationConfig, schedule: NoiseSchedule, device: str
+) -> tuple[object, Callable[[], object]]:
+    """What `precisions.choose` asks for: what the measurement depends on, and the pass to measure."""
+    net = getattr(source.prior.prior, "net", None)
+    gradient = _by_gradient(config)
+    key = (getattr(net, "config", type(source.prior.prior).__name__), size, "guided" if gradient else "forward")
+    x_t, t, label = _example(source, size, schedule, device)
+    labels = None if label is None else torch.tensor([label], device=device)
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in fixed:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def work() -> None:
+        x = x_t.clone().requires_grad_(gradient)
+        with torch.set_grad_enabled(gradient):
+            eps = source.prior.prior(x, t, labels)
+        if gradient:
+            torch.autograd.grad(eps.sum(), x)
 
-    def clock() -> float:
-        if x_t.is_cuda:
-            torch.cuda.synchronize(x_t.device)
-        return time.perf_counter()
-
-    with torch.no_grad():
-        prior(x_t, t, label)  # the first call is slower than the others
-    start = clock()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        eps = prior(x_t, t, label)
-    middle = clock()
-    torch.autograd.grad(eps.sum(), x_t)
-    return middle - start, clock() - middle, max(sum(held.values()), 4 * size)
+    return key, work
 
 
-# ----------------------------------------------------------------------------------------------------------- page
+def _example(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tuple[Tensor, Tensor, int | None]:
+    """x_t [1, size], t [1] and the label, as the run gives them to the prior of a source."""
+    names = getattr(source.prior.prior, "labels", ())
+    x_t = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(device)
+    label = names.index(source.label) if source.label is not None else None
+    return x_t, schedule.index[:1].to(device), label
 
 
-def _page(report: dict, player: str, tools: Sequence[Path]) -> str:
-    """A page to listen to, which asks nothing from the network; `player` is HTML, `tools` what makes it handy."""
-    kinds = {".css": '<link rel="stylesheet" href="_static/{}">', ".js": '<script src="_static/{}" defer></script>'}
-    head = "\n".join(kinds[path.suffix].format(path.name) for path in tools)
-    name, half = escape(report["file"]), report["priors_rate"] / 2000
+def _pass(
+    source: Source, size: int, schedule: NoiseSchedule, device: str, gradient: bool, most: int, memory: float, precision: str
+) -> Pass:  # fmt: skip
+    try:
+        return measure(source.prior.prior, *_example(source, size, schedule, device), gradient, most, memory, precision)
+    except FloatingPointError as error:
+        raise ValueError(f"the prior of {source.name} ({source.prior.where}) does not work: {error}") from None
 
-    def row(title: str, track: dict) -> str:
-        level = "silent" if track["level_db"] <= SILENCE_DB else f"{track['level_db']:.1f} dB".replace("-", "\N{MINUS SIGN}")
-        file = escape(track["file"])
-        return f'<tr><th scope="row">{escape(title)}</th><td><a href="{file}">{file}</a></td><td>{level}</td></tr>'
 
-    rows = "".join(row(s["source"], s) for s in report["sources"]) + row("residual", report["residual"])
-    warnings = "".join(f'<p class="warning">Warning: {escape(text)}.</p>' for text in report["warnings"])
-    above = ""
-    if report["sample_rate"] > report["priors_rate"]:
-        above = (
-            f" The recording has {report['sample_rate'] / 1000:g} kHz and the priors {report['priors_rate'] / 1000:g} kHz: what lies above "
-            f"{half:g} kHz is in no source, but in the residual's file. What plays here is cut at {half:g} kHz."
-        )
-    what = {"mid": "the mean of its channels", "each": "each of its channels (the mean of the results plays here)"}[report["separated"]]
-    separated = f" Separated was {what}." if report["channels"] > 1 else ""
-    facts = {
-        "preset": report["preset"], "seed": report["seed"], "windows": f"{report['windows']['count']} of {report['windows']['seconds']:g} s",
-        "network calls": report["network_calls"], "time": duration(report["seconds"]), "device": report["device"],
-        "priors": ", ".join(f"{s['prior']} {s['prior_sha256'][:8]}".strip() for s in report["sources"]),
-        "versions": ", ".join(f"{package} {number}" for package, number in report["versions"].items()),
-    }  # fmt: skip
-    details = "".join(f'<tr><th scope="row">{escape(key)}</th><td>{escape(str(value))}</td></tr>' for key, value in facts.items())
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}, separated</title>
-<link rel="icon" href="data:,">
-{head}
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
-h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
-table.facts {{ border-collapse: collapse; width: 100%; }}
-table.facts :is(th, td) {{ padding: 0.25rem 0.8rem 0.25rem 0; text-align: left; vertical-align: top; }}
-table.facts td {{ overflow-wrap: anywhere; }}
-.warning {{ border-left: 0.25rem solid #d55e00; padding-left: 0.7rem; }}
-</style>
-</head>
-<body>
-<h1>{name}, separated</h1>
-<p>{report["seconds_of_sound"]:.1f} s.{separated} The residual is the recording less the sum of the sources.{above}</p>
-{warnings}
-{player}
-<h2>Files</h2>
-<table class="facts"><thead><tr><th scope="col">source</th><th scope="col">file</th><th scope="col">level (RMS)</th></tr></thead>
-<tbody>{rows}</tbody></table>
-<h2>How it was made</h2>
-<table class="facts"><tbody>{details}</tbody></table>
-<p>All of it is in <a href="{RESULT}">{RESULT}</a>.</p>
-</body>
-</html>
-"""
+def _compile(
+    asked: bool | None, sources: Sequence[Source], device: str, config: SeparationConfig, schedule: NoiseSchedule, windows: Windows,
+    samples: int, notes: list[str],
+) -> bool:  # fmt: skip
+    """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
+    passes = _steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
+    networks = {id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")}.values()
+    if not networks or asked is False or asked is None and not (device.startswith("cuda") and passes > COMPILED):
+        return False
+    if not precisions.has_compiler(device):
+        notes.append("networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly")
+        return False
+    for net in networks:
+        net.compile_core()
+    notes.append("networks: compiled, which takes a minute or two before the first step (--no-compile does without)")
+    return True

@@ -1,4 +1,7 @@
-"""Separation by guided reverse diffusion: Algorithm 1, mixture initialisation (Eq. 12) and analytical sampling."""
+"""Separation by guided reverse diffusion: Algorithm 1, mixture initialisation (Eq. 12) and analytical sampling.
+
+`algorithm_1` is the paper's page in code, to be read; `separate` is the same loop with everything that one may vary.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .diffusion import Prior, posterior_mean, reverse_weights, tweedie
-from .guidance import Guidance, Hybrid, Wiener, guided_step
-from .reconstruction import ReconstructionLoss
+from .diffusion import Prior, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
+from .guidance import Estimates, GradientRule, Guidance, Hybrid, Wiener
+from .reconstruction import Loss, ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, RunState, Separation, SeparationTask, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised, one_of
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class SeparationConfig:
     """Algorithm 1, with a field for every choice in which the paper's text and the released code differ.
 
     Attributes:
-        guidance: rule for gamma(t).
-        loss: L_recons.
+        guidance: a rule; any object that has what `Guidance` names.
+        loss: L_recons; any callable that does what `Loss` says.
         grad_norm: L2 norm of the gradient for each "source", or "joint" over all sources (difference 5).
         init: start from the noised "mixture" (Eq. 12) or from "noise".
         init_step: t*, counted from 1: the noise level of the initial state is that of index t* - 1 (difference 6).
@@ -34,12 +37,12 @@ class SeparationConfig:
         steps, spacing: respace the schedule to this many steps (`NoiseSchedule.respace`); None keeps all.
         renoise: None for the posterior step (Algorithm 1, lines 8-9); else the share of a step's noise that is fresh
             (`reverse_weights`).
-        hypotheses: runs with noise of their own whose mean is the result. One run is a sample of the posterior; the mean of
-            many comes close to its mean, which has the least squared error.
+        hypotheses: runs with noise of their own whose mean is the result. One run is a sample of the posterior; the
+            mean of many comes close to its mean, which has the least squared error.
     """
 
     guidance: Guidance = field(default_factory=Hybrid)
-    loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
+    loss: Loss = field(default_factory=ReconstructionLoss)
     grad_norm: Literal["source", "joint"] = "source"
     init: Literal["mixture", "noise"] = "mixture"
     init_step: int = 150
@@ -54,20 +57,42 @@ class SeparationConfig:
     hypotheses: int = 1
 
     @classmethod
-    def authors(cls, guidance: Guidance | None = None) -> SeparationConfig:
-        """What the released code does."""
-        return cls(guidance=guidance or Hybrid())
+    def authors(cls, guidance: Guidance | type[Guidance] = Hybrid) -> SeparationConfig:
+        """What the released code does, with the hybrid rule, another class of rules, or a rule as it is given."""
+        return cls(guidance=_preset(guidance, "authors"))
 
     @classmethod
-    def paper(cls, guidance: Guidance | None = None) -> SeparationConfig:
-        """What the text says: squared losses, groups averaged, sigma not scaled (`DSG.paper()` does the same), no clamp."""
-        return cls(guidance=guidance or Hybrid.paper(), loss=ReconstructionLoss.paper(), clamp=None)
+    def paper(cls, guidance: Guidance | type[Guidance] = Hybrid) -> SeparationConfig:
+        """What the text says: squared losses, groups averaged, sigma not scaled, no clamp.
+
+        Args:
+            guidance: a class of rules, which is given the text's constants: `paper(DSG)`; or a rule with constants of
+                your own.
+
+        Raises:
+            ValueError: a rule holds the released code's constant where the text has another, as DSG() does. To combine
+                the two on purpose: `paper().replace(guidance=DSG())`.
+        """
+        rule = _preset(guidance, "paper")
+        if hasattr(rule, "paper") and hasattr(rule, "authors"):
+            text, code = vars(type(rule).paper()), vars(type(rule).authors())
+            for name, value in vars(rule).items():
+                if value == code[name] != text[name]:
+                    raise ValueError(
+                        f"guidance is {rule}, and {name} = {value} is the released code's, where the text has "
+                        f"{text[name]}; give the class {type(rule).__name__}, or use replace(guidance=...)"
+                    )
+        return cls(guidance=rule, loss=ReconstructionLoss.paper(), clamp=None)
 
     @classmethod
     def short(cls, guidance: Guidance | None = None) -> SeparationConfig:
-        """Algorithm 1 in 33 steps, even in log-SNR, with a step size to match: a gradient rule that a processor can afford."""
+        """Algorithm 1 in 33 steps, even in log-SNR, with a step size to match: gradients that a CPU can afford."""
         return cls(
-            guidance=guidance or Hybrid(s_floor=0.004, sigma_scale=0.2), normalize="peak", project=True, steps=33, start="init_step"
+            guidance=guidance or Hybrid(s_floor=0.004, sigma_scale=0.2),
+            normalize="peak",
+            project=True,
+            steps=33,
+            start="init_step",
         )
 
     @classmethod
@@ -80,7 +105,16 @@ class SeparationConfig:
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)
 
+    def chain(self, schedule: NoiseSchedule) -> tuple[NoiseSchedule, int]:
+        """The schedule that a run takes, and the position in it of the first step."""
+        if self.steps is not None:
+            last = schedule.position(self.init_step) if self.start == "init_step" else None
+            schedule = schedule.respace(self.steps, self.spacing, last)
+        return schedule, schedule.position(self.init_step) if self.start == "init_step" else len(schedule) - 1
+
     def __post_init__(self):
+        if isinstance(self.guidance, type) or not isinstance(self.guidance, Guidance):
+            raise TypeError(f"guidance is {self.guidance!r}; a rule has needs_gradient, direction and step")
         one_of("grad_norm", self.grad_norm, ("source", "joint"))
         one_of("init", self.init, ("mixture", "noise"))
         one_of("start", self.start, ("T", "init_step"))
@@ -97,8 +131,8 @@ class AnalyticalConfig:
     """Analytical sampling (Iashchenko et al. 2023), no gradients.
 
     Attributes:
-        coefficient: share of the remaining difference that each pass adds to every source; None shifts each by 1 / K of
-            the difference, an exact projection onto the mixture for any K (difference 20).
+        coefficient: share of the remaining difference that each pass adds to every source; None shifts each by 1 / K
+            of the difference, an exact projection onto the mixture for any K (difference 20).
         passes: fixed-point passes in each step, with a coefficient.
         corrector: Langevin step with the same noise prediction where 0 < t < corrector_below.
         corrector_below: index of the training chain.
@@ -151,7 +185,7 @@ class StepRecord:
         x0_hat: Tweedie estimates, [B, K, N].
         loss: L_recons, [B].
         g_prior: posterior mean - x_t, [B, K, N].
-        g_cond: - d L_recons / d x_t, [B, K, N].
+        g_cond: the rule's direction, [B, K, N]; for gradient rules - d L_recons / d x_t.
         gamma: [B, K].
         x_prev: state after the step, [B, K, N].
     """
@@ -167,6 +201,57 @@ class StepRecord:
     x_prev: Tensor
 
 
+def algorithm_1(
+    mixture: Tensor,
+    priors: Sequence[Prior],
+    labels: Sequence[int | None],
+    schedule: NoiseSchedule,
+    rule: GradientRule,
+    loss: Loss,
+    generator: torch.Generator | None = None,
+    t_star: int = 150,
+) -> Tensor:
+    """Algorithm 1 of the paper, line by line: what `separate` does for `SeparationConfig.paper()`.
+
+    Args:
+        mixture: y, [N].
+        priors, labels: for each of the K sources its model, and what the model is told, an integer or None.
+        schedule: T steps, all of which are taken.
+        rule: has gamma(t); the paper's is `Hybrid.paper()`.
+        loss: L_recons; the paper's is `ReconstructionLoss.paper()`.
+        generator: source of all noise, on the CPU; a seed gives the same noise as `separate(..., noise=seed)`.
+        t_star: t*, counted from 1.
+
+    Returns:
+        The sources, [K, N].
+    """
+    y, s, K, N = mixture, schedule, len(priors), len(mixture)
+    c = [label if label is None else torch.tensor([label], device=y.device) for label in labels]
+    # Lines 1-2, Eq. 12: all sources start from the mixture with the noise of step t*.
+    epsilon = torch.randn(N, generator=generator).to(y)
+    x_t = forward_noise(y, s.position(t_star), epsilon, s).repeat(K, 1)
+    # Line 3: from the most noise to the least.
+    for t in reversed(range(len(s))):
+        x_t.requires_grad_()
+        # Lines 4-6, Eq. 5: what each prior takes its source to be; it returns the noise, a multiple of the score.
+        told = s.index[t : t + 1].to(y.device)
+        eps = torch.cat([prior(x_t[k : k + 1], told, c[k]) for k, prior in enumerate(priors)])
+        x0_hat = tweedie(x_t, eps, t, s)
+        # Lines 7-9: the step that the priors alone would take; the last one adds no noise.
+        epsilon_t = torch.randn(K, N, generator=generator).to(y) if t else torch.zeros_like(x_t)
+        x_prior = posterior_step(x_t, x0_hat, t, s, epsilon_t)
+        # Lines 10-11: the estimates must add up to the mixture.
+        y_hat = x0_hat.sum(0)
+        L_recons = loss(y[None], y_hat[None]).sum()
+        # Lines 12-14: the gradient through the priors, of all sources in one pass, and its strength.
+        (gradient,) = torch.autograd.grad(L_recons, x_t)
+        gamma = rule.gamma(s, t, torch.linalg.vector_norm(gradient, dim=-1), N)
+        # Lines 15-17: the guided step.
+        x_t = (x_prior - gamma[:, None] * gradient).detach()
+    # Line 18.
+    return x_t
+
+
 def separate(
     mixture: Tensor,
     prior: Prior | Sequence[Prior],
@@ -179,82 +264,68 @@ def separate(
     progress: bool = False,
     state: RunState | None = None,
 ) -> Separation:
-    """Separate a mixture, or a batch of mixtures, by Algorithm 1.
+    """Separate a mixture, or a batch of mixtures, by Algorithm 1 with any of its variations.
 
     Args:
-        mixture: [N] or [B, N], floating point, finite.
-        prior: one prior for all sources, or a list of K, one for each; rows that share a prior go through it in one call.
-        labels: K entries, or [B][K]: an integer, a class name that the prior knows, or None for its unconditional class.
+        mixture: [N] or [B, N], finite, of any floating point; computed, and returned, in that of the priors' weights.
+        prior: one prior for all sources, or a list of K, one for each; rows that share a prior go through it in one
+            call. Any callable that does what `Prior` says.
+        labels: K entries, or [B][K]: an integer, a class name that the prior knows, or None for its unconditional
+            class.
         schedule: by default the one that the first prior was trained on.
         config: by default `SeparationConfig.recommended()`.
-        noise: a seed; for a batch, one seed for each mixture, or one seed s that stands for s, s + 1, ...; or a callable
-            noise(kind, i, shape), i counting the calls of a kind from 0: "init" ([N] shared, [K, N] independent) and
-            "step" ([K, N]), with a leading B for batches. Hypotheses draw one after the other.
+        noise: a seed; for a batch, one seed for each mixture, or one seed s that stands for s, s + 1, ...; or a
+            callable noise(kind, i, shape), i counting the calls of a kind from 0: "init" ([N] shared, [K, N]
+            independent) and "step" ([K, N]), with a leading B for batches. Hypotheses draw one after the other.
         on_step: called with a `StepRecord` after each update; needs hypotheses = 1.
         sample_rate: of the mixture, in Hz; checked against the priors' where both are known.
         progress: show a progress bar.
         state: file from which a run goes on that was stopped; its arguments must be those of the run that wrote it.
 
     Raises:
-        TypeError: integer samples.
-        ValueError: samples, labels, priors, schedule or rates that do not fit; the message says which.
+        TypeError: integer samples; a prior or a configuration that is none, such as the name of one.
+        ValueError: samples, labels, priors, schedule or rates that do not fit, or a rule or a loss that gives another
+            shape than it should; the message says which.
     """
-    config = config or SeparationConfig.recommended()
+    config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     if on_step is not None and config.hypotheses > 1:
         raise ValueError(f"on_step records one run, and hypotheses is {config.hypotheses}")
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, config.hypotheses)
     y, scale = normalised(task.mixture, config.normalize)
-    s = task.schedule
-    if config.steps is not None:
-        last = s.position(config.init_step) if config.start == "init_step" else None
-        s = s.respace(config.steps, config.spacing, last)
-    t_star = s.position(config.init_step)
-
-    # Algorithm 1, line 2, and Eq. 12: every source starts from the noised mixture.
-    e = task.noise("init", shared=config.init_noise == "shared")
-    if config.init == "mixture":
-        alpha_bar = s.at(s.alpha_bar, t_star, y)
-        x_t = (alpha_bar.sqrt() * y[:, None] + (1 - alpha_bar).sqrt() * e).expand(task.shape)
-    else:
-        x_t = e.expand(task.shape)
-
-    start = t_star if config.start == "init_step" else len(s) - 1
-    by_gradient = not isinstance(config.guidance, Wiener)
+    s, start = config.chain(task.schedule)
+    x_t = _initial_state(y, task, s, config)
     done, x_t = state.load(x_t) if state else (0, x_t)
-    for step, t in enumerate(countdown(start, progress)):
-        z = task.noise("step") if t else torch.zeros_like(x_t)
-        if step < done:
-            continue
-        # Lines 4-5: Tweedie estimates, for all sources at once.
-        x_t = x_t.detach().requires_grad_(by_gradient)
-        with torch.set_grad_enabled(by_gradient):
+    for _ in range(min(done, start)):
+        task.noise("step")  # which the steps that are done had drawn
+    rule = config.guidance
+
+    for step, t in enumerate(countdown(start - done, progress), done):
+        # Lines 4-6: Tweedie's estimates, for all sources at once.
+        x_t = x_t.detach().requires_grad_(rule.needs_gradient)
+        with torch.set_grad_enabled(rule.needs_gradient):
             x0_hat = tweedie(x_t, task.eps(x_t, s.index[t]), t, s, config.clamp)
-            # Lines 10-11: compare the sum of the estimates with the mixture.
-            loss = config.loss(y, x0_hat.sum(1))
-            if by_gradient:
-                # Line 14: one backward pass; mixtures do not share anything, so the sum over the batch changes no gradient.
-                (gradient,) = torch.autograd.grad(loss.sum(), x_t)
-        with torch.no_grad():
-            # Lines 6-9: the prior's step, its mean and its noise.
+            # Lines 10-14: where their sum misses the mixture, and where that sends the states.
             from_x0, from_xt, sigma = reverse_weights(t, s, config.renoise)
+            estimates = Estimates(y, x_t, x0_hat, t, s, from_x0, config.loss)
+            direction = rule.direction(estimates).detach()
+            if direction.shape != x_t.shape:
+                raise ValueError(f"a rule's direction has shape {list(direction.shape)}, the states {list(x_t.shape)}")
+        with torch.no_grad():
+            # Lines 7-8: the prior's own step, its mean and its noise; the last one has none.
             mean = from_x0 * x0_hat + from_xt * x_t
-            if not by_gradient:
-                gradient = -from_x0 * config.guidance.shift(y, x0_hat, t, s)
-            # Line 15: the guided update.
-            norm = _gradient_norm(gradient, config.grad_norm)
-            x_prev, gamma = guided_step(config.guidance, mean, sigma * z, gradient, norm, t, s)
+            noise = sigma * task.noise("step") if t else torch.zeros_like(x_t)
+            # Line 15: the guided step.
+            x_prev, gamma = rule.step(mean, noise, direction, _norm(direction, config.grad_norm), t, s)
             if on_step is not None:
-                x, x0 = x_t.detach(), x0_hat.detach()
-                record = (x, x0, loss.detach(), mean - x, -gradient, gamma, x_prev)
-                on_step(StepRecord(step, int(s.index[t]), *map(task.unbatch, record)))
+                record = x_t, x0_hat, estimates.loss, mean - x_t, direction, gamma, x_prev
+                on_step(StepRecord(step, int(s.index[t]), *(task.unbatch(value.detach()) for value in record)))
         x_t = x_prev
         if state is not None:
             state.save(step + 1, x_t)
 
-    sources = x_t
     if config.project:
-        sources = sources + (y - sources.sum(1))[:, None] / task.K
-    return Separation(task.unbatch(sources / scale[:, None]), config.hypotheses * (start + 1), s)
+        x_t = x_t + (y - x_t.sum(1))[:, None] / task.K
+    return Separation(task.unbatch(x_t / scale[:, None]), config.hypotheses * (start + 1), s)
 
 
 def separate_analytical(
@@ -275,7 +346,7 @@ def separate_analytical(
     Raises:
         ValueError: besides, the layout "chain" with two priors or labels.
     """
-    config = config or AnalyticalConfig.authors()
+    config = checked_config(config or AnalyticalConfig.authors(), AnalyticalConfig)
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate, chain=config.layout == "chain")
     y, scale = normalised(task.mixture, config.normalize)
     s = task.schedule
@@ -313,8 +384,20 @@ def _corrector(x: Tensor, y: Tensor, task: SeparationTask, t: int, s: NoiseSched
     return x + step * (score + (y - x.sum(1))[:, None]) + (2 * step).sqrt() * z
 
 
-def _gradient_norm(gradient: Tensor, over: str) -> Tensor:
-    """[B, K, N] -> [B, K]."""
+def _initial_state(y: Tensor, task: SeparationTask, s: NoiseSchedule, config: SeparationConfig) -> Tensor:
+    """Algorithm 1, line 2, and Eq. 12: every source starts from the noised mixture; or from noise alone. [B, K, N]."""
+    e = task.noise("init", shared=config.init_noise == "shared")
+    x_t = forward_noise(y[:, None], s.position(config.init_step), e, s) if config.init == "mixture" else e
+    return x_t.expand(task.shape)
+
+
+def _norm(direction: Tensor, over: str) -> Tensor:
+    """L2 norm of each source, or of all sources of a mixture together: [B, K, N] -> [B, K]."""
     if over == "source":
-        return torch.linalg.vector_norm(gradient, dim=-1)
-    return torch.linalg.vector_norm(gradient, dim=(1, 2))[:, None].expand(gradient.shape[:2])
+        return torch.linalg.vector_norm(direction, dim=-1)
+    return torch.linalg.vector_norm(direction, dim=(1, 2))[:, None].expand(direction.shape[:2])
+
+
+def _preset(guidance: Guidance | type[Guidance], preset: str) -> Guidance:
+    """A class of rules with the constants of a preset, by default its only ones; a rule stays as it is."""
+    return getattr(guidance, preset, guidance)() if isinstance(guidance, type) else guidance

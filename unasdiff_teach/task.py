@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .diffusion import Prior
 from .schedule import NoiseSchedule
@@ -88,12 +89,14 @@ class SeparationTask:
 
     def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1, chain=False):
         mixtures = _checked(mixture)
+        listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)
+        mixtures = mixtures.to(_working_dtype(mixtures, _checked_priors(list(prior) if listed else [prior])))
         self.single, self.hypotheses = mixture.ndim == 1, hypotheses
         self.labels = [row for row in _label_rows(labels, len(mixtures)) for _ in range(hypotheses)]
         self.mixture = mixtures.repeat_interleave(hypotheses, 0)
         B, self.K, N = len(self.mixture), len(self.labels[0]), self.mixture.shape[-1]
         self.shape = (B, self.K, N)
-        priors = list(prior) if isinstance(prior, Sequence) else [prior] * self.K
+        priors = list(prior) if listed else [prior] * self.K
         if len(priors) != self.K:
             raise ValueError(f"{len(priors)} priors for K = {self.K} labels; give one prior, or one for each source")
         self.schedule = _fitting_schedule(priors, schedule)
@@ -162,9 +165,26 @@ def _checked(mixture: Tensor) -> Tensor:
     return mixture.detach().reshape(-1, mixture.shape[-1])
 
 
+def _checked_priors(priors: list[Prior]) -> list[Prior]:
+    for k, prior in enumerate(priors):
+        if not callable(prior):
+            hint = f"; unasdiff_teach.priors.load({prior!r}) is one" if isinstance(prior, str) else ""
+            raise TypeError(f"prior {k} is {prior!r}; it must be a prior{hint}")
+    return priors
+
+
+def _working_dtype(mixtures: Tensor, priors: list[Prior]) -> torch.dtype:
+    """That of the networks' weights; without networks the mixtures' own, of 32 bits at least."""
+    for prior in priors:
+        if parameters := getattr(prior, "parameters", None):
+            for weight in parameters():
+                return weight.dtype
+    return torch.promote_types(mixtures.dtype, torch.float32)
+
+
 def _label_rows(labels, batch: int) -> list[list[Label]]:
-    """[B][K] labels from K labels or [B][K]."""
-    labels = list(labels)
+    """[B][K] labels from K labels or [B][K]; arrays as well as lists."""
+    labels = [row.tolist() if hasattr(row, "tolist") else row for row in labels]
     if not labels:
         raise ValueError("labels is empty; give one entry for each source")
     nested = [isinstance(row, list | tuple) for row in labels]
@@ -180,7 +200,7 @@ def _label_rows(labels, batch: int) -> list[list[Label]]:
 def _resolve(prior: Prior, label: Label, k: int) -> int | None:
     """The integer that a prior takes for a label; priors without metadata take integers as they are."""
     names = getattr(prior, "labels", None)
-    if isinstance(label, bool) or not isinstance(label, int | str | None):
+    if isinstance(label, bool) or not isinstance(label, Integral | str | None):
         raise ValueError(f"label of source {k} is {label!r}; accepted are an integer, a class name or None")
     if names is None:
         if isinstance(label, str):
@@ -221,7 +241,7 @@ def _check_rates(priors: list[Prior], sample_rate: int | None) -> None:
 def _noise_source(noise, batch: int, single: bool) -> NoiseSource:
     if callable(noise):
         return noise
-    seeds = [noise + b for b in range(batch)] if isinstance(noise, int) else [int(seed) for seed in noise]
+    seeds = [int(noise) + b for b in range(batch)] if isinstance(noise, Integral) else [int(seed) for seed in noise]
     if len(seeds) != batch:
         raise ValueError(f"{len(seeds)} seeds for {batch} mixtures")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -254,3 +274,11 @@ def one_of(name: str, value: object, accepted: tuple) -> None:
     """Raises ValueError, which names the argument and what is accepted, for any other value."""
     if value not in accepted:
         raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
+
+
+def checked_config(config: object, kind: type) -> object:
+    """Raises TypeError for a configuration of another type, such as the name of a preset."""
+    if not isinstance(config, kind):
+        hint = f"; {kind.__name__}.{config}() is one" if isinstance(config, str) and hasattr(kind, config) else ""
+        raise TypeError(f"config is {config!r}; it must be of type {kind.__name__}{hint}")
+    return config

@@ -1,8 +1,8 @@
 """Audio in and out, the pocket corpus, and mixtures."""
 
 from .audio import read, write
-from .mixtures import MixtureRules, mixtures, real_mixtures, synthesise
-from .pocket import SAMPLE_RATE, pocket, pocket_hash
+from .mixing import MixtureRules, mixtures, real_mixtures, synthesise
+from .pocket_corpus import SAMPLE_RATE, pocket, pocket_hash
 
 POCKET_RATE = SAMPLE_RATE
 

@@ -25,7 +25,7 @@ from .manifest import Manifest, active_spans
 JOURNAL = "journal.jsonl"  # what has been converted, a line for each clip; the manifest is what is in use
 LEFT_OUT = "left_out.csv"
 MINUTES_PER_HOUR = 0.5  # of conversion on one core; measured: 0.4 from 48 kHz, 0.3 from 44.1 kHz
-LOSSY = (".mp3", ".ogg", ".oga")
+LOSSY = (".mp3", ".ogg", ".oga", ".opus")
 RESAMPLER = "torchaudio.functional.resample, 64 zero crossings"
 DAMAGED = (ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError)
 

@@ -10,8 +10,8 @@ from .archives import Member
 from .convert import Item, Listing, Result, convert
 from .manifest import SPLITS
 
-READABLE = (".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
-UNREADABLE = (".m4a", ".aac", ".mp4", ".wma", ".opus", ".amr", ".webm")  # audio that libsndfile, or this package, does not read
+READABLE = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
+UNREADABLE = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm")  # sound that libsndfile does not read
 
 
 def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None = None) -> Listing:

@@ -24,7 +24,7 @@ from torch import Tensor
 from .archives import room
 from .audio import read
 from .manifest import Manifest, write_table
-from .mixtures import TASKS, Mixture, MixtureRules, Part, build, synthesise
+from .mixing import TASKS, Mixture, MixtureRules, Part, build, synthesise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -366,6 +366,23 @@ def table(folder: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no list of mixtures at {path}; `unasdiff-teach data mixtures` makes one")
     return pd.read_parquet(path)
+
+
+def fingerprint(folder: str | Path) -> str:
+    """What tells the lists of two folders apart, wherever they lie: data sets, seed, split and rules.
+
+    Returns:
+        Eight hexadecimal digits; they stay when `write` adds tasks, placements or mixtures.
+
+    Raises:
+        FileNotFoundError: there is no list.
+    """
+    import pyarrow.parquet
+
+    rows = table(folder)
+    made = (pyarrow.parquet.read_schema(Path(folder) / TABLE).metadata or {}).get(b"unasdiff")
+    # A table that `write` did not make says nothing of its making, and is known by its rows.
+    return f"{zlib.crc32(made or rows.to_csv(index=False).encode()):08x}"
 
 
 def load(

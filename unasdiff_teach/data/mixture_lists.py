@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from .audio import active_span
-from .mixtures import (
+from .mixing import (
     LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, synthesise,
 )
-from .pocket import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
 
 VERSION = "1"
 SEED = 7

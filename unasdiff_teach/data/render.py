@@ -19,7 +19,7 @@ import torch
 
 from . import _phrases, _sentences, mixture_lists
 from .audio import active_mask, active_span, gain, read, resample, rms_db, write
-from .pocket import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash
 
 SEED = 20260
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")

@@ -1,14 +1,21 @@
-"""How good a separation is: scores, ceilings, intervals, resumable runs and tables (the paper's Tables 2-4)."""
+"""How good a separation is: scores, ceilings, resumable runs, tables (the paper's Tables 2-4) and rules of evidence."""
 
-from .methods import Method, oracle, sampling, unprocessed
+from .masks import oracle_mask
+from .methods import Method, fingerprint, oracle, sampling, unprocessed
 from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
-from .oracle import oracle_mask
 from .run import Run, Scoring, evaluate, noise_seed
-from .statistics import Interval, bootstrap_mean, paired_difference
-from .tables import as_text, beside_paper, by_class, by_heard, compare, load_results, paper_table, per_mixture, summary
+from .statistics import (
+    Coverage, Interval, bootstrap_mean, coverage, evidence, holm, mean_interval, p_value, paired_difference, power,
+    resolvable_difference, verdict,
+)  # fmt: skip
+from .tables import (
+    as_text, beside_paper, by_class, by_heard, compare, differences, load_results, paper_table, per_mixture, summary,
+)  # fmt: skip
 
 __all__ = [
-    "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation", "bootstrap_mean",
-    "by_class", "by_heard", "compare", "evaluate", "failure", "load_results", "noise_seed", "oracle", "oracle_mask",
-    "paired_difference", "paper_table", "per_mixture", "pesq_score", "sampling", "si_sdr", "summary", "unprocessed",
+    "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
+    "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
+    "fingerprint", "holm", "load_results", "mean_interval", "noise_seed", "oracle", "oracle_mask", "p_value",
+    "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
+    "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip

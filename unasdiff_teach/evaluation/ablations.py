@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import data
-from ..data.mixtures import Mixture
+from ..data.mixing import Mixture
 from ..reconstruction import ReconstructionLoss
 from ..separation import SeparationConfig
 from .blocks import command

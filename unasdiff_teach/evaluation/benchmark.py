@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import data, separators
-from ..data.mixtures import TASKS, Mixture
+from ..data.mixing import TASKS, Mixture
 from ..diffusion import Prior
 from ..dirac import DiracConfig
 from ..priors import neural, shipped

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..data.mixtures import Mixture
+from ..data.mixing import Mixture
 from ..diffusion import denoising_loss
 from ..guidance import Wiener
 from ..priors.neural import NeuralPrior

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..conflict import guidance_bound
-from ..data.mixtures import Mixture
+from ..conflict import ConflictRecorder
+from ..data.mixing import Mixture
 from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
-from .methods import sampling
+from .methods import fingerprint
 from .metrics import si_sdr
 from .pocket import RESULTS, TASK, pocket_priors
 from .run import noise_seed
@@ -63,39 +63,6 @@ def figure_mixture() -> Mixture:
     )  # fmt: skip
 
 
-@dataclass
-class Follower:
-    """Measures a run step by step: `separate(..., on_step=follower)` for one mixture.
-
-    Attributes:
-        sources: the true ones, [K, N].
-        keep: also keep x_t and x0_hat of each step, in half precision.
-        rows: one for each step and source, see `follow`.
-        states, estimates: [K, N] for each step.
-    """
-
-    sources: Tensor
-    keep: bool = False
-    rows: list[dict] = field(default_factory=list)
-    states: list[Tensor] = field(default_factory=list)
-    estimates: list[Tensor] = field(default_factory=list)
-
-    def __call__(self, record: StepRecord) -> None:
-        values = {
-            "g_prior": torch.linalg.vector_norm(record.g_prior, dim=-1),
-            "g_cond": torch.linalg.vector_norm(record.g_cond, dim=-1),
-            "bound": guidance_bound(record.g_prior, record.g_cond),
-            "gamma": record.gamma,
-            "si_sdr": si_sdr(record.x0_hat, self.sources),
-            "si_sdr_state": si_sdr(record.x_prev, self.sources),
-        }
-        step = {"step": record.step, "t": record.t, "loss": float(record.loss)}
-        self.rows += [step | {"source": k} | {name: float(v[k]) for name, v in values.items()} for k in range(len(self.sources))]
-        if self.keep:
-            self.states.append(record.x_t.half())
-            self.estimates.append(record.x0_hat.half())
-
-
 def follow(
     mixture: Mixture,
     priors: Mapping[str, Prior],
@@ -104,7 +71,7 @@ def follow(
     schedule: NoiseSchedule | None = None,
     seed: int = 0,
     keep: bool = False,
-) -> tuple[pd.DataFrame, Follower]:
+) -> tuple[pd.DataFrame, list[tuple[Tensor, Tensor]]]:
     """Separate a mixture and measure every step. The noise is the same for all rules.
 
     Args:
@@ -114,30 +81,43 @@ def follow(
         config: with the rule as its guidance.
         schedule: see `separate`.
         seed: of the noise, with the identifier.
-        keep: see `Follower`.
+        keep: also keep x_t and x0_hat of each step.
 
     Returns:
         One row for each step and source: what was run (task, split, mixture, clips, rule, config, priors, seed, versions,
         seconds of the run), which source (source, kind, label), which step (step 0 is the first, t as the prior was
         told), and `MEASURED`: the loss before the step, the L2 norms g_prior and g_cond, the bound of Eq. 9, gamma, and
-        SI-SDR of x0_hat and of the state after the step, in dB. And the follower.
+        SI-SDR of x0_hat and of the state after the step, in dB. And what was kept: (x_t, x0_hat), [K, N] in half
+        precision, for each step.
     """
     import pandas as pd
 
-    follower = Follower(mixture.sources, keep)
+    recorder, kept, quality = ConflictRecorder(), [], {"si_sdr": [], "si_sdr_state": []}
+
+    def on_step(record: StepRecord) -> None:
+        recorder(record)
+        quality["si_sdr"].append(si_sdr(record.x0_hat, mixture.sources))
+        quality["si_sdr_state"].append(si_sdr(record.x_prev, mixture.sources))
+        if keep:
+            kept.append((record.x_t.half(), record.x0_hat.half()))
+
     start = time.perf_counter()
     separate(
         mixture.mixture, [priors[kind] for kind in mixture.kinds], list(mixture.labels), schedule, config,
-        noise=noise_seed(seed, mixture.id), on_step=follower, sample_rate=mixture.sample_rate,
+        noise=noise_seed(seed, mixture.id), on_step=on_step, sample_rate=mixture.sample_rate,
     )  # fmt: skip
-    table = pd.DataFrame(follower.rows).assign(
+    steps, K = len(recorder.t), len(mixture.sources)
+    measured = recorder.table() | {name: torch.stack(values) for name, values in quality.items()}
+    measured |= {"step": torch.arange(steps), "source": torch.arange(K).expand(steps, K)}
+    rows = {name: measured[name].reshape(steps, -1).expand(steps, K) for name in ("step", "source", "t", *MEASURED)}
+    table = pd.DataFrame({name: values.flatten().tolist() for name, values in rows.items()}).assign(
         task=mixture.task, split=mixture.split, mixture=mixture.id, clips=", ".join(mixture.clip_ids), rule=rule,
         config=str(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
         seconds=time.perf_counter() - start,
     )  # fmt: skip
     table["kind"] = [mixture.kinds[k] for k in table["source"]]
     table["label"] = [mixture.labels[k] for k in table["source"]]
-    return table, follower
+    return table, kept
 
 
 def run(
@@ -166,11 +146,12 @@ def run(
     # All of it first: a clash with stored runs must show before the work, not after.
     todo = [item for item in items if not _finished(folder, *item, priors)]
     for mixture, rule, config in tqdm(todo, unit="run", disable=not progress):
-        table, follower = follow(mixture, priors, rule, config, schedule, keep=keep)
+        table, kept = follow(mixture, priors, rule, config, schedule, keep=keep)
         path = _path(folder, rule, mixture)
         path.parent.mkdir(parents=True, exist_ok=True)
         if keep:  # before the table, which says that the run is finished
-            numpy.savez(path.with_suffix(".npz"), states=torch.stack(follower.states), estimates=torch.stack(follower.estimates))
+            states, estimates = (torch.stack(of_steps) for of_steps in zip(*kept, strict=True))
+            numpy.savez(path.with_suffix(".npz"), states=states, estimates=estimates)
         partial = path.with_suffix(".partial")
         table.to_parquet(partial, index=False)
         partial.replace(path)
@@ -259,9 +240,8 @@ def _path(folder: Path, rule: str, mixture: Mixture) -> Path:
 
 
 def fingerprints(priors: Mapping[str, Prior]) -> str:
-    """What tells two trainings of the priors apart, as in `Method.settings`."""
-    config = SeparationConfig()
-    return sampling("", priors, config).settings.removeprefix(f"{config}, ")
+    """What tells the priors of two runs apart, as in `Method.settings`."""
+    return ", ".join(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))
 
 
 def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:

@@ -20,23 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from filelock import FileLock
 from torch import nn
 
-from .. import data, separators
+from .. import data, precision, separators
 from .._console import duration
+from ..cost import peak_matmul_flops, usual_mfu
 from ..data import full_mixtures
 from ..data.audio import rms_db
-from ..data.mixtures import SILENT_BELOW_DB, TASKS, Mixture
+from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..diffusion import Prior
 from ..dirac import DiracConfig
-from ..guidance import CQT, DPS, DSG, Guidance, Hybrid, Wiener
+from ..guidance import CQT, DPS, DSG, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
+from ..precision import AUTO, PRECISIONS, canonical
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig
 from ..separators import Separator
 from .ablations import FLOORS, LOSSES, starts
 from .methods import Method, oracle, sampling, supervised, unprocessed
-from .pocket import GRID, RESULTS
+from .pocket import SHORT
 from .run import ITEM, Key, Run, Scoring, finished, level_db, score
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ NETWORKS = {"conv-tasnet": "ConvTasNet", "tf-locoformer": "TFLoCoformer"}
 METHODS = ("unprocessed", *SAMPLERS, *ORACLES, *NETWORKS)
 PRESETS = ("authors", "paper", "short", "recommended")
 SCORINGS = ("recommended", "paper", "authors")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FACTS, TABLE, SHARDS = "run.json", "results.parquet", "shards"
+COMPILED = 5000  # network calls on a GPU, from which compiling pays
 SCORE_SECONDS = 0.1  # to read and score one mixture: PESQ above all
 
 
@@ -79,8 +82,9 @@ class Job:
         device: "cpu", "cuda" (a GPU for each process, in turn) or "mps".
         seconds: cut mixtures to this length around their middle (Table 3's 2 s); tasks are then called "2 speech, 2 s".
         placement: of a written list, "paper" or "authors".
-        precision: of the priors' products, "float32" or "bfloat16" (for GPUs; norms, transforms and states stay in float32).
-        compile: compile triple-path networks: minutes for each batch size and process, then faster on a GPU.
+        precision: of the priors' products, "float32", "bfloat16", or "auto": what the folder has begun with, or else the
+            faster one, as `plan` measures it.
+        compile: compile triple-path networks: minutes for each batch size and process, then faster on a GPU; None: where it pays.
     """
 
     mixtures: str
@@ -99,7 +103,7 @@ class Job:
     seconds: float | None = None
     placement: str = "paper"
     precision: str = "float32"
-    compile: bool = False
+    compile: bool | None = False
 
     def __post_init__(self):
         object.__setattr__(self, "mixtures", str(self.mixtures))
@@ -255,7 +259,7 @@ class Systems:
         config, preset = configuration(name, job.preset)
         if all(isinstance(getattr(prior, "net", None), DiffWave) for prior in priors.values()):
             name = f"diffwave {name}"
-        return sampling(name, priors, config, preset, device=device, precision=PRECISIONS[job.precision])
+        return sampling(name, priors, config, preset, device=device, precision=PRECISIONS[canonical(job.precision)])
 
 
 def _separator(where: str) -> Separator:
@@ -282,7 +286,10 @@ def configuration(name: str, preset: str) -> tuple[SeparationConfig | Analytical
     rule = _family(name)
     if preset == "recommended":
         raise ValueError(f"the preset 'recommended' has no gradients, and {rule!r} is a rule for them; use the method 'recommended'")
-    guidance = _short_rule(rule) if preset == "short" else RULES[rule].paper() if preset == "paper" and rule in ("dsg", "hybrid") else RULES[rule]()
+    if preset == "short":
+        guidance = SHORT.get(rule, RULES[rule]())
+    else:
+        guidance = RULES[rule].paper() if preset == "paper" and rule in ("dsg", "hybrid") else RULES[rule]()
     base = getattr(SeparationConfig, preset)(guidance)
     return ({rule: base} | variants(base))[name], preset
 
@@ -295,19 +302,6 @@ def variants(base: SeparationConfig) -> dict[str, SeparationConfig]:
     rows |= {terms: base.replace(loss=replace(base.loss, **weights)) for terms, weights in LOSSES.items()}
     rows |= {f"s_floor={floor}": base.replace(guidance=replace(base.guidance, s_floor=floor)) for floor in FLOORS}
     return {f"hybrid, {what}": config for what, config in rows.items()}
-
-
-def _short_rule(rule: str) -> Guidance:
-    """A rule's setting for few steps: the best of its grid on the validation mixtures, as shipped."""
-    import pandas as pd
-
-    if rule not in GRID:
-        return RULES[rule]()
-    grid = {str(guidance): guidance for guidance in GRID[rule]}
-    scores = pd.read_parquet(RESULTS / "pocket_tuning.parquet")
-    # All settings on the same mixtures.
-    table = scores[scores["method"].isin(grid)].pivot_table("si_sdr", "mixture", "method").dropna()
-    return grid[table.mean().idxmax()]
 
 
 def calls(config: SeparationConfig | AnalyticalConfig | DiracConfig, schedule: NoiseSchedule) -> int:
@@ -355,7 +349,7 @@ class Plan:
 
         job, (rank, world) = self.job, ranks()
         job.out.mkdir(parents=True, exist_ok=True)
-        _replace(job.out / FACTS, rank, lambda path: path.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8"))
+        _claim(job.out, self.facts)
         # Each rank plans by itself, at its own time: shares must depend on nothing that is stored.
         mine = self.batches if world == 1 else [b for b in self.batches if (b.part + list(TASKS).index(b.task)) % world == rank]
         total = sum(batch.weight for batch in mine)
@@ -384,6 +378,8 @@ def plan(job: Job) -> Plan:
     """Check everything that can be checked before the work; see `check` for the errors."""
     _check_words(job)
     sizes, systems, scoring = _sizes(job), Systems.load(job), getattr(Scoring, job.scoring)()
+    chosen, why = _precision(job, systems, sizes)
+    job = replace(job, precision=chosen)
     table = stored(job.out)
     rows = {tuple(row[c] for c in ITEM): row for row in table.to_dict("records")}
     levels = table.groupby("mixture")["mixture_db"].first()
@@ -407,7 +403,7 @@ def plan(job: Job) -> Plan:
                     batches.append(Batch(task, part, parts, name, frozenset(m.id for m in todo), flop * len(todo)))
     if not items:
         raise ValueError(f"nothing to score in {job.mixtures}")
-    _check_facts(job, facts)
+    _check_facts(job.out, facts)
     rate, who = _rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
     score_seconds = SCORE_SECONDS / min(job.processes, os.cpu_count() or 1)
     batches = [replace(b, weight=b.weight / rate + score_seconds * len(b.todo)) for b in batches]
@@ -420,8 +416,11 @@ def plan(job: Job) -> Plan:
         f"methods: {', '.join(presets)}; seed {job.seed}, scoring {job.scoring}",
         *([f"left out: {silent} mixtures that the cut leaves without a source"] if silent else []),
         f"{len(items)} separations, {len(items) - left} of them stored in {job.out}; {left} to do in {len(batches)} batches",
+        *why,
     ]
     if left:
+        job, how = _compiled(job, work_left["calls"])
+        lines.extend(how)
         lines.append(
             f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about {duration(seconds)} "
             "(the progress bar will know better)"
@@ -433,11 +432,12 @@ def _check_words(job: Job) -> None:
     known = (*METHODS, *variants(SeparationConfig.authors()))
     for what, values, accepted in (
         ("method", job.methods, known), ("task", job.tasks, TASKS), ("preset", [job.preset], PRESETS), ("scoring", [job.scoring], SCORINGS),
-        ("placement", [job.placement], full_mixtures.PLACEMENTS), ("precision", [job.precision], PRECISIONS),
+        ("placement", [job.placement], full_mixtures.PLACEMENTS),
     ):  # fmt: skip
         for value in values:
             if value not in accepted:
                 raise ValueError(f"{what} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+    canonical(job.precision, auto=True)
     if not job.methods:
         raise ValueError(f"no method is given; accepted: {', '.join(map(repr, known))}")
     if job.separators and not set(job.methods) & set(NETWORKS):
@@ -468,20 +468,91 @@ def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None
 
 def _facts(job: Job, mixture: Mixture) -> dict:
     """What a folder is about."""
+    made = data.pocket_hash()[:8] if job.mixtures == POCKET else full_mixtures.fingerprint(job.mixtures)
     return {
-        "mixtures": job.mixtures, "placement": job.placement, "scoring": job.scoring, "sample_rate": mixture.sample_rate,
-        "seconds": len(mixture.mixture) / mixture.sample_rate,
+        "mixtures": job.mixtures, "list": made, "placement": job.placement, "scoring": job.scoring,
+        "sample_rate": mixture.sample_rate, "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": _begun_in(job) or job.precision,
     }  # fmt: skip
 
 
-def _check_facts(job: Job, facts: dict) -> None:
-    """Raises ValueError if the folder is for another placement, scoring or rate."""
+def _begun_in(job: Job) -> str | None:
+    """The precision that the folder has begun with; float32 where it is older than the choice."""
     if not (path := job.out / FACTS).is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8")).get("precision", "float32")
+
+
+def _precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
+    """The precision of the run and, where it was chosen here, a line that says why."""
+    asked, device = canonical(job.precision, auto=True), device_of(job, 0)
+    networks = [prior for prior in systems.priors.values() if isinstance(prior, nn.Module)]
+    if asked != AUTO:
+        precision.check(asked, device)
+        return asked, []
+    if not networks:
+        return "float32", []
+    if before := _begun_in(job):
+        return before, [f"precision: {before}, as the folder has begun"]
+    if ranks()[1] > 1:  # each process measures something else, and all must agree
+        chosen = "bfloat16" if job.device == "cuda" else "float32"
+        return chosen, [f"precision: {chosen}, the usual choice for {job.device}; several processes do not measure"]
+    (mixture,) = _load(job, next(iter(sizes)), 0, next(iter(sizes.values())))
+    configs = [configuration(name, job.preset)[0] for name in job.methods if _family(name) in SAMPLERS]
+    guided = any(_guided(config) for config in configs)
+    prior, rows = networks[0], 1 if device == "cpu" else job.batch * len(mixture.kinds)
+    x = torch.zeros(rows, len(mixture.mixture), device=device)
+    t = torch.full((rows,), len(prior.schedule) // 2, device=device)
+    where = next(prior.parameters()).device
+
+    def work() -> None:
+        x_t = x.clone().requires_grad_(guided)
+        with torch.set_grad_enabled(guided):
+            eps = prior(x_t, t)
+        if guided:
+            torch.autograd.grad(eps.sum(), x_t)
+
+    prior.to(device)
+    key = (getattr(prior.net, "config", type(prior.net).__name__), *x.shape, "guided" if guided else "forward")
+    choice = precision.choose(AUTO, device, key, work)
+    prior.to(where)
+    return choice.precision, [f"precision: {choice.why}"]
+
+
+def _guided(config: SeparationConfig | AnalyticalConfig | DiracConfig) -> bool:
+    """Whether a sampler asks the priors for gradients."""
+    return isinstance(config, SeparationConfig) and config.guidance.needs_gradient
+
+
+def _compiled(job: Job, calls: int) -> tuple[Job, list[str]]:
+    """The job with its choice whether to compile, and a line about it where there was one."""
+    if job.compile is False or job.compile is None and (job.device != "cuda" or calls < COMPILED):
+        return replace(job, compile=False), []
+    if not precision.has_compiler(job.device):
+        return replace(job, compile=False), ["networks: not compiled, for want of a compiler here; the eager form computes the same"]
+    return replace(job, compile=True), ["networks: compiled, which takes minutes for each size and process (--no-compile does without)"]
+
+
+def _check_facts(out: Path, facts: dict) -> None:
+    """Raises ValueError if the folder is for another list of mixtures, placement, scoring or rate."""
+    if not (path := out / FACTS).is_file():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
+    if before.get("list", facts["list"]) != facts["list"]:  # older folders do not say
+        raise ValueError(
+            f"{out} is for the mixtures of {before['mixtures']} (list {before['list']}), now {facts['mixtures']} "
+            f"(list {facts['list']}); use another folder"
+        )
     for name in ("placement", "scoring", "sample_rate"):
         if before[name] != facts[name]:
-            raise ValueError(f"{job.out} is for {name} = {before[name]!r}, now {facts[name]!r}; use another folder")
+            raise ValueError(f"{out} is for {name} = {before[name]!r}, now {facts[name]!r}; use another folder")
+
+
+def _claim(out: Path, facts: dict) -> None:
+    """Say what a folder is about, once; two calls that begin at the same time must agree, as later ones must."""
+    with FileLock(out / "claim.lock"):
+        _check_facts(out, facts)
+        if not (out / FACTS).is_file():
+            _replace(out / FACTS, 0, lambda path: path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8"))
 
 
 def _cost(job: Job, systems: Systems, name: str, task: str, samples: int) -> tuple[int, float]:
@@ -496,10 +567,9 @@ def _cost(job: Job, systems: Systems, name: str, task: str, samples: int) -> tup
     if _family(name) not in SAMPLERS:
         return 0, 0.0
     config, _ = configuration(name, job.preset)
-    guided = isinstance(config, SeparationConfig) and not isinstance(config.guidance, Wiener)
     first = systems.priors[TASKS[task][0]]
     n = calls(config, first.schedule) if hasattr(first, "schedule") else 0
-    return n * len(TASKS[task]), n * sum(work(systems.priors[kind], "guided" if guided else "forward") for kind in TASKS[task])
+    return n * len(TASKS[task]), n * sum(work(systems.priors[kind], "guided" if _guided(config) else "forward") for kind in TASKS[task])
 
 
 def _flops(shape: object, samples: int, kind: str) -> float:
@@ -508,13 +578,11 @@ def _flops(shape: object, samples: int, kind: str) -> float:
 
 def _rate(job: Job) -> tuple[float, str]:
     """FLOP per second that all processes may reach, and who they are."""
-    from ..bench import matrix_rate, usual_share
-
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
-    precision = PRECISIONS[job.precision]
-    rate, share = together * matrix_rate(job.device, precision, seconds=0.1), usual_share(job.device, precision)
-    return share * rate, f"{count} x {job.device}, {rate / 1e12:.3g} TFLOP/s of matrix products, at {share:.0%} of that"
+    dtype = PRECISIONS[job.precision]
+    peak, mfu = together * peak_matmul_flops(job.device, dtype, seconds=0.1), usual_mfu(job.device, dtype)
+    return mfu * peak, f"{count} x {job.device}, {peak / 1e12:.3g} TFLOP/s of matrix products, at {mfu:.0%} of that"
 
 
 # --------------------------------------------------------------------------------------------------------------- work
@@ -545,7 +613,6 @@ def work(job: Job, batches: Iterable[Batch], shard: int, device: str) -> Iterato
     here, scoring = Run(job.out / SHARDS / str(shard)), getattr(Scoring, job.scoring)()
     here.folder.mkdir(parents=True, exist_ok=True)
     with _locked(here.folder / "lock"):
-        here.repair()
         systems = Systems.load(job, device)
         methods: dict[tuple[str, str], Method] = {}
         for batch in batches:

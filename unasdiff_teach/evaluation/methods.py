@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,10 +18,12 @@ from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
 from ..separators import Separator
 from .metrics import best_permutation
-from .oracle import oracle_mask
+from .masks import oracle_mask
 
 if TYPE_CHECKING:
-    from ..data.mixtures import Mixture
+    from ..data.mixing import Mixture
+
+CHANGES_NOTHING = ("card", "training")  # attributes of a network that say how it was made, and its mode
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,9 @@ def sampling(
         )
         return result.sources, result.calls
 
-    settings = [str(config), *(f"{kind} prior {_fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
+    settings = [str(config), *(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
     if schedule is not None:
-        settings.append(f"{len(schedule)} steps {_checksum(schedule.alpha_bar):08x}")
+        settings.append(_words(schedule))
     if precision != torch.float32:
         settings.append(f"products in {str(precision).removeprefix('torch.')}")
     return Method(name, run, preset, ", ".join(settings))
@@ -104,7 +108,7 @@ def supervised(name: str, separator: Separator, device: str | torch.device = "cp
         index, _ = best_permutation(estimates, torch.stack([m.sources for m in mixtures]).to(device), "kind", separator.kinds)
         return estimates.take_along_dim(index[..., None], 1), 1
 
-    return Method(name, run, settings=f"separator {_fingerprint(separator)}, best order within a kind")
+    return Method(name, run, settings=f"separator {fingerprint(separator)}, best order within a kind")
 
 
 def unprocessed() -> Method:
@@ -126,15 +130,52 @@ def _autocast(device: str | torch.device, precision: torch.dtype) -> torch.autoc
     return torch.autocast(torch.device(device).type, precision, enabled=precision != torch.float32)
 
 
-def _fingerprint(prior: Prior | nn.Module) -> str:
-    """What tells two trainings apart: a checksum of a network's weights, or the type of an exact prior."""
-    if not isinstance(prior, nn.Module):
-        return type(prior).__name__
+def fingerprint(model: Prior | nn.Module) -> str:
+    """What tells two priors or separators apart, in words: results of one are not results of the other.
+
+    Args:
+        model: a network behind the `Prior` interface, a `Separator`, or a prior in closed form.
+
+    Returns:
+        A checksum of a network's weights, or the name of any other type; then in brackets what else changes its
+        numbers: its public attributes (class guidance, target, sample rate, schedule, the parameters of a closed
+        form), tables as checksums, and a checksum of the network's configuration.
+    """
+    attributes = getattr(model, "__dict__", {})
+    facts = {k: v for k, v in attributes.items() if not k.startswith("_") and k not in CHANGES_NOTHING}
+    name = getattr(model, "__qualname__", type(model).__name__)
+    if isinstance(model, nn.Module):
+        name = _crc(*model.state_dict().values())
+        if config := getattr(getattr(model, "net", None), "config", None):
+            facts["network"] = config
+    words = ", ".join(f"{key}={_words(value)}" for key, value in sorted(facts.items()))
+    return f"{name} ({words})" if words else name
+
+
+def _words(value: object) -> str:
+    """An attribute in words: the same for the same value, whatever its numeric type or device."""
+    if value is None or isinstance(value, bool | str):
+        return repr(value)
+    if isinstance(value, Real):
+        return f"{float(value):.9g}"
+    if isinstance(value, Tensor | np.ndarray):
+        value = torch.as_tensor(value).detach().cpu()
+        return f"{list(value.shape)} {_crc(value.double())}"
+    if isinstance(value, NoiseSchedule):
+        return f"{len(value)} steps {_crc(value.alpha_bar, value.index)} of {value.T_train}"
+    if isinstance(value, Mapping):
+        value = sorted((str(key), _words(entry)) for key, entry in value.items())
+    if isinstance(value, Sequence):
+        return f"{len(value)} x {zlib.crc32(', '.join(map(_words, value)).encode()):08x}" if value else "none"
+    if is_dataclass(value):
+        # Only what is not at its default, so that a new field does not make all stored results foreign.
+        changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+        return f"{type(value).__name__} {zlib.crc32(_words(changed).encode()):08x}"
+    return fingerprint(value) if callable(value) else type(value).__name__
+
+
+def _crc(*values: Tensor) -> str:
     checksum = 0
-    for weight in prior.state_dict().values():
-        checksum = _checksum(weight, checksum)
+    for value in values:
+        checksum = zlib.crc32(value.detach().cpu().flatten().view(torch.uint8).numpy(), checksum)
     return f"{checksum:08x}"
-
-
-def _checksum(values: Tensor, start: int = 0) -> int:
-    return zlib.crc32(values.detach().cpu().flatten().view(torch.uint8).numpy(), start)

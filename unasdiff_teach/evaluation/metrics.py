@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from itertools import permutations
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor
 Permute = Literal["none", "kind", "all"]
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
+PESQ_SECONDS = 20.0  # of a piece: utterances and pauses of 0.2 s each, as short as PESQ knows them, then stay below its 50
 PESQ_LOWEST = 1.0  # the "bad" end of the MOS scale; the mappings of P.862.1 and P.862.2 start at 0.999
 SILENT = 1e-24  # energy: an amplitude of 1e-12, 100 dB below one step of 16 bits
 
@@ -117,6 +119,9 @@ def pesq_score(estimate: Tensor, reference: Tensor, sample_rate: int, mode: Lite
     of a second, gives NaN, and the tables leave such items out and count them. A silent estimate of a reference
     with speech scores 1.0, the end of the scale, since leaving it out would reward it.
 
+    The rule for long clips: PESQ's code has room for 50 utterances, scores wrongly beyond, and then crashes. A clip of more than
+    20 s is cut into pieces of one length, 20 s at most, and its score is the mean of those pieces' that have one.
+
     Args:
         estimate, reference: [N].
         sample_rate: 8000 or 16000 Hz.
@@ -126,8 +131,6 @@ def pesq_score(estimate: Tensor, reference: Tensor, sample_rate: int, mode: Lite
     Raises:
         ValueError: as `si_sdr`; or the signals are not [N]; or the rate or the mode is none of the above.
     """
-    from pesq import BufferTooShortError, NoUtterancesError, pesq
-
     _check_pair(estimate, reference)
     if estimate.ndim != 1:
         raise ValueError(f"estimate has shape {list(estimate.shape)}; accepted is [N]")
@@ -136,16 +139,26 @@ def pesq_score(estimate: Tensor, reference: Tensor, sample_rate: int, mode: Lite
     mode = mode or PESQ_MODES[sample_rate]
     if mode not in ("nb", "wb") or (mode == "wb" and sample_rate == 8000):
         raise ValueError(f"mode is {mode!r} at {sample_rate} Hz; accepted are 'nb', and 'wb' at 16000 Hz")
+    count = math.ceil(estimate.shape[-1] / (PESQ_SECONDS * sample_rate))
+    pieces = zip(estimate.tensor_split(count), reference.tensor_split(count), strict=True)
+    scores = [score for piece in pieces if not math.isnan(score := _pesq_piece(*piece, sample_rate, mode))]
+    return Pesq(sum(scores) / len(scores) if scores else math.nan, mode)
+
+
+def _pesq_piece(estimate: Tensor, reference: Tensor, sample_rate: int, mode: str) -> float:
+    """The score of a clip that PESQ has room for; NaN where it defines none."""
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
+
     if not reference.any():
-        return Pesq(float("nan"), mode)
+        return math.nan
     # The package stumbles over a silent estimate; one faint sample shows whether the reference can be scored.
     silent = not estimate.any()
     probe = torch.eye(1, estimate.shape[-1])[0] if silent else estimate
     try:
         score = pesq(sample_rate, _numpy(reference), _numpy(probe), mode)
     except (NoUtterancesError, BufferTooShortError):
-        return Pesq(float("nan"), mode)
-    return Pesq(PESQ_LOWEST if silent else float(score), mode)
+        return math.nan
+    return PESQ_LOWEST if silent else float(score)
 
 
 def failure(si_sdr: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from .methods import Method
-from .oracle import SILENT_BIN
+from .masks import SILENT_BIN
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..data.mixtures import Mixture
+    from ..data.mixing import Mixture
 
 N_FFT, HOP = 512, 128
 ITERATIONS = 200

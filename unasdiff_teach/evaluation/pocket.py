@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import data, priors
 from ..diffusion import Prior
@@ -21,6 +22,9 @@ from . import tables
 from .methods import Method, oracle, sampling, unprocessed
 from .run import Run, evaluate
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TASK = "1 speech + 1 sound"
 TUNED_ON = 3  # validation mixtures
 DEFAULTS: dict[str, Guidance] = {"hybrid": Hybrid(), "dsg": DSG(), "dps": DPS()}
@@ -29,6 +33,12 @@ GRID: dict[str, list[Guidance]] = {
     "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
+SHORT: dict[str, Guidance] = {
+    "hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2),
+    "dsg": DSG(sigma_scale=0.28),
+    "dps": DPS(scale=0.2),
+}
+"""The best of each grid by `pocket_tuning.parquet`, on the mixtures that all its settings have in common."""
 NAMES = ("ceilings", "recommended", *(f"{rule}-tuned" for rule in DEFAULTS), "analytical", *DEFAULTS)
 RESULTS = Path(__file__).parent / "results"
 
@@ -48,8 +58,23 @@ def tune(rule: str, folder: Path, progress: bool = True, loaded: Mapping[str, Pr
     """The setting of a rule's grid with the best mean SI-SDR on the validation mixtures, with the shipped priors if no others are given."""
     mixtures = data.mixtures(task=TASK, split="validation", count=TUNED_ON)
     scores = evaluate(candidates(rule, loaded or pocket_priors()), mixtures, Run(folder / f"tune-{rule}"), progress=progress)
-    best = scores.groupby("method")["si_sdr"].mean().idxmax()
-    return next(guidance for guidance in GRID[rule] if str(guidance) == best)
+    return best_of(rule, scores[scores["mixture"].isin(m.id for m in mixtures)])
+
+
+def best_of(rule: str, scores: pd.DataFrame) -> Guidance:
+    """The setting of a rule's grid with the best mean SI-SDR, all settings on the same mixtures.
+
+    Args:
+        scores: results under the names of `candidates`; a mixture that a setting lacks counts for none.
+
+    Raises:
+        ValueError: the settings of the grid have no mixture in common.
+    """
+    grid = {str(guidance): guidance for guidance in GRID[rule]}
+    table = scores.pivot_table("si_sdr", "mixture", "method").reindex(columns=list(grid)).dropna()
+    if table.empty:
+        raise ValueError(f"no mixture was scored with all {len(grid)} settings of {rule!r}")
+    return grid[table.mean().idxmax()]
 
 
 def methods(name: str, folder: Path) -> list[Method]:

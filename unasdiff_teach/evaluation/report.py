@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..data.mixtures import TASKS
+from ..data.mixing import TASKS
 from ..guidance import DPS, DSG, Hybrid
 from ..schedule import NoiseSchedule
 from . import conflict

@@ -8,6 +8,7 @@ import platform
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..data.mixtures import Mixture
+    from ..data.mixing import Mixture
 
 Key = tuple[str, str, str, int]
 """Mixture, method, preset and seed: what makes an item of a run."""
@@ -97,10 +98,11 @@ def noise_seed(seed: int, mixture_id: str) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """A folder of results, for one process at a time; give each of several processes its own and load them together.
+    """A folder of results, to which any number of processes may append.
 
-    While a run goes on, every scored mixture is one line of `results.jsonl`; `compact` moves all into
-    `results.parquet`. A stop at any moment loses at most the batch in progress.
+    Every scored mixture is one line of `results.jsonl`; `compact` moves all into `results.parquet`. Whoever writes holds
+    a lock for as long as that takes, so that no row is lost; reading needs none. A stop at any moment costs at most the
+    batch in progress. Processes do not see each other's work in progress: what two have scored counts once.
     """
 
     folder: Path
@@ -120,46 +122,57 @@ class Run:
         """All results so far: one row for each source of each item, columns as in `COLUMNS`, in a fixed order."""
         import pandas as pd
 
+        # The journal first: rows that `compact` moves while this reads are then in both, and never in neither.
+        lines = self._lines()
         rows = pd.read_parquet(self.table).to_dict("records") if self.table.exists() else []
-        for line in self._lines():
+        for line in lines:
             rows += json.loads(line)
         frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-        # A stop between the two steps of `compact` leaves items in both files.
         frame = frame.drop_duplicates([*ITEM, "source"])
         return frame.sort_values(["task", *ITEM, "source"], ignore_index=True)
 
-    def repair(self) -> None:
-        """Cut a line that a stop has torn off the journal's end; needed once before appending."""
-        whole = sum(len(line) for line in self._lines())
-        if self.journal.exists() and self.journal.stat().st_size > whole:
-            os.truncate(self.journal, whole)
-
     def append(self, items: Sequence[list[dict]]) -> None:
         """Store scored mixtures, each a list of one row per source; when this returns they are on disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.journal, "ab") as file:
+        with self._locked(), open(self.journal, "a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # torn off by a stop; it would swallow the next line
+                    file.truncate(sum(map(len, self._lines())))
             file.write("".join(json.dumps(rows) + "\n" for rows in items).encode())
             file.flush()
             os.fsync(file.fileno())
 
     def compact(self) -> pd.DataFrame:
         """Move all results into one Parquet file, and return them."""
-        frame = self.results()
-        if self.journal.exists():
+        if not self.journal.exists():
+            return self.results()
+        with self._locked():
+            frame = self.results()
             partial = self.table.with_suffix(".partial")
             with open(partial, "wb") as file:
                 frame.to_parquet(file, index=False)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.table)
-            self.journal.unlink()
+            self.journal.unlink(missing_ok=True)
         return frame
 
     def _lines(self) -> list[bytes]:
         """The journal's complete lines."""
-        if not self.journal.exists():
+        try:
+            content = self.journal.read_bytes()
+        except FileNotFoundError:
             return []
-        return [line for line in self.journal.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one that writes; the lock ends with this process, however it ends."""
+        from filelock import FileLock
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "results.lock"):
+            yield
 
 
 def evaluate(
@@ -203,7 +216,6 @@ def evaluate(
     stored = {tuple(row[c] for c in ITEM): row for row in run.results().to_dict("records")}
     # All of it first: a clash with stored results must show before hours of work, not after.
     todo = [[m for m in mixtures if not finished(stored, method, m, seed, scoring)] for method in methods]
-    run.repair()
     with tqdm(total=sum(map(len, todo)), unit="mixture", disable=not progress) as bar:
         for method, left in zip(methods, todo):
             bar.set_description(method.name)
@@ -225,13 +237,20 @@ def finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: in
     now = {"settings": method.settings, "zero_mean": scoring.zero_mean, "permute": scoring.permute}
     for column, value in now.items():
         if row[column] != value:
+            was, wanted = _differing(row[column], value) if column == "settings" else (row[column], value)
             raise ValueError(
-                f"the run holds {method.name!r} on {mixture.id!r} with {column} = {row[column]!r}, now {value!r}; "
+                f"the run holds {method.name!r} on {mixture.id!r} with {column} = {was!r}, now {wanted!r}; "
                 "rename the method or use another folder"
             )
     if abs(row["mixture_db"] - level_db(mixture)) > 1e-3:
         raise ValueError(f"the run holds {mixture.id!r} for another mixture; use another folder")
     return True
+
+
+def _differing(before: str, now: str) -> tuple[str, str]:
+    """What each of two settings has and the other has not; settings are long."""
+    parts = before.split(", "), now.split(", ")
+    return ", ".join(p for p in parts[0] if p not in parts[1]), ", ".join(p for p in parts[1] if p not in parts[0])
 
 
 def _batches(mixtures: list[Mixture], size: int) -> Iterator[list[Mixture]]:

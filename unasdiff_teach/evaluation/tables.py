@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .run import Run
-from .statistics import Interval, bootstrap_mean, paired_difference
+from .statistics import Interval, Kind, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,12 +88,44 @@ def per_mixture(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str]
     return values.assign(value=values["mean"], left_out=values["size"] - values["count"])[["value", "left_out"]]
 
 
-def summary(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str] = ("task", *METHOD), seed: int = 0) -> pd.DataFrame:
-    """Mean over mixtures and 95% bootstrap interval of a metric for each group of results.
+def differences(results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr") -> pd.Series:
+    """`method` minus `baseline` on each mixture that both have separated, with the same noise.
+
+    Args:
+        results, metric: see `per_mixture`; the seeds that both have are averaged first, others are left out.
+        method, baseline: names in the results.
+
+    Returns:
+        Indexed by task and mixture, in the unit of the metric.
+
+    Raises:
+        ValueError: one of them is not in the results, or is there with several presets: select one first.
+    """
+    sides = []
+    for name in (method, baseline):
+        rows = results[results["method"] == name]
+        if rows["preset"].nunique() != 1:
+            raise ValueError(f"{name!r} is in the results with {rows['preset'].nunique()} presets; exactly 1 is needed")
+        sides.append(rows)
+    key = ["task", "mixture", "seed"]
+    shared = sides[0][key].merge(sides[1][key]).drop_duplicates()
+    a, b = (per_mixture(rows.merge(shared), metric, ("task",))["value"] for rows in sides)
+    return a - b
+
+
+def summary(
+    results: pd.DataFrame,
+    metric: str = "si_sdr",
+    by: Sequence[str] = ("task", *METHOD),
+    seed: int = 0,
+    kind: Kind = "percentile",
+) -> pd.DataFrame:
+    """Mean over mixtures and 95% interval of a metric for each group of results.
 
     Args:
         results, metric, by: see `per_mixture`.
         seed: of the bootstrap.
+        kind: of the interval, see `mean_interval`.
 
     Returns:
         Indexed by `by`: mean, low, high, n (mixtures) and left_out (see `per_mixture`).
@@ -101,8 +133,10 @@ def summary(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str] = (
     import pandas as pd
 
     values = per_mixture(results, metric, by)
-    groups = values.reset_index().groupby(list(by), dropna=False)
-    intervals = {key: bootstrap_mean(g["value"], seed=seed)._replace(left_out=int(g["left_out"].sum())) for key, g in groups}
+    intervals = {
+        key: mean_interval(group["value"], kind, seed=seed)._replace(left_out=int(group["left_out"].sum()))
+        for key, group in values.reset_index().groupby(list(by), dropna=False)
+    }
     index = pd.MultiIndex.from_tuples(intervals, names=list(by))
     return pd.DataFrame(list(intervals.values()), index=index, columns=list(Interval._fields))
 
@@ -118,25 +152,24 @@ def by_heard(results: pd.DataFrame, metric: str = "si_sdr", seed: int = 0) -> pd
     return summary(results[results["kind"] == "speech"], metric, ("task", "heard", *METHOD), seed)
 
 
-def compare(results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr", seed: int = 0) -> pd.DataFrame:
-    """Paired difference, `method` minus `baseline` on the same mixtures, with its 95% interval, for each task.
+def compare(
+    results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr", seed: int = 0, kind: Kind = "percentile"
+) -> pd.DataFrame:
+    """Mean of `differences`, `method` minus `baseline`, with its 95% interval, for each task.
+
+    Args:
+        results, method, baseline, metric: see `differences`.
+        seed: of the bootstrap.
+        kind: of the interval, see `mean_interval`.
 
     Raises:
-        ValueError: one of them is not in the results, or is there with several presets: select one first.
+        ValueError: as `differences`.
     """
     import pandas as pd
 
-    sides = []
-    for name in (method, baseline):
-        rows = results[results["method"] == name]
-        if rows["preset"].nunique() != 1:
-            raise ValueError(f"{name!r} is in the results with {rows['preset'].nunique()} presets; exactly 1 is needed")
-        sides.append(per_mixture(rows, metric, ("task",))["value"])
-    pairs = pd.concat(sides, axis=1, join="inner", keys=["method", "baseline"])
-    differences = {
-        task: paired_difference(pair["method"], pair["baseline"], seed=seed) for task, pair in pairs.groupby(level="task")
-    }
-    return pd.DataFrame.from_dict(differences, orient="index", columns=list(Interval._fields)).rename_axis("task")
+    by_task = differences(results, method, baseline, metric).groupby(level="task")
+    found = {task: mean_interval(values, kind, seed=seed) for task, values in by_task}
+    return pd.DataFrame.from_dict(found, orient="index", columns=list(Interval._fields)).rename_axis("task")
 
 
 def paper_table(table: int = 2, length: str | None = None) -> pd.DataFrame:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import Literal
-from unittest.mock import patch
 
 import torch
+from torch.overrides import TorchFunctionMode
 
+from ..cost import CostCounter
 from .conv_tasnet import ConvTasNet, ConvTasNetConfig
 from .diffwave import DiffWave, DiffWaveConfig
 from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
@@ -17,12 +21,13 @@ NETWORKS = {
     TriplePathConfig: TriplePathUNet, DiffWaveConfig: DiffWave, ConvTasNetConfig: ConvTasNet, TFLoCoformerConfig: TFLoCoformer,
 }  # fmt: skip
 Work = Literal["forward", "guided", "training"]
+ONE_AT_A_TIME = RLock()  # torch.device also notes its device for the whole process, where its compiler looks
 
 
 @cache
 def parameters(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCoformerConfig) -> int:
     """Number of parameters of a network."""
-    with torch.device("meta"):
+    with shapes_alone():
         return sum(p.numel() for p in NETWORKS[type(config)](config).parameters())
 
 
@@ -39,23 +44,34 @@ def flops(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCof
     Raises:
         ValueError: another `work`.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     if work not in ("forward", "guided", "training"):
         raise ValueError(f"work is {work!r}; accepted are 'forward', 'guided' and 'training'")
-    # The inverse STFT looks at its data, of which there is none here; it has no products.
-    with torch.device("meta"), patch("torch.istft", _signal_like):
+    with shapes_alone():
         net = NETWORKS[type(config)](config).requires_grad_(work == "training")
         x = torch.empty(1, samples, requires_grad=work == "guided")
         is_prior = isinstance(config, TriplePathConfig | DiffWaveConfig)
         arguments = (x, torch.empty(1), torch.zeros(1, dtype=torch.long)) if is_prior else (x,)
-        with FlopCounterMode(display=False) as counter:
+        with CostCounter() as counter:
             out = net(*arguments)
-            forward = counter.get_total_flops()
+            forward = counter.total.flop
             if work != "forward":
                 out.sum().backward()
     # Each of the two gradients takes what the forward pass takes; of a grouped convolution's, the counter makes more.
-    return min(counter.get_total_flops(), 3 * forward)
+    return min(counter.total.flop, 3 * forward)
+
+
+@contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Tensors and networks made inside have shapes but no data, and networks run on them; for this thread alone."""
+    with ONE_AT_A_TIME, torch.device("meta"), _InverseSTFTOfShapes():
+        yield
+
+
+class _InverseSTFTOfShapes(TorchFunctionMode):
+    """The inverse STFT looks at its data, of which there is none; here it only gives its shape. It has no products."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return _signal_like(*args, **kwargs) if func is torch.istft else func(*args, **(kwargs or {}))
 
 
 def _signal_like(spectrum: torch.Tensor, *_, length: int, **__) -> torch.Tensor:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from .._files import replacing
 
-def write_weights(path: str | Path, state_dict: dict[str, Tensor], header: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
-    """Write weights and a header as one safetensors file, in `dtype`; atomic, and makes the folder."""
+
+def write_weights(
+    path: str | Path, state_dict: Mapping[str, Tensor], network: object, header: dict[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Write weights and a header as one safetensors file; atomic, and makes the folder.
+
+    Args:
+        network: configuration of the network, one of the keys of `budget.NETWORKS`. It tells parameters from the rest.
+        dtype: of the parameters, by default float16. What is no parameter, such as the random frequencies of DiffWave,
+            stays in float32.
+    """
     from safetensors.torch import save_file
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in state_dict.items()}, partial, header)
-    partial.replace(path)
+    from .budget import NETWORKS
+
+    with torch.device("meta"):
+        exact = {name for name, _ in NETWORKS[type(network)](network).named_buffers()}
+    weights = {k: v.detach().to("cpu", torch.float32 if k in exact else dtype).contiguous() for k, v in state_dict.items()}
+    with replacing(path) as partial:
+        save_file(weights, partial, header)
 
 
 def read_weights(path: str | Path, what: str, format: str) -> tuple[dict[str, Tensor], dict[str, str]]:

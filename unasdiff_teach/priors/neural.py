@@ -147,12 +147,16 @@ class PriorConfig:
 
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
-    """Write a prior as one safetensors file, its configuration and card in the header; atomic."""
+    """Write a prior as one safetensors file, its configuration and card in the header; atomic.
+
+    Args:
+        dtype: of the parameters, by default float16; what is no parameter stays in float32.
+    """
     header = {
         "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
         "card": json.dumps(card),
     }  # fmt: skip
-    write_weights(path, state_dict, header, dtype)
+    write_weights(path, state_dict, config.network, header, dtype)
 
 
 def read(path: str | Path) -> NeuralPrior:

@@ -75,11 +75,15 @@ class SeparatorConfig:
 
 
 def save(path: str | Path, state_dict: dict[str, Tensor], config: SeparatorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
-    """Write a separator as one safetensors file, its configuration and card in the header; atomic."""
+    """Write a separator as one safetensors file, its configuration and card in the header; atomic.
+
+    Args:
+        dtype: of the parameters, by default float16; what is no parameter stays in float32.
+    """
     header = {
         "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)), "card": json.dumps(card),
     }  # fmt: skip
-    write_weights(path, state_dict, header, dtype)
+    write_weights(path, state_dict, config.network, header, dtype)
 
 
 def read(path: str | Path) -> Separator:

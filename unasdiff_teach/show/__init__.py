@@ -1,21 +1,40 @@
 """Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports this room."""
 
-from .explorer import GammaExplorer, curves, gamma_explorer
-from .figures import (
-    bars_with_intervals,
-    guidance_curves,
-    log_spectrograms,
-    schedule_curves,
-    spectrograms,
-    trajectories,
-    waveforms,
-)
-from .player import Player, Track, player
-from .scrubber import Scrubber, scrubber
-from .style import PALETTE, use_style
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .players import Player, Track, player
+from .scrubbers import Scrubber, scrubber
+from .sound import log_spectrograms
+
+if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
+    from .explorer import GammaExplorer, curves, gamma_explorer
+    from .figures import bars_with_intervals, guidance_curves, schedule_curves, spectrograms, trajectories, waveforms
+    from .style import PALETTE, use_style
 
 __all__ = [
     "PALETTE", "GammaExplorer", "Player", "Scrubber", "Track", "bars_with_intervals", "curves", "gamma_explorer",
     "guidance_curves", "log_spectrograms", "player", "schedule_curves", "scrubber", "spectrograms", "trajectories",
     "use_style", "waveforms",
 ]
+
+_HOMES = {
+    "explorer": "GammaExplorer curves gamma_explorer",
+    "figures": "bars_with_intervals guidance_curves schedule_curves spectrograms trajectories waveforms",
+    "style": "PALETTE use_style",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str):
+    # A player needs neither seaborn and pandas, as the figures do, nor IPython, as the explorer does.
+    if name in _HOMES:
+        return import_module(f".{name}", __name__)
+    if name in _HOME:
+        globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy
 import pandas
@@ -12,11 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from ..guidance import Guidance
 from ..schedule import NoiseSchedule
+from .sound import log_spectrograms
 from .style import DASHES, GREY, INK, PALETTE, WIDTH, styled
 
 STEP_LABEL = "diffusion step t"
+
+
+class Strength(Protocol):
+    """What `guidance_curves` asks of a rule."""
+
+    def strength(self, schedule: NoiseSchedule) -> Tensor:
+        """gamma(t) without sqrt(N) / norm, [T]."""
+        ...
 
 
 def _stacked(height: float, rows: int, columns: int = 1, **options):
@@ -55,25 +64,6 @@ def waveforms(signals: Tensor | Sequence[Tensor], names: Sequence[str], sample_r
     figure.supylabel("amplitude (full scale is 1)")
     axes[-1, 0].set_xlabel("time / s")
     return figure
-
-
-def log_spectrograms(signals: Tensor, n_fft: int = 256, hop: int = 64, floor_db: float = -80.0) -> Tensor:
-    """Power spectrograms in dB relative to the loudest bin of all signals, nothing below `floor_db`.
-
-    Args:
-        signals: [S, N], with N > n_fft / 2.
-        n_fft, hop: Hann window and its step in samples.
-        floor_db: negative.
-
-    Returns:
-        [S, n_fft / 2 + 1, N // hop + 1].
-    """
-    spectra = torch.stft(signals, n_fft, hop, window=torch.hann_window(n_fft).to(signals), return_complex=True)
-    power = spectra.abs().square()
-    loudest = power.max()
-    if loudest == 0:
-        return torch.full_like(power, floor_db)
-    return (10 * (power / loudest).log10()).clamp_min(floor_db)
 
 
 @styled
@@ -130,7 +120,7 @@ def schedule_curves(schedule: NoiseSchedule) -> Figure:
 
 
 @styled
-def guidance_curves(rules: Sequence[Guidance] | Mapping[str, Guidance], schedule: NoiseSchedule) -> Figure:
+def guidance_curves(rules: Sequence[Strength] | Mapping[str, Strength], schedule: NoiseSchedule) -> Figure:
     """The strengths of guidance rules without the normalisation by the gradient, Fig. 3, on a logarithmic scale.
 
     DPS's constant multiplies the gradient itself, the others a gradient of length sqrt(N): compare shapes across

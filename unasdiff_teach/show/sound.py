@@ -16,8 +16,6 @@ import torch
 from matplotlib import colormaps, image
 from torch import Tensor
 
-from .figures import log_spectrograms
-
 FOLDER = Path("_static", "audio")
 """Where a page's sounds lie, seen from its notebook, which is where a notebook runs."""
 RANGE_DB = 80
@@ -105,6 +103,25 @@ def _begins_block(flac: bytes, place: int, number: int) -> bool:
         for _ in range(8):
             checksum = (checksum << 1 ^ (0x07 if checksum & 128 else 0)) & 255
     return flac.startswith(b"\xff\xf8", place) and flac.startswith(coded, place + 4) and flac[end] == checksum
+
+
+def log_spectrograms(signals: Tensor, n_fft: int = 256, hop: int = 64, floor_db: float = -80.0) -> Tensor:
+    """Power spectrograms in dB relative to the loudest bin of all signals, nothing below `floor_db`.
+
+    Args:
+        signals: [S, N], with N > n_fft / 2.
+        n_fft, hop: Hann window and its step in samples.
+        floor_db: negative.
+
+    Returns:
+        [S, n_fft / 2 + 1, N // hop + 1].
+    """
+    spectra = torch.stft(signals, n_fft, hop, window=torch.hann_window(n_fft).to(signals), return_complex=True)
+    power = spectra.abs().square()
+    loudest = power.max()
+    if loudest == 0:
+        return torch.full_like(power, floor_db)
+    return (10 * (power / loudest).log10()).clamp_min(floor_db)
 
 
 def spectrogram_pixels(sounds: Tensor, sample_rate: int, widest: int) -> numpy.ndarray:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from .. import data
-from ..data.pocket import SAMPLE_RATE
+from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
 from ..priors.neural import NeuralPrior, PriorConfig
 from .crops import CropConfig, Crops
-from .pocket import JOINT_LABELS, LEVEL_DB, SIGMA_DATA, crops
+from .pocket import JOINT_LABELS, LEVEL_DB, SIGMA_DATA, Corpus
 from .prior import PriorTrainer, TrainConfig
 
 PATHS = ("global", "frame", "frequency")
@@ -51,7 +51,7 @@ def network(paths: Sequence[str]) -> TriplePathConfig:
 def examples(split: str) -> Crops:
     """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped priors."""
     config = CropConfig(length=round(SECONDS * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5)
-    return crops(("speech", "sound"), split, LABELS, config)
+    return Corpus.shipped().crops(("speech", "sound"), split, LABELS, config)
 
 
 def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops) -> PriorTrainer:

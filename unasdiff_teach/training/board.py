@@ -14,20 +14,20 @@ RANGE_DB = 80  # of the spectrograms, below the loudest point of each
 class Board:
     """Event files in a folder; `tensorboard --logdir FOLDER` shows them.
 
-    Args:
-        folder: of the event files.
-        step: where the training goes on; what an earlier call wrote for later steps is hidden.
-
     Raises:
         ImportError: the package `tensorboard` is missing.
     """
 
-    def __init__(self, folder: str | Path, step: int = 0):
+    def __init__(self, folder: str | Path):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("a board needs the package tensorboard: pip install tensorboard, or train without one") from error
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.folder, self._make = folder, SummaryWriter
+
+    def open(self, step: int) -> None:
+        """Begin to write, where the training goes on; what an earlier call wrote for later steps is hidden."""
+        self.writer = self._make(str(self.folder), purge_step=step + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""

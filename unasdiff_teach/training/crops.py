@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from ..data.manifest import Manifest
 
 
+EQ_BANDS = 6
+
+
 @dataclass(frozen=True)
 class CropConfig:
-    """How an example is cut.
+    """How an example is cut. The last four make microphones, rooms and crowds vary; `Crops` alone knows them.
 
     Attributes:
         length: samples N of an example.
@@ -23,6 +26,10 @@ class CropConfig:
             levels that separation meets: -25 to -20 dB raw, up to about -11 dB for a mixture normalised to its peak.
         partial: share of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in silence.
         speeds: playback speeds; each changes pitch and duration alike.
+        equalise_db: largest gain of a random equaliser, smooth over `EQ_BANDS` octaves below half the rate; 0 is none.
+        reverberant: fraction of examples heard in a random small room (`room`).
+        layered: fraction of the examples of `layered_labels` that hold two clips of their class at once.
+        layered_labels: class indices whose sound is often many at once, as rain.
     """
 
     length: int
@@ -30,6 +37,10 @@ class CropConfig:
     partial: float = 0.0
     shortest: float = 0.4
     speeds: tuple[float, ...] = (1.0,)
+    equalise_db: float = 0.0
+    reverberant: float = 0.0
+    layered: float = 0.0
+    layered_labels: tuple[int, ...] = ()
 
 
 class Crops:
@@ -68,20 +79,64 @@ class Crops:
         c = self.config
         uniform = torch.rand(6, batch, generator=generator)
         group = torch.searchsorted(self.reach, uniform[0]).clamp(max=len(self.count) - 1)
-        clip = self.members[group, (uniform[1] * self.count[group]).long()]
+        x0, label = self._cut(group, uniform[1:5], generator)
+        if c.layered:
+            other, _ = self._cut(group, torch.rand(4, batch, generator=generator), generator)
+            twice = torch.rand(batch, generator=generator) < c.layered
+            twice &= torch.isin(label, torch.tensor(c.layered_labels, dtype=label.dtype))
+            x0 = x0 + other * twice[:, None] * (_rms(x0) / _rms(other))
+        if c.equalise_db or c.reverberant:
+            x0 = coloured(x0, c, generator)
+        level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * uniform[5]) / 20)
+        sign = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
+        return x0 * (sign * level)[:, None] / _rms(x0), label
+
+    def _cut(self, group: Tensor, uniform: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One example [B, N] and label [B] of each group [B], from uniform numbers [4, B]."""
+        c = self.config
+        clip = self.members[group, (uniform[0] * self.count[group]).long()]
         # Piece: its length, where it begins in the recording, and where it lies in the example.
-        short = torch.rand(batch, generator=generator) < c.partial
-        length = torch.where(short, ((c.shortest + (1 - c.shortest) * uniform[2]) * c.length).long(), c.length).minimum(self.size[clip])
-        begin = (uniform[3] * (self.size[clip] - length + 1)).long()
-        place = (uniform[4] * (c.length - length + 1)).long()
+        short = torch.rand(len(group), generator=generator) < c.partial
+        length = torch.where(short, ((c.shortest + (1 - c.shortest) * uniform[1]) * c.length).long(), c.length).minimum(self.size[clip])
+        begin = (uniform[2] * (self.size[clip] - length + 1)).long()
+        place = (uniform[3] * (c.length - length + 1)).long()
         offset = torch.arange(c.length) - place[:, None]
         inside = (offset >= 0) & (offset < length[:, None])
         at = (self.start[clip] + begin)[:, None] + offset.clamp(min=0).minimum(length[:, None] - 1)
-        x0 = self.audio[at] * inside
-        rms = x0.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4)
-        level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * uniform[5]) / 20)
-        sign = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
-        return x0 * (sign * level)[:, None] / rms, self.label[clip]
+        return self.audio[at] * inside, self.label[clip]
+
+
+def coloured(x0: Tensor, config: CropConfig, generator: torch.Generator) -> Tensor:
+    """Signals [B, N] through a random equaliser, and some of them through a random room; the tail beyond N is cut."""
+    size = 2 * x0.shape[-1]  # the room's response must not wrap around
+    spectrum = torch.fft.rfft(x0, size)
+    # Gains at octaves below half the rate, straight lines in between: smooth, as those of microphones and loudspeakers are.
+    knots = config.equalise_db * (2 * torch.rand(len(x0), EQ_BANDS, generator=generator) - 1)
+    octave = (EQ_BANDS - 1 + torch.linspace(0, 1, spectrum.shape[-1]).clamp(min=1e-6).log2()).clamp(min=0)
+    below = octave.long().clamp(max=EQ_BANDS - 2)
+    gain_db = torch.lerp(knots[:, below], knots[:, below + 1], octave - below)
+    spectrum = spectrum * 10 ** (gain_db / 20)
+    if config.reverberant:
+        there = torch.rand(len(x0), generator=generator) < config.reverberant
+        spectrum = torch.where(there[:, None], spectrum * torch.fft.rfft(room(x0.shape, generator), size), spectrum)
+    return torch.fft.irfft(spectrum, size)[:, : x0.shape[-1]]
+
+
+def room(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Impulse responses [B, N]: the direct sound, then noise that falls by 60 dB within 0.05 to 0.4 of N, 3 to 15 dB weaker."""
+    B, N = shape
+    time = torch.arange(N) / N
+    decay, weaker_db = (torch.rand(B, 1, generator=generator) for _ in range(2))
+    tail = torch.randn(shape, generator=generator) * 10 ** (-3 * time / (0.05 + 0.35 * decay))
+    tail[:, 0] = 0
+    tail *= 10 ** (-(3 + 12 * weaker_db) / 20) / tail.square().sum(-1, keepdim=True).sqrt()
+    tail[:, 0] = 1
+    return tail
+
+
+def _rms(x0: Tensor) -> Tensor:
+    """[B, N] -> [B, 1], at least 1e-4."""
+    return x0.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4)
 
 
 class ManifestCrops:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .._files import Journal, locked, replacing
+from ..precision import autocast, canonical
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # What may change between two calls on one folder; everything else belongs to the training.
-FREE = ("steps", "log_every", "save_every", "milestone_every", "ahead", "precision")
+FREE = ("steps", "log_every", "save_every", "save_minutes", "milestone_every", "ahead", "precision", "reschedule")
+MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, until a training stops
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,11 @@ class LoopConfig:
             min(ema_decay, (1 + step) / (10 + step)).
         clip: largest norm of the gradient.
         log_every, save_every: steps.
+        save_minutes: minutes after which the state is saved even if `save_every` steps have not been made.
         milestone_every: steps between files of averaged weights; None is each time that the state is saved.
         ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
-        precision: "32-true", or "bf16-mixed": products in bfloat16; signals, transforms, norms and all weights in float32.
+        precision: "float32", or "bfloat16": products in it; signals, transforms, norms and all weights in float32.
+        reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes it.
     """
 
     steps: int
@@ -51,13 +57,14 @@ class LoopConfig:
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
+    save_minutes: float | None = None
     milestone_every: int | None = None
     ahead: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    reschedule: bool = False
 
     def __post_init__(self):
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise ValueError(f"precision is {self.precision!r}; accepted are '32-true' and 'bf16-mixed'")
+        object.__setattr__(self, "precision", canonical(self.precision))
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of `learning_rate`."""
@@ -88,11 +95,23 @@ def processes(accelerator: str, devices: int) -> Fabric:
     return fabric
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the processor's global generator, for initial weights; afterwards it is as it was, and those of GPUs always are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 class Trainer:
     """Trains one network into a folder; started again on the same folder it goes on where it stopped, to the same weights.
 
-    Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss and
-    seconds), `step_*.safetensors` (averaged weights).
+    Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss, seconds,
+    and how many steps were skipped so far), `step_*.safetensors` (averaged weights). They are written by `fit` alone, which
+    holds a lock on the folder; making a trainer reads the state, and writes nothing.
+
+    A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row stop
+    the training. A state that is not finite is never saved, so that the last good one stays.
 
     What is trained is up to three methods: `examples(generator)` draws a batch, `loss(*examples)` gives the loss of each
     example, and `export(path)` writes a file to use. All randomness of a step comes from (seed, step) through that
@@ -109,8 +128,8 @@ class Trainer:
         fabric: launched Fabric of `processes`, instead of `device`.
 
     Raises:
-        ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, or the state of
-            another training.
+        ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, the state of
+            another training, or one that a cosine over another number of steps has led to (see `LoopConfig.reschedule`).
     """
 
     def __init__(
@@ -132,10 +151,13 @@ class Trainer:
             raise ValueError(f"batch is {config.batch}; {fabric.world_size} processes cannot share it evenly")
         self.folder, self.net, self.config, self.data = Path(folder), net.to(fabric.device), config, data
         self.fabric, self.device = fabric, fabric.device
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.seconds, self.log = 0, 0.0, []
+        self.skipped, self.skipped_in_row = 0, 0  # steps whose gradient was not finite: of all, and of the last ones
+        self.rescheduled = []  # changes of the number of steps under a cosine, for the card
+        self._journal, self._path = Journal(self.folder / "log.jsonl"), self.folder / "state.pt"
+        self._saved, self._seen = 0, _signature(self._path)  # the step of the state in the folder, and which file it is
         self.running, self.since = torch.zeros((), device=self.device), 0  # sum of the losses not logged yet, and their number
         self._resume()
         self._shared, self._update = fabric.setup(_Loss(net, self.loss, self.autocast), self.optimiser)
@@ -149,46 +171,72 @@ class Trainer:
         """Loss of each example of (a part of) a batch, [B], with a gradient to the network."""
         raise NotImplementedError
 
-    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
-        """Write the averaged weights, or the last ones, as a file to use; `notes` are added to its card."""
+    def export(
+        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
+    ) -> None:
+        """Write the averaged weights, or the last ones, as a file to use.
+
+        Args:
+            dtype: of the parameters in the file, by default float16; what is no parameter stays in float32. The card says it.
+            notes: added to the card.
+        """
         raise NotImplementedError
+
+    def begin(self) -> None:
+        """Called by `fit` before its first step, by all processes: what a subclass opens and puts in order."""
 
     def watch(self) -> None:
         """Called after each step, before its state is saved, by all processes: what a subclass looks at while it trains."""
 
     def autocast(self) -> torch.autocast:
         """A context for `config.precision`. Fabric's own mixed precision would round the signals that come in as well."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16-mixed")
+        return autocast(self.device, self.config.precision)
 
     def identity(self) -> dict:
         """What must be the same when a training goes on, as plain values."""
         settings = {name: value for name, value in asdict(self.config).items() if name not in FREE}
         return {"train": settings, "data": {k: v for k, v in self.data.items() if k == "sha256"}}
 
-    def fit(self, progress: bool = True) -> None:
-        """Train to `config.steps`.
+    def fit(self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None) -> bool:
+        """Train to `config.steps`, or for a time. Returns whether all steps are made.
+
+        Args:
+            seconds: after so many, the state is saved and the call returns; another call goes on from there. At least one
+                step is made.
+            started: called once the folder is locked, before the first step: what else belongs into it can be written then.
 
         Raises:
-            FloatingPointError: the loss is not finite.
+            BlockingIOError: another training is running in the folder.
+            FloatingPointError: the gradient of `MOST_SKIPPED` steps in a row, the loss or a weight is not finite.
             OSError: the state cannot be written, for instance for want of space; the last one is left as it is.
+            RuntimeError: another training has changed the folder's state since this trainer was made.
         """
         from tqdm import tqdm
 
         c = self.config
         hidden = not (progress and self.fabric.is_global_zero)
-        with self._batches, tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar:
+        began = saved = time.monotonic()
+        with self._alone(), self._batches, tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar:
+            self.begin()
+            if started:
+                started()
             while self.step < c.steps:
                 started = time.perf_counter()
-                self.running += self._train_step()
-                self.step, self.since = self.step + 1, self.since + 1
+                self._count(self._train_step())
                 bar.update()
                 if self.step % c.log_every == 0 or self.step == c.steps:
                     self._log()
-                    bar.set_postfix(loss=f"{self.log[-1]['loss']:.4f}")
+                    bar.set_postfix(self._shown())
                 self.seconds += time.perf_counter() - started
                 self.watch()
-                if self.step % c.save_every == 0 or self.step == c.steps:
+                over = self._passed(began, seconds)
+                due = self._passed(saved, c.save_minutes and 60 * c.save_minutes)
+                if over or due or self.step % c.save_every == 0 or self.step == c.steps:
                     self._save()
+                    saved = time.monotonic()
+                if over:
+                    break
+        return self.step >= c.steps
 
     def card(self) -> dict:
         """The model card: configuration, data, seed, steps, loss curve, time and machine."""
@@ -199,9 +247,15 @@ class Trainer:
             "train": asdict(self.config),
             "data": self.data,
             "loss": [[line["step"], round(line["loss"], 5)] for line in self.log[:: max(1, len(self.log) // 100)]],
+            "skipped": self.skipped,
+            **({"rescheduled": self.rescheduled} if self.rescheduled else {}),
             "seconds": round(self.seconds),
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}",
         }
+
+    def _exported(self, weights: Literal["ema", "model"], dtype: torch.dtype) -> dict:
+        """The card of a file of weights."""
+        return self.card() | {"weights": weights, "dtype": str(dtype).removeprefix("torch.")}
 
     def _weights(self, weights: Literal["ema", "model"]) -> dict[str, Tensor]:
         return self.average if weights == "ema" else self.net.state_dict()
@@ -211,54 +265,101 @@ class Trainer:
         batch = self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
         return tuple(a[self.fabric.global_rank :: self.fabric.world_size] for a in batch)
 
-    def _train_step(self) -> Tensor:
+    def _train_step(self) -> Tensor | None:
+        """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing changes."""
         c = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * c.rate(self.step)
         loss = self._shared(*(a.to(self.device) for a in self._batches(self.step))).mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        self.fabric.clip_gradients(self._shared, self._update, max_norm=c.clip, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(self._shared, self._update, max_norm=c.clip, error_if_nonfinite=False)
+        if not norm.isfinite():  # in every process, since they share their gradients
+            return None
         self._update.step()
         decay = min(c.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), list(self.net.state_dict().values()), 1 - decay)
         return loss.detach()
 
+    def _count(self, loss: Tensor | None) -> None:
+        """Count a step, with its loss or as skipped."""
+        self.step += 1
+        if loss is not None:
+            self.running, self.since, self.skipped_in_row = self.running + loss, self.since + 1, 0
+            return
+        self.skipped, self.skipped_in_row = self.skipped + 1, self.skipped_in_row + 1
+        if self.skipped_in_row == MOST_SKIPPED:
+            raise FloatingPointError(
+                f"the gradient is not finite in {MOST_SKIPPED} steps in a row, the last of them step {self.step}: look for damaged "
+                f"recordings, lower the learning rate, or use the precision 32-true; {self._kept()}"
+            )
+
     def _log(self) -> None:
+        if not self.since:  # all steps since the last line were skipped; the next line counts them
+            return
         self.running = self.fabric.all_reduce(self.running, reduce_op="mean")
         loss = float(self.running) / self.since
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {self.step}; the last good state is in {self.folder}")
-        self.log.append({"step": self.step, "loss": loss, "seconds": round(self.seconds, 3)})
+            raise FloatingPointError(f"the loss is {loss} at step {self.step}; {self._kept()}")
+        self.log.append({"step": self.step, "loss": loss, "seconds": round(self.seconds, 3), "skipped": self.skipped})
         if self.fabric.is_global_zero:
-            with open(self.folder / "log.jsonl", "a") as file:
-                file.write(json.dumps(self.log[-1]) + "\n")
+            self._journal.append(self.log[-1])
         self.running, self.since = torch.zeros_like(self.running), 0
 
+    def _shown(self) -> dict[str, str | int]:
+        """What stands beside the progress bar."""
+        loss = {"loss": f"{self.log[-1]['loss']:.4f}"} if self.log else {}
+        return loss | ({"skipped": self.skipped} if self.skipped else {})
+
     def _save(self) -> None:
+        moments = (v for entry in self.optimiser.state.values() for v in entry.values())
+        if not all(v.isfinite().all() for v in (*self.net.state_dict().values(), *self.average.values(), *moments)):
+            raise FloatingPointError(f"the weights are not finite at step {self.step}; {self._kept()}")
         self.running = self.fabric.all_reduce(self.running, reduce_op="mean")
         if not self.fabric.is_global_zero:
             return
         state = {
             "model": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(), "step": self.step,
             "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since, "identity": self.identity(),
+            "skipped": self.skipped, "skipped_in_row": self.skipped_in_row, "steps": self.config.steps, "rescheduled": self.rescheduled,
         }  # fmt: skip
-        partial = self.folder / "state.partial"
         try:
-            with open(partial, "wb") as file:
+            with replacing(self._path) as partial, open(partial, "wb") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
             raise OSError(f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was") from error
-        partial.replace(self.folder / "state.pt")
+        self._saved, self._seen = self.step, _signature(self._path)
         every = self.config.milestone_every or self.config.save_every
         if self.step % every == 0 or self.step == self.config.steps:
             self.export(self.folder / f"step_{self.step:06d}.safetensors")
 
+    def _kept(self) -> str:
+        """What an error can say for comfort."""
+        return f"the last good state, of step {self._saved}, is in {self.folder}" if self._saved else "no state was saved before"
+
+    def _passed(self, since: float, limit: float | None) -> bool:
+        """Whether so many seconds have passed, by the clock of the first process, which counts for all."""
+        return limit is not None and self.fabric.broadcast(time.monotonic() - since >= limit)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The folder, locked by the first process, with the state that was read and a log that ends there."""
+        with ExitStack() as stack:
+            problem = None
+            if self.fabric.is_global_zero:
+                try:
+                    stack.enter_context(locked(self.folder, "training"))
+                    if _signature(self._path) != self._seen:
+                        raise RuntimeError(f"another training has changed {self._path} since it was read; start again from what it holds")
+                    self._journal.rewrite(self.log)  # steps between the state and a stop are done again, and logged again
+                except (OSError, RuntimeError) as error:
+                    problem = error
+            if problem := self.fabric.broadcast(problem):  # no process may wait for one that gave up
+                raise problem
+            yield
+
     def _resume(self) -> None:
-        path = self.folder / "state.pt"
+        c, path = self.config, self._path
         state = _read(path, self.device) if path.is_file() else {"step": 0}
         steps = self.fabric.all_gather(torch.tensor(state["step"], device=self.device)).flatten().tolist()
         if len(set(steps)) > 1:
@@ -275,8 +376,18 @@ class Trainer:
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
         self.log = state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]  # before there was a log
         self.running, self.since = state.get("running", self.running), state.get("since", 0)
-        if self.fabric.is_global_zero:  # the steps between the state and the stop are done again, and logged again
-            (self.folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.log))
+        self.skipped, self.skipped_in_row = state.get("skipped", 0), state.get("skipped_in_row", 0)
+        self.rescheduled, self._saved = state.get("rescheduled", []), self.step
+        before = state.get("steps", c.steps)
+        if c.cosine and before != c.steps:
+            if not c.reschedule:
+                rates = [replace(c, steps=n).rate(self.step) for n in (before, c.steps)]
+                raise ValueError(
+                    f"steps was {before:,}, is now {c.steps:,}, and the cosine of the learning rate stretches over all steps: at step "
+                    f"{self.step:,} the rate would jump from {rates[0]:.3g} to {rates[1]:.3g} of its peak. Keep the steps, use "
+                    "another folder, or set reschedule, which the card notes"
+                )
+            self.rescheduled.append({"step": self.step, "from": before, "to": c.steps})
 
 
 class _Loss(nn.Module):
@@ -313,6 +424,15 @@ class _Ahead:
             if later not in self.waiting:
                 self.waiting[later] = self.pool.submit(self.rows, later)
         return self.waiting.pop(step).result()
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """What differs when a file has been replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _read(path: Path, device: torch.device) -> dict:

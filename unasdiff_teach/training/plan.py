@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..data.mixtures import SPEECH_SOUND, TASKS
+from ..data.mixing import SPEECH_SOUND, TASKS
 from ..networks import DiffWaveConfig, TriplePathConfig
 from ..networks.budget import flops, parameters
 from ..priors import shipped
@@ -73,7 +73,7 @@ class Training:
 
 
 def plan(
-    scale: str, sources: Sequence[Source] = (), experts: Sequence[str] = (), device: str = "cpu", **changes: int | None
+    scale: str, sources: Sequence[Source] = (), experts: Sequence[str] = (), device: str = "cpu", **changes: int | str | None
 ) -> list[Training]:
     """The trainings of a scale, in an order in which they can run: priors first.
 
@@ -85,8 +85,8 @@ def plan(
         scale: one of `SCALES`.
         sources: one for each kind of sound. The pocket scale has its own; the paper's can be planned, but not run, without.
         experts: networks of supervised experts, some of `EXPERTS`.
-        device: "cpu", "cuda" (products in bfloat16) or "mps".
-        changes: steps, batch and seed of every training; None keeps the scale's own.
+        device: "cpu", "cuda" (products in bfloat16 unless `changes` say otherwise) or "mps".
+        changes: steps, batch, seed and precision of every training; None keeps the scale's own.
 
     Raises:
         ValueError: an unknown scale or network; two sources of one kind; data of another rate, or none where they are needed.
@@ -105,7 +105,7 @@ def plan(
     if not sources and scale != "paper":
         raise ValueError(f"the scale {scale!r} needs data: pocket-speech, pocket-sound, or data sets that `unasdiff-teach data` has made")
     if device != "cpu":
-        changes |= {"precision": "bf16-mixed" if device == "cuda" else "32-true", "ahead": 4}
+        changes = {"precision": "bfloat16" if device == "cuda" else "float32", "ahead": 4} | changes
     sources = {source.kind: source for source in sources or WITHOUT_DATA}
     return [*_priors(scale, sources, changes, device), *_experts(scale, sources, experts, changes, device)]
 

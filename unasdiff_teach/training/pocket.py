@@ -11,14 +11,17 @@ recordings and those of both its stages.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import data
-from ..data.pocket import LABELS, SAMPLE_RATE
+from ..data.pocket_corpus import LABELS, SAMPLE_RATE, Clip
+from ..data.recordings import SOUND_CLASSES, recordings, recordings_hash
 from ..networks import DiffWaveConfig, TriplePathConfig
 from ..priors.neural import PriorConfig
 from ..priors.shipped import WEIGHTS
@@ -38,24 +41,64 @@ LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the lo
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
 
 
-def crops(
-    kinds: Sequence[str], split: str, labels: Sequence[str], config: CropConfig, shares: Sequence[float] | None = None
-) -> Crops:
-    """Crops of the pocket clips of these kinds. Speech is one class, and sounds have theirs; without `labels` all are class 0."""
-    clips = [clip for kind in kinds for clip in data.pocket(kind, split)]
-    names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
-    return Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], config, shares)
+@dataclass(frozen=True)
+class Corpus:
+    """Recordings to train on.
+
+    Attributes:
+        name, sha256: for cards.
+        clips: clips(kind, split).
+        sounds: classes of sound; the place of a name is its class index.
+    """
+
+    name: str
+    sha256: str
+    clips: Callable[[str, str], Sequence[Clip]]
+    sounds: tuple[str, ...]
+
+    @classmethod
+    def shipped(cls) -> Corpus:
+        """The pocket corpus of the package."""
+        return cls("pocket", data.pocket_hash(), data.pocket, SOUNDS)
+
+    @classmethod
+    def recorded(cls, folder: Path) -> Corpus:
+        """Real recordings in a folder, see `data.recordings`."""
+        return cls("recordings", recordings_hash(folder), partial(recordings, folder), SOUND_CLASSES)
+
+    def crops(
+        self, kinds: Sequence[str], split: str, labels: Sequence[str], config: CropConfig, speech_share: float | None = None
+    ) -> Crops:
+        """Crops of the clips of these kinds.
+
+        Args:
+            labels: class names. Speech is one class, and sounds have theirs; without labels all are class 0.
+            speech_share: of the examples, where there are sounds as well; by default speech comes as often as each class.
+        """
+        clips = [clip for kind in kinds for clip in self.clips(kind, split)]
+        names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
+        shares = None
+        if speech_share is not None:
+            present = [label for label in labels if label in names]
+            shares = [speech_share if label == SPEECH else (1 - speech_share) / (len(present) - 1) for label in present]
+        return Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], config, shares)
 
 
-def trainer(stage: str, folder: str | Path, config: TrainConfig, start: dict[str, Tensor] | None = None) -> PriorTrainer:
-    """A trainer of one of `STAGES` in `folder`."""
+def trainer(
+    stage: str,
+    folder: str | Path,
+    config: TrainConfig,
+    start: dict[str, Tensor] | None = None,
+    corpus: Corpus | None = None,
+    device: str = "cpu",
+) -> PriorTrainer:
+    """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named."""
+    corpus = corpus or Corpus.shipped()
     kind = stage.removeprefix("diffwave-")
     kinds = ("speech", "sound") if kind == "joint" else (kind,)
-    labels = {"joint": JOINT_LABELS, "speech": (), "sound": SOUNDS}[kind]
+    labels = {"joint": (SPEECH, *corpus.sounds), "speech": (), "sound": corpus.sounds}[kind]
     network = TriplePathConfig if kind == stage else DiffWaveConfig
-    crop = CropConfig(length=round(SECONDS[stage] * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=(1.0, 0.94, 1.06))
-    shares = [SPEECH_SHARE, *[(1 - SPEECH_SHARE) / len(SOUNDS)] * len(SOUNDS)] if stage == "joint" else None
-    draw = crops(kinds, "train", labels, crop, shares)
+    draw = corpus.crops(kinds, "train", labels, crop(SECONDS[stage]), SPEECH_SHARE if kind == "joint" else None)
     prior = PriorConfig(
         sample_rate=SAMPLE_RATE,
         labels=labels,
@@ -63,10 +106,15 @@ def trainer(stage: str, folder: str | Path, config: TrainConfig, start: dict[str
         sigma_data=SIGMA_DATA,
         network=network.pocket(classes=len(labels)),
     )
-    description = {"corpus": f"pocket {' and '.join(kinds)}, train split", "sha256": data.pocket_hash()}
+    description = {"corpus": f"{corpus.name} {' and '.join(kinds)}, train split", "sha256": corpus.sha256}
     if start is not None:
         description["started_from"] = f"{STEPS['joint']} steps of joint training on speech and sounds"
-    return PriorTrainer(folder, prior, config, draw, description, start=start)
+    return PriorTrainer(folder, prior, config, draw, description, device, start)
+
+
+def crop(seconds: float, speeds: Sequence[float] = (1.0, 0.94, 1.06)) -> CropConfig:
+    """How the examples of every stage are cut, at 8 kHz."""
+    return CropConfig(round(seconds * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=tuple(speeds))
 
 
 def branch(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
@@ -85,27 +133,33 @@ def branch(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"default: {' '.join(STAGES)}, in this order")
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/pocket-STAGE")
-    parser.add_argument("--threads", type=int, help="of the processor; two branches can train side by side with one each")
+    parser.add_argument("--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE.")
+    parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings; weights then stay in FOLDER.")
+    parser.add_argument("--steps", type=int, help="Length of each stage, instead of the recipe's.")
+    parser.add_argument("--minutes", type=float, help="Stop each stage after so many minutes; the next call goes on.")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="Threads to compute with; two branches can train side by side with one each.")
     args = parser.parse_args()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     if args.threads:
         torch.set_num_threads(args.threads)
+    corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped()
+    steps = {stage: args.steps or STEPS[stage] for stage in STAGES}
+    configs = {stage: TrainConfig.pocket(steps=steps[stage], batch=BATCH[stage], save_minutes=2) for stage in STAGES}
     folder = {stage: args.folder / f"pocket-{stage}" for stage in STAGES}
-    configs = {stage: TrainConfig.pocket(steps=STEPS[stage], batch=BATCH[stage]) for stage in STAGES}
     for stage in STAGES:
         if stage not in args.stages:
             continue
         start = None
         if stage in BRANCHES:
-            joint = trainer("joint", folder["joint"], configs["joint"])
-            if joint.step < STEPS["joint"]:
-                parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {STEPS['joint']}")
+            joint = trainer("joint", folder["joint"], configs["joint"], corpus=corpus)
+            if joint.step < steps["joint"]:
+                parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {steps['joint']}")
             start = branch(stage, joint)
-        run = trainer(stage, folder[stage], configs[stage], start)
-        run.fit()
-        run.export(WEIGHTS / f"pocket-{stage}.safetensors")
+        run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device)
+        run.fit(seconds=args.minutes and 60 * args.minutes)
+        run.export((args.folder if args.recordings else WEIGHTS) / f"pocket-{stage}.safetensors")
 
 
 if __name__ == "__main__":

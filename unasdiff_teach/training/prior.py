@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from .._files import Journal
 from ..diffusion import ancestral_sample, denoising_loss
 from ..priors.neural import NeuralPrior, PriorConfig, preconditioning, save
 from ..schedule import NoiseSchedule
 from .board import Board
-from .loop import LoopConfig, Trainer
+from .loop import LoopConfig, Trainer, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -100,8 +100,7 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
 class PriorTrainer(Trainer):
     """Trains one prior; see `Trainer` for its files, for how it resumes, and for several processes.
 
-    With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`; where a
-    training was killed, steps may occur twice there, and the later line counts.
+    With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`.
 
     Args:
         folder: of this training alone.
@@ -139,12 +138,13 @@ class PriorTrainer(Trainer):
         self.validation, self.watching = validation, watch or Watch()
         if self.validation and not 0 <= min(self.watching.levels) <= max(self.watching.levels) < prior.T:
             raise ValueError(f"watch.levels is {self.watching.levels}; accepted are steps 0..{prior.T - 1}")
-        torch.manual_seed(config.seed)
-        self.prior = prior.build()
+        with seeded(config.seed):
+            self.prior = prior.build()
         if start is not None:
             self.prior.net.load_state_dict(start)
         super().__init__(folder, self.prior.net, config, data, device, fabric)
-        self.board = Board(self.folder / "board", self.step) if board and self.fabric.is_global_zero else None
+        self.board = Board(self.folder / "board") if board and self.fabric.is_global_zero else None
+        self._validations = Journal(self.folder / "validation.jsonl")
 
     @property
     def losses(self) -> list[tuple[int, float]]:
@@ -165,13 +165,21 @@ class PriorTrainer(Trainer):
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor) -> Tensor:
         return prior_loss(self.prior, x0, t, noise, label)
 
-    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
-        """Write the averaged weights, or the last ones, as a prior file (difference 16); `notes` are added to its card."""
-        save(path, self._weights(weights), self.prior_config, self.card() | {"weights": weights} | notes)
+    def export(
+        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
+    ) -> None:
+        """Write the averaged weights, or the last ones (difference 16), as a prior file; see `Trainer.export`."""
+        save(path, self._weights(weights), self.prior_config, self._exported(weights, dtype) | notes, dtype)
+
+    def begin(self) -> None:
+        if self.board:
+            self.board.open(self.step)
+        if self.fabric.is_global_zero and (lines := self._validations.read()):  # those of steps that will be made again go
+            self._validations.rewrite([line for line in lines if line["step"] <= self.step])
 
     def watch(self) -> None:
         w, last = self.watching, self.step == self.config.steps
-        if self.board and (self.step % self.config.log_every == 0 or last):
+        if self.board and self.log and (self.step % self.config.log_every == 0 or last):
             self.board.scalars(self.step, {"loss/train": self.log[-1]["loss"], "rate": self.optimiser.param_groups[0]["lr"]})
         if self.validation and (self.step % w.every == 0 or last):
             self._validate()
@@ -205,8 +213,7 @@ class PriorTrainer(Trainer):
         if not self.fabric.is_global_zero:
             return
         line = {"step": self.step, "t": self.watching.levels, "loss": [round(v, 6) for v in loss]}
-        with open(self.folder / "validation.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+        self._validations.append(line)
         if self.board:
             levels = {f"validation/t={t}": v for t, v in zip(self.watching.levels, loss, strict=True)}
             self.board.scalars(self.step, levels | {"loss/validation": sum(loss) / len(loss)})

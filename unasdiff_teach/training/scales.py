@@ -63,7 +63,7 @@ class Source:
 
 
 def _pocket(kind: str) -> Source:
-    from ..data.pocket import LABELS, SAMPLE_RATE, pocket, pocket_hash
+    from ..data.pocket_corpus import LABELS, SAMPLE_RATE, pocket, pocket_hash
 
     def crops(subset: str, config: CropConfig, by_voice: bool = False) -> Crops:
         clips = pocket(kind, "train" if subset == "fit" else subset)

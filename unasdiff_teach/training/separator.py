@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..separators import SeparatorConfig, save
 from .crops import Crops, ManifestCrops
-from .loop import LoopConfig, Trainer
+from .loop import LoopConfig, Trainer, seeded
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -113,8 +114,7 @@ class SeparatorTrainer(Trainer):
         fabric: Fabric | None = None,
     ):
         self.separator_config, self.draw = separator, draw
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+        with seeded(config.seed):
             net = separator.build().net
         super().__init__(folder, net, config, data, device, fabric)
 
@@ -126,10 +126,12 @@ class SeparatorTrainer(Trainer):
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
-        if not torch.isfinite(estimate).all():
-            raise FloatingPointError(f"the network's output is not finite at step {self.step}; the last good state is in {self.folder}")
+        if not estimate.isfinite().all():  # no order of the sources is best; a gradient of NaN makes the loop skip the step
+            return math.nan * estimate.sum((-2, -1))
         return separation_loss(estimate, sources, self.separator_config.kinds)
 
-    def export(self, path: str | Path, weights: Literal["ema", "model"] = "ema", **notes) -> None:
-        """Write the averaged weights, or the last ones, as a separator file; `notes` are added to its card."""
-        save(path, self._weights(weights), self.separator_config, self.card() | {"weights": weights} | notes)
+    def export(
+        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
+    ) -> None:
+        """Write the averaged weights, or the last ones, as a separator file; see `Trainer.export`."""
+        save(path, self._weights(weights), self.separator_config, self._exported(weights, dtype) | notes, dtype)

@@ -13,7 +13,7 @@ import torch
 
 from .. import data
 from ..data.mixture_lists import SOUND_SECONDS
-from ..data.mixtures import SPEECH_SOUND, TASKS, MixtureRules
+from ..data.mixing import SPEECH_SOUND, TASKS, MixtureRules
 from ..networks import ConvTasNetConfig, TFLoCoformerConfig
 from ..separators import Separator, SeparatorConfig
 from ..separators.shipped import WEIGHTS

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
-from .pocket import CORPUS, SAMPLE_RATE, UNHEARD_VOICES, clip_by_id, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, UNHEARD_VOICES, clip_by_id, pocket_hash
 
 SPEECH_SOUND = "1 speech + 1 sound"
 TASKS = {

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._console import duration, errors
+from .._files import replacing
+from .._machine import use_threads
+from . import Compile, Precision, Threads, say
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from .loop import Trainer
+    from ..training.loop import Trainer
 
 app = typer.Typer(
     name="train",
@@ -20,15 +26,21 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+CHOICES = "choices.json"
+COMPILED = 2000  # steps on a GPU, from which compiling pays
 STOPPED = "the same command goes on from the last saved state"
 
 ScaleOption = Annotated[str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")]
 Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
 Devices = Annotated[int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")]
-Precision = Annotated[str | None, typer.Option(help="32-true or bf16-mixed; default: bf16-mixed on cuda, else 32-true.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after so many minutes, with the state saved; the same command goes on.")]
+SaveMinutes = Annotated[float | None, typer.Option(help="Save the state at least this often, besides every so many steps.")]
+Reschedule = Annotated[
+    bool, typer.Option("--reschedule", help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.")
+]
 Seed = Annotated[int, typer.Option(help="Of the weights and of everything that is drawn.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
 
@@ -40,13 +52,17 @@ def prior(
     scale: ScaleOption = "paper",
     devices: Devices = 1,
     device: Device = None,
-    precision: Precision = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
     steps: Steps = None,
     batch: Batch = None,
     seed: Seed = 0,
+    minutes: Minutes = None,
+    save_minutes: SaveMinutes = None,
+    reschedule: Reschedule = False,
     board: Annotated[bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")] = True,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the network's core; the first steps take minutes.")] = False,
+    compile: Compile = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
@@ -61,17 +77,17 @@ def prior(
     torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out /shared/speech
     tensorboard --logdir runs/speech/board
     """
-    from . import scales
+    from ..training import scales
 
     with errors(STOPPED):
         chosen, source = _scale(scale), scales.Source.open(data)
-        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
+        fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
         trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
         if checkpointing:
             trainer.net.checkpoint_activations()
-        if compile:
-            trainer.net.compile_core()
-        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", dry_run)
+        _compile(trainer, compile)
+        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", precision, minutes, dry_run)
 
 
 @app.command()
@@ -83,10 +99,14 @@ def separator(
     scale: ScaleOption = "paper",
     devices: Devices = 1,
     device: Device = None,
-    precision: Precision = None,
+    precision: Precision = "auto",
+    threads: Threads = None,
     steps: Steps = None,
     batch: Batch = None,
     seed: Seed = 0,
+    minutes: Minutes = None,
+    save_minutes: SaveMinutes = None,
+    reschedule: Reschedule = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train a supervised separator, the expert for one task, on mixtures that are made on the fly.
@@ -98,8 +118,8 @@ def separator(
     unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert --devices 4
     unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out runs/speakers
     """
-    from ..data.mixtures import TASKS
-    from . import scales
+    from ..data.mixing import TASKS
+    from ..training import scales
 
     with errors(STOPPED):
         chosen = _scale(scale)
@@ -108,66 +128,132 @@ def separator(
         sources = {source.kind: source for source in map(scales.Source.open, data)}
         if len(sources) < len(data):
             raise ValueError("two of the data sets are of one kind; give one for each")
-        fabric, changes = _start(device, devices, precision, dry_run, steps=steps, batch=batch, seed=seed)
+        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
+        fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
         trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
         length = chosen.cut(trainer.separator_config.sample_rate).length
-        _train(trainer, length, out / "separator.safetensors", dry_run)
+        _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
 
 
 def _scale(name: str):
-    from .scales import SCALES
+    from ..training.scales import SCALES
 
     if name not in SCALES:
         raise ValueError(f"scale is {name!r}; accepted: {', '.join(SCALES)}")
     return SCALES[name]
 
 
-def _start(device: str | None, devices: int, precision: str | None, dry_run: bool, **given) -> tuple[Fabric, dict]:
+def _start(out: Path, device: str | None, devices: int, threads: int | None, dry_run: bool, **given) -> tuple[Fabric, dict]:
     """The processes, and the fields of the configuration that were given or follow from the device."""
     import torch
 
-    from .loop import processes
+    from ..training.loop import processes
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    precision = precision or ("bf16-mixed" if device == "cuda" else "32-true")
+    before = _choices(out).get("threads")
+    if threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # others would round otherwise
+        torch.set_num_threads(before)
+        line = f"threads: {before}, as the training began (--threads chooses)"
+    else:
+        line = use_threads(threads, device)
     fabric = processes(device, 1 if dry_run else devices)
+    say(line if fabric.is_global_zero else "")
     changes = {name: value for name, value in given.items() if value is not None}
-    return fabric, changes | {"precision": precision, "ahead": 0 if device == "cpu" else 4}
+    return fabric, changes | {"ahead": 0 if device == "cpu" else 4}
 
 
-def _train(trainer: Trainer, length: int, result: Path, dry_run: bool) -> None:
-    """Say what it costs, train, and write the averaged weights."""
+def _choices(out: Path) -> dict:
+    """What an earlier call has chosen for a training."""
+    try:
+        return json.loads((out / CHOICES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
+    """The precision of a training, and why: one that goes on keeps that in which it began."""
     import torch
 
-    if trainer.fabric.is_global_zero:
+    from .. import precision
+
+    device = str(trainer.device)
+    if precision.canonical(asked, auto=True) == precision.AUTO:
+        if before := _choices(trainer.folder).get("precision"):
+            return before, f"{before}, as the training began"
+        if trainer.step:  # begun before there was a choice
+            before = "bfloat16" if trainer.device.type == "cuda" else "float32"
+            return before, f"{before}, as the training began"
+        if trainer.device.type == "cpu":
+            return "float32", "float32: on processors bfloat16 trains more slowly"
+    batch = [part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))]
+
+    def work() -> None:
+        trainer.loss(*batch).mean().backward()
+        trainer.net.zero_grad(set_to_none=True)
+
+    choice = precision.choose(asked, device, (trainer.net.config, *batch[0].shape, "training"), work)
+    return choice.precision, choice.why
+
+
+def _compile(trainer: Trainer, asked: bool | None) -> None:
+    """Compile the network where that was asked for, or where it pays."""
+    from .. import precision
+
+    c, first = trainer.config, trainer.fabric.is_global_zero
+    if asked is False or asked is None and not (trainer.device.type == "cuda" and c.steps - trainer.step > COMPILED):
+        return
+    if not precision.has_compiler(trainer.device):
+        say("network: not compiled, for want of a compiler here; the eager form computes the same" if first else "")
+        return
+    trainer.net.compile_core()
+    say("network: compiled, so that the first steps take minutes (--no-compile does without)" if first else "")
+
+
+def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> None:
+    """Choose the precision, say what it costs, train, and write the averaged weights."""
+    import torch
+
+    first = trainer.fabric.is_global_zero
+    chosen, why = trainer.fabric.broadcast(_choose(trainer, precision) if first else ("", ""))
+    trainer.config = replace(trainer.config, precision=chosen)
+    if first:
+        typer.echo(f"precision: {why}")
         for line in _cost(trainer, length):
             typer.echo(line)
     if dry_run:
         return
-    trainer.fit()
-    if trainer.fabric.is_global_zero:
-        trainer.export(result)
-        typer.echo(f"written: {result}")
+
+    def keep_choices() -> None:
+        if first:
+            with replacing(trainer.folder / CHOICES) as partial:
+                partial.write_text(json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8")
+
+    finished = trainer.fit(seconds=minutes and 60 * minutes, started=keep_choices)
+    if first:
+        if finished:
+            trainer.export(result)
+            typer.echo(f"written: {result}")
+        else:
+            typer.echo(f"stopped at step {trainer.step:,} of {trainer.config.steps:,}; {STOPPED}")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def _cost(trainer: Trainer, length: int) -> list[str]:
-    import torch
-
-    from ..bench import matrix_rate, usual_share
+    from ..cost import peak_matmul_flops, usual_mfu
     from ..networks.budget import flops, parameters
+    from ..precision import PRECISIONS
 
     c, count = trainer.config, trainer.fabric.world_size
     step = flops(trainer.net.config, length, "training") * c.batch
     total = step * c.steps
-    precision = torch.bfloat16 if c.precision == "bf16-mixed" else torch.float32
-    rate, share = count * matrix_rate(trainer.device, precision), usual_share(trainer.device, precision)
-    seconds = step * (c.steps - trainer.step) / (share * rate)
+    dtype = PRECISIONS[c.precision]
+    peak, mfu = count * peak_matmul_flops(trainer.device, dtype), usual_mfu(trainer.device, dtype)
+    seconds = step * (c.steps - trainer.step) / (mfu * peak)
     lines = [
         f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
         f"{total:.2g} FLOP for {c.steps:,} steps",
-        f"{count} x {trainer.device.type}, {c.precision}: {rate / 1e12:.3g} TFLOP/s of matrix products; at {share:.0%} of that "
+        f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at {mfu:.0%} of that "
         f"about {duration(seconds)} (the progress bar will know better)",
         f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
     ]
@@ -175,6 +261,8 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
 
 
 def _free(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made."""
     import shutil
 
-    return shutil.disk_usage(folder).free
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free

@@ -10,8 +10,8 @@ import typer
 from .._console import duration, errors
 
 if TYPE_CHECKING:
-    from .archives import Archive
-    from .convert import Result
+    from ..data.archives import Archive
+    from ..data.convert import Result
 
 app = typer.Typer(
     name="data",
@@ -46,7 +46,7 @@ def vctk(
     unasdiff-teach data vctk --root /data --microphone mic2
     unasdiff-teach data vctk --root /data --no-download    (archive or unpacked folder already there)
     """
-    from . import vctk as source
+    from ..data import vctk as source
 
     with errors(STOPPED):
         if microphone not in source.MICROPHONES:
@@ -70,7 +70,7 @@ def fsdkaggle2018(
     unasdiff-teach data fsdkaggle2018 --root /data
     unasdiff-teach data fsdkaggle2018 --root /data --mirror http://my.server/fsd --yes
     """
-    from . import fsdkaggle2018 as source
+    from ..data import fsdkaggle2018 as source
 
     with errors(STOPPED):
         if _obtain(root, source.ARCHIVES, source.HOURS, download, mirror, yes):
@@ -94,9 +94,9 @@ def folder(
     unasdiff-teach data folder --root my_sounds --kind sound
     unasdiff-teach data folder --root my_voices --kind speech --rate 8000 --licence "CC BY 4.0"
     """
-    from . import folder as source
-    from .archives import gigabytes
-    from .convert import MINUTES_PER_HOUR, estimate, hours
+    from ..data import folder as source
+    from ..data.archives import gigabytes
+    from ..data.convert import MINUTES_PER_HOUR, estimate, hours
 
     with errors(STOPPED):
         found = source.listing(root, kind, test, licence)
@@ -126,8 +126,8 @@ def mixtures(
     unasdiff-teach data mixtures --speech /data/vctk-mic1-16k --sound /data/fsdkaggle2018-16k --out /data/mixtures
     unasdiff-teach data mixtures --sound my_sounds-16k --out my_mixtures --task "2 sounds" --count 50
     """
-    from . import full_mixtures, manifest
-    from .archives import gigabytes
+    from ..data import full_mixtures, manifest
+    from ..data.archives import gigabytes
 
     with errors(STOPPED):
         manifests = {kind: manifest.load(path) for kind, path in (("speech", speech), ("sound", sound)) if path is not None}
@@ -145,8 +145,8 @@ def mixtures(
 @app.command()
 def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: its folder, or its manifest.")]) -> None:
     """Hash every clip of a converted data set, and name those that are missing or damaged (exit status 1)."""
-    from . import convert
-    from . import manifest as manifests
+    from ..data import convert
+    from ..data import manifest as manifests
 
     with errors(STOPPED):
         loaded = manifests.load(manifest)
@@ -161,8 +161,8 @@ def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: 
 
 def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: bool, mirror: str | None, yes: bool) -> bool:
     """Say what is there and what the rest costs, fetch it, and check all archives. False: nothing can be converted."""
-    from .archives import check, fetch, gigabytes, have, inspect, published_size
-    from .convert import MINUTES_PER_HOUR
+    from ..data.archives import check, fetch, gigabytes, have, inspect, published_size
+    from ..data.convert import MINUTES_PER_HOUR
 
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; make it, on a disk with room for the archives and the converted clips")
@@ -190,7 +190,7 @@ def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: b
 
 def _finish(result: Result, published: dict[str, int]) -> None:
     """Say what was made and what was left out."""
-    from .convert import LEFT_OUT
+    from ..data.convert import LEFT_OUT
 
     manifest = result.manifest
     rows = manifest.rows

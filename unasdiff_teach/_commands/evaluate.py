@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from .._console import errors
+from .._machine import use_threads
+from . import Compile, Precision, Threads, say
 
 
 def evaluate(
@@ -36,8 +38,9 @@ def evaluate(
     batch: Annotated[int, typer.Option(help="Mixtures separated at once.")] = 8,
     processes: Annotated[int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="Of the priors' products: float32, or bfloat16 (faster on a GPU, slower on most CPUs).")] = "float32",
-    compile: Annotated[bool, typer.Option("--compile", help="Compile triple-path networks: minutes first, then faster on a GPU.")] = False,
+    precision: Precision = "auto",
+    compile: Compile = None,
+    threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
 ) -> None:
     """Separate and score mixtures with any methods: SI-SDR, PESQ, network calls and times, in OUT/results.parquet.
@@ -52,15 +55,17 @@ def evaluate(
     torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid --device cuda --out runs/table2
     unasdiff-teach report --results runs/table2 --out report
     """
-    from . import jobs
+    from ..evaluation import jobs
 
     with errors("what is finished is kept, and the same command goes on from there"):
+        first = jobs.ranks()[0] == 0
+        line = use_threads(threads, device) if processes == 1 or threads else ""
+        say(line if first else "")
         job = jobs.Job(
             mixtures, out, tuple(method), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring, batch,
             processes, device, seconds, placement, precision, compile,
         )  # fmt: skip
         plan = jobs.plan(job)
-        first = jobs.ranks()[0] == 0
         for line in plan.lines if first else ():
             typer.echo(line)
         if dry_run:
@@ -84,7 +89,7 @@ def report(
     unasdiff-teach report --out report
     unasdiff-teach report --results runs/table2 --results runs/table3 --no-shipped --out report
     """
-    from .report import report as draw
+    from ..evaluation.report import report as draw
 
     with errors("what is written stays, and the same command writes all anew"):
         made = draw(results or [], out, shipped)

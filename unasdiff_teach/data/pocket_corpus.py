@@ -49,8 +49,8 @@ class Clip:
     @cached_property
     @torch.inference_mode(False)  # a later use may want gradients
     def audio(self):
-        """float32 [N], read on first use. Raises FileNotFoundError if the file is not there."""
-        return read(self.path)[0]
+        """float32 [N] at `sample_rate`, read on first use. Raises FileNotFoundError if the file is not there."""
+        return read(self.path, self.sample_rate)[0]
 
 
 class PocketSet(Sequence):

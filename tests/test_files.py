@@ -1,0 +1,73 @@
+"""Files that survive a stop: whole or not at all, journals with a torn end, and one process at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from unasdiff_teach import _files
+from unasdiff_teach._files import Journal, locked, replacing
+
+
+def test_a_file_is_written_whole_and_its_folder_made(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    with replacing(path) as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    with replacing(path) as partial:
+        partial.write_text("second")
+        assert path.read_text() == "first"
+    assert path.read_text() == "second" and os.listdir(path.parent) == ["a.json"]
+
+
+def test_after_an_error_the_file_is_as_it_was(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("first")
+    with pytest.raises(OSError, match="no space"), replacing(path) as partial:
+        partial.write_text("half of the sec")
+        raise OSError("no space")
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_torn_line_does_not_count_and_is_cut_by_the_next(tmp_path):
+    journal = Journal(tmp_path / "log.jsonl")
+    assert journal.read() == []
+    for i in range(3):
+        journal.append({"i": i})
+    whole = journal.path.read_bytes()
+    for cut in range(len(whole) - 9, len(whole)):  # within the last line
+        journal.path.write_bytes(whole[:cut])
+        assert journal.read() == [{"i": 0}, {"i": 1}]
+        journal.append({"i": 2})
+        assert journal.path.read_bytes() == whole
+    journal.path.write_bytes(b'{"i":')
+    journal.append({"i": 7})
+    assert journal.read() == [{"i": 7}]
+    journal.rewrite([{"i": 1}])
+    assert journal.read() == [{"i": 1}] and os.listdir(tmp_path) == ["log.jsonl"]
+
+
+def test_a_second_gets_an_error_at_once(tmp_path):
+    with locked(tmp_path / "a", "training"):
+        with pytest.raises(BlockingIOError, match="another training is running in .*/a; "), locked(tmp_path / "a", "training"):
+            pass
+        with locked(tmp_path / "b", "training"):
+            pass
+    with locked(tmp_path / "a", "training"):
+        pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = f"import runpy, time; f = runpy.run_path({_files.__file__!r})['locked']({str(tmp_path)!r}, 'training'); f.__enter__()"
+    child = subprocess.Popen([sys.executable, "-c", code + "; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"held\n"
+    with pytest.raises(BlockingIOError), locked(tmp_path, "training"):
+        pass
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    with locked(tmp_path, "training"):
+        pass

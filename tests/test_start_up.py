@@ -1,0 +1,80 @@
+"""What a command imports before it works: `--help` no torch, and a separation nothing for figures and tables."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import unasdiff_teach as ut
+from unasdiff_teach.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = "torch torchaudio pandas matplotlib scipy seaborn IPython ipywidgets lightning_fabric soundfile numpy"
+
+
+def loaded(code: str) -> set[str]:
+    """The packages that a program has imported at its end."""
+    code += "\nimport sys; print(*{module.partition('.')[0] for module in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def words(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every subcommand, as the words that call it."""
+    return [path, *(found for name, below in getattr(command, "commands", {}).items() for found in words(below, (*path, name)))]
+
+
+def test_no_help_imports_torch():
+    """All in one process, which would find torch whichever of them imported it."""
+    every = words(typer.main.get_command(app))
+    assert len(every) > 12
+    code = f"""
+import contextlib, io, sys
+from unasdiff_teach.cli import app
+for arguments in {every!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        app([*arguments, "--help"])
+    assert "Usage" in shown.getvalue(), arguments
+"""
+    assert not loaded(code) & set(HEAVY.split())
+
+
+def test_the_page_of_a_separation_needs_no_figures(tmp_path):
+    code = f"""
+import torch
+from pathlib import Path
+import soundfile
+import unasdiff_teach as ut
+from unasdiff_teach.separate_file import NamedPrior, Source, prepare
+prior = ut.priors.StationaryGaussian(torch.full((501,), 0.01))
+prior.sample_rate = 8000
+soundfile.write({str(tmp_path / "a.wav")!r}, 0.1 * torch.randn(2000).numpy(), 8000)
+sources = [Source(name, NamedPrior(prior, name), None) for name in "ab"]
+page = prepare({str(tmp_path / "a.wav")!r}, sources, {str(tmp_path / "out")!r}, window=0.125).run() / "listen.html"
+assert "<audio" in page.read_text()
+"""
+    assert not loaded(code) & set("pandas scipy seaborn IPython ipywidgets sympy lightning_fabric pesq".split())
+
+
+@pytest.mark.parametrize("file", ["__init__.py", "show/__init__.py"])
+def test_lazy_names_are_those_that_tools_see(file):
+    """What is imported under TYPE_CHECKING, what `__getattr__` finds, and `__all__` are one list."""
+    tree = ast.parse((ROOT / "unasdiff_teach" / file).read_text(encoding="utf-8"))
+    module = ut if file == "__init__.py" else ut.show
+    seen = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
+            seen |= {alias.name: node.module for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            seen |= {alias.name: alias.name for alias in node.names}
+    assert set(seen) == set(module.__all__)
+    assert module._HOME.items() <= seen.items()
+    assert all(getattr(module, name) is not None for name in module.__all__) and set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.nothing

@@ -1,0 +1,93 @@
+"""Files that survive a stop at any moment: written whole or not at all, journals of lines, and a lock on a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LOCK = ".lock"
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """The path to write to instead of `path`: what is there when the block ends becomes `path` in one step.
+
+    After an error, a full disk for instance, `path` is as it was before, and nothing else is left. The folder is made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        yield partial
+        with open(partial, "r+b") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A file of JSON objects, one a line, to which one process appends. A line that a stop has torn off does not count."""
+
+    path: Path
+
+    def read(self) -> list[dict]:
+        """All whole lines; none where there is no file."""
+        return [json.loads(line) for line in self._whole().splitlines()]
+
+    def append(self, record: dict) -> None:
+        """Add a line; when this returns it is on the disk. A torn line before it is cut off."""
+        with open(self.path, "a+b") as file:
+            if end := file.tell():
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.truncate(len(self._whole()))
+            file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def rewrite(self, records: Sequence[dict]) -> None:
+        """Make these all that the journal holds, in one step."""
+        with replacing(self.path) as partial:
+            partial.write_bytes(b"".join(map(_line, records)))
+
+    def _whole(self) -> bytes:
+        if not self.path.exists():
+            return b""
+        content = self.path.read_bytes()
+        return content[: content.rfind(b"\n") + 1]
+
+
+def _line(record: dict) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+@contextmanager
+def locked(folder: str | Path, work: str) -> Iterator[None]:
+    """Be the only one at work in a folder, which is made; the lock ends with this process, however it ends.
+
+    Args:
+        work: what is done there, for the message: "training".
+
+    Raises:
+        BlockingIOError: another process, or another part of this one, holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"another {work} is running in {folder}; wait for it, stop it, or use another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
