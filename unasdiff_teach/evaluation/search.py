@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -30,8 +31,10 @@ from ..separation import separate
 from ..training.pocket import SIGMA_DATA, SPEECH, SPEECH_SHARE, Corpus, crop
 from ..training.prior import PriorTrainer, TrainConfig
 from .metrics import si_sdr
+from .pocket import RESULTS
 
 TODAY = "today"
+TABLE = RESULTS / "pocket_search.parquet"
 LEVELS = (10, 20, 40, 80)  # steps t of the chain where sources come apart: noise at 0.08 to 0.65 of full scale
 EXAMPLES = 48  # of speech, and as many of sounds, that are denoised
 MIXTURES = 12  # that are separated
@@ -159,6 +162,17 @@ def results(out: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def collect(out: Path, path: Path = TABLE) -> None:
+    """Write what has been scored so far to the package, the common mixtures alone, with where it was computed."""
+    import pandas as pd
+
+    table = pd.DataFrame(results(out))
+    common = int(table["si_sdr"].str.len().min())
+    table["si_sdr"] = table["si_sdr"].str[:common]
+    table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
+    table.to_parquet(path, index=False)
+
+
 def best(scored: list[dict], minutes: float, count: int) -> list[str]:
     """Today's configuration and the `count` others that denoise best at this clock."""
     at = {line["name"]: line["denoising_speech_db"] + line["denoising_sound_db"] for line in scored if line["minutes"] == minutes}
@@ -174,6 +188,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--score", type=Path, metavar="PRIOR", help="Score a joint prior that is trained, into OUT/validation.json.")
     parser.add_argument("--device", default="cpu", help="Where --score separates.")
+    parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
     parser.add_argument("--one", help="Train and score this candidate alone, up to the clock of the first round.")
     args = parser.parse_args()
     rounds = [(float(minutes), int(count)) for minutes, count in (r.split(":") for r in args.rounds)]
@@ -183,6 +198,8 @@ def main() -> None:
         line = {"mixtures": len(scores), "si_sdr": sum(scores) / len(scores), "each": scores}
         (args.out / "validation.json").write_text(json.dumps(line) + "\n")
         return print(f"{line['si_sdr']:.2f} dB, mean of {len(scores)} validation mixtures")
+    if args.collect:
+        return collect(args.out)
     if args.one:
         return work(args.one, rounds[0][0], args.recordings, args.out)
     for i, (minutes, count) in enumerate(rounds):
