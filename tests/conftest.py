@@ -10,6 +10,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What commands measure here is not kept for the user's own runs."""
+    from unasdiff_teach import _machine
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_machine, "cache", lambda file: folder / file)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_audio() -> Path:
     """The folder of real recordings, which are not part of the project."""

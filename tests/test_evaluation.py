@@ -489,6 +489,7 @@ def _append_and_compact(folder, name, count, compact_every):
             run.compact()
 
 
+@pytest.mark.slow
 def test_two_processes_lose_nothing(tmp_path):
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_append_and_compact, args=(tmp_path, name, 40, 2)) for name in ("a", "b")]

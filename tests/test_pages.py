@@ -141,6 +141,44 @@ def test_every_picture_has_a_text(page):
     assert not bare
 
 
+def test_every_figure_shows_something(page):
+    """What a cell returns besides its drawing would be a figure of its own, under the same caption and with a number."""
+    shows = "img, svg, table.sound-player, .sound-scrubber, [data-explorer]"
+    bare = [figure.get_text(" ", strip=True)[:120] for figure in soup_of(page).find_all("figure") if not figure.select(shows)]
+    assert not bare
+
+
+def test_figures_are_numbered_in_their_chapter(page):
+    numbers = [number.get_text().strip() for number in soup_of(page).select("figure .caption-number")]
+    name = page.stem.removeprefix("appendix_")
+    prefix = str(int(name[:2])) if name[:2].isdigit() else name[0].upper()
+    assert numbers == [f"Fig. {prefix}.{place}" for place in range(1, len(numbers) + 1)]
+
+
+def test_no_table_has_a_row_of_names_alone(page):
+    for row in soup_of(page).select("table.dataframe thead tr + tr"):
+        texts = [cell.get_text().strip() for cell in row.find_all("th")]
+        assert texts[-1], f"{texts}: see book/_ext/table_marks.py"
+
+
+def test_the_paper_and_the_works_can_be_reached(html):
+    """A link is no request: nothing is asked for before a reader follows it."""
+    paper = "https://arxiv.org/abs/2512.07226"
+    assert soup_of(html / "book" / "index.html").find("a", href=paper)
+    works = soup_of(html / "book" / "references.html").select(".citation")
+    reached = [work for work in works if work.find("a", href=re.compile(r"^https://(doi\.org/|arxiv\.org/abs/|hal\.|www\.jstor\.org/)"))]
+    assert len(works) > 60 and len(works) - len(reached) <= 3  # three have neither a DOI nor a preprint
+    assert any(work.find("a", href=paper) for work in reached)
+
+
+def test_works_are_listed_as_the_text_cites_them(html):
+    labels = [label.get_text() for label in soup_of(html / "book" / "references.html").select(".citation .label")]
+    assert all(re.fullmatch(r"\[?\D+, \d{4}\]?", label) for label in labels), labels
+    cited = {a.get_text() for a in soup_of(html / "book" / "03_reverse_process.html").select("a.reference[href*=references]")}
+    known = {re.sub(r"[\[\]]", "", label) for label in labels}
+    assert {"Ho et al., 2020", "Nichol and Dhariwal, 2021"} <= known and cited
+
+
 def test_every_sound_and_picture_is_there(page, html):
     """From the page's own folder, where readers open it: sounds beside a notebook lie in `_static` at the root."""
     missing = []
@@ -180,6 +218,7 @@ class Visit:
     broken_pictures: list[str] = field(default_factory=list)
     widths: dict[str, int] = field(default_factory=dict)
     overflowing: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     backgrounds: dict[str, str] = field(default_factory=dict)
     tools: int = 0
     stuck_tools: list[str] = field(default_factory=list)
@@ -195,6 +234,14 @@ LOOK = """async () => {
         broken: seen('.bd-article img').filter((i) => i.complete && !i.naturalWidth).map((i) => i.src.slice(0, 99)),
         background: getComputedStyle(document.body).backgroundColor,
     };
+}"""
+
+# code and formulas that are wider than their column, folded ones too
+CUT = """() => {
+    document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
+    const over = (e) => e.scrollWidth > e.clientWidth + 1;
+    return [...document.querySelectorAll('.cell_input pre, div.math, div.math mjx-container')].filter(over)
+        .map((e) => e.closest('section').querySelector('h1, h2, h3').textContent + ': ' + e.textContent.slice(0, 60));
 }"""
 
 # operates each tool of a page: chooses a player's or scrubber's last sound, moves an explorer's first slider
@@ -239,6 +286,7 @@ def visit(browser, url: str) -> Visit:
     result.formulas, result.typeset, result.bad_formulas = seen["formulas"], seen["typeset"], seen["bad"]
     result.broken_pictures = seen["broken"]
     result.backgrounds["light"] = seen["background"]
+    result.cut = tab.evaluate(CUT)
     operated = tab.evaluate(OPERATE)
     result.tools, result.stuck_tools = operated["tools"], operated["stuck"]
 
@@ -279,6 +327,11 @@ def test_formulas_are_typeset(visited):
 
 
 @pytest.mark.browser
+def test_code_and_formulas_fit_their_column(visited):
+    assert not visited.cut
+
+
+@pytest.mark.browser
 def test_pictures_are_shown(visited):
     assert not visited.broken_pictures
 
@@ -305,6 +358,118 @@ def test_page_has_a_light_and_a_dark_face(visited):
 
     assert brightness(visited.backgrounds["light"]) > 200
     assert brightness(visited.backgrounds["dark"]) < 60
+
+
+@pytest.fixture
+def opened(browser, html):
+    """Opens a built page with the network off."""
+    contexts = []
+
+    def open_page(name: str, width: int = 1280, height: int = 900, query: str = "", **options):
+        contexts.append(browser.new_context(offline=True, viewport={"width": width, "height": height}, **options))
+        tab = contexts[-1].new_page()
+        tab.goto((html / f"{name}.html").as_uri() + query)
+        tab.evaluate(LOOK)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.browser
+def test_code_is_printed_whole(opened):
+    tab = opened("book/07_guidance_schedules", width=700)
+    tab.emulate_media(media="print")
+    cut = "all => all.filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.slice(0, 60))"
+    assert tab.locator(".bd-article pre").evaluate_all(cut) == []
+
+
+@pytest.mark.browser
+def test_the_tab_key_goes_to_what_can_be_used(opened):
+    tab = opened("book/05_inverse_problem")
+    tab.wait_for_selector("button.copybtn")
+    assert tab.locator("mjx-container").count() > 100 and tab.locator("mjx-assistive-mml").count() > 100
+    assert tab.locator("mjx-container[tabindex]").count() == 0
+    assert tab.get_by_role("button", name="Copy this code").count() == tab.locator("button.copybtn:visible").count() > 30
+
+
+@pytest.mark.browser
+def test_spectrograms_of_a_player_have_no_frame_in_the_dark(opened):
+    tab = opened("book/01_one_channel", color_scheme="dark")
+    look = "e => [getComputedStyle(e).padding, getComputedStyle(e).borderWidth]"
+    assert tab.locator(".tool-picture img").first.evaluate(look) == ["0px", "0px"]
+
+
+@pytest.mark.browser
+def test_weights_of_letters(opened):
+    tab = opened("book/04_tweedie")
+    weigh = "e => Number(getComputedStyle(e).fontWeight)"
+    second, third, caption = (tab.locator(f".bd-article {name}").first.evaluate(weigh) for name in ("h2", "h3", ".caption-text"))
+    assert third <= second and caption >= 400
+
+
+@pytest.mark.browser
+def test_wide_tables_scroll_and_keep_their_first_column(opened):
+    tab = opened("book/11_other_systems", width=800)
+    moved = tab.locator("table.dataframe").evaluate_all(
+        """tables => tables.map((table) => {
+            let box = table.parentElement;
+            while (getComputedStyle(box).overflowX !== "auto") box = box.parentElement;
+            const first = table.querySelector("tbody .pinned"), last = table.querySelector("tbody td:last-child");
+            const places = () => first && [first, last].map((cell) => cell.getBoundingClientRect().left);
+            const before = places();
+            box.scrollLeft = 90;
+            return box.scrollLeft === 90 && [before, places()].map(([f, l]) => f - l);
+        }).filter(Boolean)"""
+    )
+    assert moved, "no table of this page is wide"
+    assert all(after - before == pytest.approx(90, abs=1) for before, after in moved)  # the last column came closer
+
+
+@pytest.mark.browser
+def test_titles_of_columns_stand_above_their_cells(opened):
+    tab = opened("book/11_other_systems")
+    side = "all => [...new Set(all.map((e) => getComputedStyle(e).textAlign))]"
+    assert tab.locator("table.dataframe .number").evaluate_all(side) == ["right"]
+    assert tab.locator("table.dataframe .pinned").evaluate_all(side) == ["left"]
+
+
+@pytest.mark.browser
+def test_sliders_stay_in_sight_of_their_curves(opened):
+    tab = opened("book/07_guidance_schedules")
+    tab.locator(".explorer-tool").evaluate("e => scrollTo({ top: e.getBoundingClientRect().top + scrollY + 250, behavior: 'instant' })")
+    seen = """e => {
+        const box = e.getBoundingClientRect();
+        return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2) === e;
+    }"""
+    assert tab.locator("input[name=s_floor]").evaluate(seen)
+
+
+def search(opened, question: str):
+    """Results of a search: page, and the excerpt below its title."""
+    tab = opened("search", query="?q=" + question.replace(" ", "+"))
+    tab.wait_for_function("document.querySelector('.search-summary').textContent.includes('finished')", timeout=10_000)
+    results = tab.locator("#search-results li").all()
+    pages = [re.search(r"([\w-]+)\.html", item.locator("a").get_attribute("href"))[1] for item in results]
+    return [(page, item.locator(".search-excerpt")) for page, item in zip(pages, results)]
+
+
+@pytest.mark.browser
+def test_a_search_shows_what_it_found(opened):
+    results = search(opened, "diffusion")
+    assert len(results) > 10
+    assert all(50 < len(excerpt.inner_text()) < 300 for _, excerpt in results[:5])
+    marks = [mark for _, excerpt in results[:5] for mark in excerpt.locator("mark").all_inner_texts()]  # or the title has the word
+    assert len(marks) > 2 and all(mark.lower().startswith("diffus") for mark in marks)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "question, pages", [("ABX", {"appendix_glossary"}), ("how do I separate my own recording", {"14_beyond", "05_inverse_problem"})]
+)
+def test_a_search_finds_what_readers_ask_for(opened, question, pages):
+    assert pages <= {page for page, _ in search(opened, question)[:3]}
 
 
 @pytest.mark.browser

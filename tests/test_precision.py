@@ -12,7 +12,7 @@ from unasdiff_teach import _machine, precision
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(_machine, "cache", lambda file: tmp_path / "cache" / "unasdiff-teach" / file)
     monkeypatch.setattr(precision, "_native", lambda device: True)
     monkeypatch.setattr(precision, "_SECONDS", 0.0)
     return tmp_path / "cache"

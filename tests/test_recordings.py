@@ -8,6 +8,7 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -184,6 +185,29 @@ def test_the_best_go_on_and_today_with_them():
     ]
     assert search.best(scored, 5.0, 2) == [search.TODAY, "wide", "flat"]
     assert search.best(scored, 15.0, 2) == [search.TODAY]
+
+
+def test_results_are_collected_on_common_mixtures(tmp_path):
+    lines = [{"name": name, "minutes": 5.0, "si_sdr": scores} for name, scores in (("a", [1.0, 2.0, 3.0]), ("b", [4.0, 5.0]))]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    search.collect(tmp_path, tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert [list(scores) for scores in table["si_sdr"]] == [[1.0, 2.0], [4.0, 5.0]] and "1 thread" in table["machine"][0]
+
+
+def test_the_shipped_search_compares_ten_configurations_on_an_equal_clock():
+    table = pd.read_parquet(search.TABLE)
+    for minutes, round_ in table.groupby("minutes"):
+        assert search.TODAY in set(round_["name"]) and round_["name"].is_unique
+        assert (round_["seconds"].between(60 * minutes, 60 * minutes + 3)).all()
+        assert round_["si_sdr"].str.len().nunique() == 1
+    assert len(table[table["minutes"] == 5]) == 10
+    names = search.candidates(22)
+    for row in table.itertuples():
+        network = names[row.name].network
+        assert (row.channels, row.heads, row.n_fft, row.parameters) == (
+            network.channels, network.heads, network.n_fft, search.budget.parameters(network),
+        )  # fmt: skip
 
 
 def test_candidates_differ_and_fit_in_12_megabytes():

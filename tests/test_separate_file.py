@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import re
 import shutil
@@ -460,10 +461,10 @@ def test_a_folder_that_cannot_be_written_shows_before_the_work(tmp_path, sources
 
 
 class Interrupted:
-    """A prior that is interrupted at its nth call."""
+    """A prior that is interrupted when no calls are `left`; what a forecast takes of them depends on the machine."""
 
-    def __init__(self, prior, calls: int):
-        self.prior, self.left = prior, calls
+    def __init__(self, prior):
+        self.prior, self.left = prior, math.inf
         self.schedule, self.labels, self.unconditional, self.sample_rate = prior.schedule, (), 0, RATE
 
     def __call__(self, x_t, t, label=None):
@@ -475,8 +476,10 @@ class Interrupted:
 
 def test_an_interrupted_separation_leaves_nothing(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
-    broken = [Source(s.name, NamedPrior(Interrupted(s.prior.prior, 5), s.name), None) for s in sources]
-    ready = job(path, broken)
+    broken = [Interrupted(s.prior.prior) for s in sources]
+    ready = job(path, [Source(s.name, NamedPrior(prior, s.name), None) for s, prior in zip(sources, broken, strict=True)])
+    for prior in broken:
+        prior.left = 5
     with pytest.raises(KeyboardInterrupt):
         ready.run()
     assert left_in(tmp_path) == {"talk.wav"}
@@ -491,7 +494,7 @@ def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monk
     _, whole = results(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
 
-    breaking = [Interrupted(s.prior.prior, 10**9) for s in sources]
+    breaking = [Interrupted(s.prior.prior) for s in sources]
     watched = [Source(s.name, NamedPrior(p, s.name, "exact"), None) for s, p in zip(sources, breaking, strict=True)]
     ready = job(path, watched)
     breaking[1].left = 6  # in its seventh step
@@ -547,6 +550,36 @@ def test_the_cost_is_what_it_takes(tmp_path, sources, preset):
     lines = "\n".join(ready.describe())
     assert f"cost: {ready.cost.calls} network calls" in lines and ("gradients" in lines) == (preset == "short")
     assert "denoised together" in lines
+
+
+@pytest.mark.parametrize("preset", ["recommended", "short"])
+def test_the_forecast_measures_what_the_run_does(tmp_path, sources, preset, monkeypatch):
+    """Signals of a window's length, with a gradient only where the run takes one; on resuming, what is left."""
+    seen = []
+
+    class Watched(Counted):
+        def __call__(self, x_t, t, label=None):
+            seen.append((x_t.shape[-1], x_t.requires_grad))
+            return super().__call__(x_t, t, label)
+
+    path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
+    ready = job(path, [Source(s.name, NamedPrior(Watched(s.prior.prior), s.name), None) for s in sources], preset=preset)
+    before, seen[:] = set(seen), []
+    ready.run()
+    assert before == {(N_WINDOW, preset == "short")} and before == set(seen)
+    monkeypatch.setattr(room.Job, "_progress", property(lambda self: (3, 4)))
+    assert f"cost: {round(ready.cost.calls / 4)} network calls" in "\n".join(ready.describe())
+
+
+def test_memory_is_counted_while_it_is_held():
+    from unasdiff_teach._measure import PeakMemory
+
+    with PeakMemory() as memory:
+        a = torch.ones(1000)
+        b = a + 1
+        del a
+        b = (b * 2).view(10, 100)[0]
+    assert memory.peak == 2 * 4000, "two tensors at once, and views are none"
 
 
 def test_little_memory_means_small_chunks_and_the_same_sound(tmp_path, sources):

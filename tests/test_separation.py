@@ -204,6 +204,19 @@ def test_a_loss_of_ones_own_is_any_callable():
     assert len(calls) == 20, "nobody asks for the loss without gradients and without a recorder"
 
 
+def test_shapes_of_a_rule_and_a_loss_of_ones_own_are_checked():
+    y = sources().sum(0)
+    with pytest.raises(ValueError, match=r"loss has shape \[\] for 1 mixtures"):
+        ut.separate(y, LOW, [0, 0], S, FAST.replace(loss=lambda mixture, estimate: (mixture - estimate).square().mean()))
+
+    class Flat(EqualShares):
+        def direction(self, estimates):
+            return super().direction(estimates).sum(1)
+
+    with pytest.raises(ValueError, match=r"direction has shape \[1, 1024\], the states \[1, 2, 1024\]"):
+        ut.separate(y, LOW, [0, 0], S, FAST.replace(guidance=Flat()))
+
+
 def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
     y, rest = sources().sum(0), []
     for rule in (ut.Hybrid(), ut.DSG(variant="original"), ut.Wiener()):

@@ -178,6 +178,13 @@ def test_training_that_diverges_stops(tmp_path):
         run.fit(progress=False)
 
 
+def test_a_damaged_mixture_is_skipped(tmp_path):
+    clean = mixer()
+    run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {})
+    assert run.fit(progress=False) and run.skipped == 1
+    assert all(v.isfinite().all() for v in run.average.values())
+
+
 def test_the_rate_warms_up_and_falls():
     rates = [SeparatorTrainConfig.paper().rate(step) for step in (0, 1999, 3999, 250_000, 500_000)]
     assert rates[:2] == [pytest.approx(1 / 4000), pytest.approx(0.5, rel=1e-3)]

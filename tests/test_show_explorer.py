@@ -55,8 +55,17 @@ def test_drawn_curve_is_the_computed_one():
     explorer.update(s_floor=0.01)
     path = re.findall(r'<path d="M([^"]+)" fill="none" stroke="#009e73" stroke-width="2.5"/>', explorer.picture.value)[0]
     y = np.array([float(point.split()[1]) for point in re.findall(r"\S+ \S+", path)])
-    gamma = 10 ** (1 - (y - 440) / 230 * 5)  # the panel spans 1e-4 to 10 over 230 pixels from 440
+    gamma = 10 ** (1 - (y - 35) / 230 * 5)  # the panel spans 1e-4 to 10 over 230 pixels from 35
     assert np.allclose(gamma, show.curves(explorer.values)["Hybrid"], rtol=0.003)
+
+
+def test_sliders_stand_beside_the_picture_and_gamma_comes_first():
+    """In a notebook: seven sliders above the picture would push what they move off the screen."""
+    explorer = show.gamma_explorer()
+    controls, picture = explorer.children
+    assert picture is explorer.picture and list(controls.children) == list(explorer.sliders.values())
+    titles = re.findall(r'font-weight="bold">(.)', picture.value)
+    assert titles == ["γ", "σ", "β", "l", "ᾱ"]
 
 
 def test_start_step_stays_inside_the_chain():

@@ -140,6 +140,22 @@ def test_fits_a_narrow_screen(opened, scheme):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_controls_are_large_enough_for_a_finger(opened):
+    tab = opened(width=390, has_touch=True)
+    tab.locator("summary").first.click()
+    small = """all => all.map((e) => [e.closest("label") || e, e]).filter(([box, e]) => e.getClientRects().length)
+        .filter(([box]) => box.getBoundingClientRect().height < 44).map(([, e]) => e.outerHTML)"""
+    assert tab.locator(".page-tool :is(button, input, select, summary)").evaluate_all(small) == []
+    assert tab.locator(".page-tool input[type=range]").evaluate_all("all => all.every((e) => e.getBoundingClientRect().height >= 44)")
+
+
+def test_a_gain_of_nothing_is_said_in_words(opened):
+    tab = opened()
+    for number in (PLAYER, INLINE):
+        text = tool(tab, number).locator(".tool-note").inner_text()
+        assert "0 dB" not in text and text.endswith("All at their own level: nothing was made louder or softer.")
+
+
 def test_every_control_has_a_name(opened):
     tab = opened()
     tab.locator("summary").first.click()
@@ -212,6 +228,16 @@ def test_picture_follows_the_sound_and_its_cursor_the_time(opened):
     tab.keyboard.press(" ")
     root.get_by_role("slider", name="position").fill("250")
     assert root.evaluate("r => r.deck.time") == pytest.approx(0.25 * SECONDS, abs=0.05)
+
+
+def test_arrow_keys_move_the_position(opened):
+    tab = opened()
+    root = tool(tab, PLAYER)
+    root.get_by_role("slider", name="position").focus()
+    for key, expected in [("ArrowRight", 0.1), ("ArrowUp", 0.2), ("PageUp", 1.2), ("ArrowLeft", 1.1), ("PageDown", 0.1), ("Home", 0)]:
+        tab.keyboard.press(key)
+        assert root.evaluate("r => r.deck.time") == pytest.approx(expected, abs=0.02), key
+    assert root.get_by_role("slider", name="position").get_attribute("aria-valuetext") == "0.0 of 2.0 s"
 
 
 @pytest.mark.parametrize("number", [PLAYER, INLINE])
@@ -429,9 +455,18 @@ def test_curve_drawn_in_the_page_is_the_computed_one(opened):
     move(root, {"s_floor": 25})
     d = root.locator('path[data-curve="Hybrid"]').get_attribute("d")
     y = np.array([float(point) for point in re.findall(r"[\d.]+ ([\d.]+)", d)])
-    gamma = 10 ** (1 - (y - 440) / 230 * 5)  # the panel spans 1e-4 to 10 over 230 pixels from 440
+    gamma = 10 ** (1 - (y - 35) / 230 * 5)  # the panel spans 1e-4 to 10 over 230 pixels from 35
     expected = show.curves(root.evaluate("r => r.values"))["Hybrid"]
     assert len(y) == len(expected) and np.allclose(gamma, expected, rtol=0.003)
+
+
+def test_the_curves_that_sliders_are_about_come_first(opened):
+    tab = opened()
+    root = tool(tab, EXPLORER)
+    root.evaluate("e => scrollTo({ top: e.getBoundingClientRect().top + scrollY, behavior: 'instant' })")
+    boxes = [root.locator(where).bounding_box() for where in (".explorer-sliders", "path[data-curve=Hybrid]", "path[data-curve=beta]")]
+    assert boxes[0]["y"] < boxes[1]["y"] < boxes[2]["y"]
+    assert boxes[1]["y"] + boxes[1]["height"] < 600, "gamma(t) and all sliders in one look"
 
 
 def test_start_step_in_the_page_stays_inside_the_chain(opened):

@@ -12,15 +12,14 @@ from safetensors.torch import load_file
 from test_training_full import CONFIG, PRIOR, crops, equal, state, train, trainer
 from typer.testing import CliRunner
 
+from unasdiff_teach._commands.train import app
 from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import read, save
 from unasdiff_teach.training import scales
-from unasdiff_teach.training.commands import app
 from unasdiff_teach.training.prior import Watch
 
 RARE = replace(CONFIG, log_every=10, save_every=4)  # the state is saved more often than the loss is looked at
-
 STEM = 60.87442  # sum of the magnitudes of the first layer's weights, of seed 0
 
 

@@ -329,7 +329,7 @@ def test_mixed_precision_trains_float32_weights(tmp_path, straight):
     assert low.dtype == torch.float32 and not torch.equal(low, exact) and torch.allclose(low, exact, rtol=5e-3)
     with pytest.raises(ValueError, match="precision is '16-mixed'"):
         replace(CONFIG, precision="16-mixed")
-    run = train(tmp_path, replace(CONFIG, precision="bf16-mixed"))
+    run = train(tmp_path, replace(CONFIG, precision="bfloat16"))
     assert {v.dtype for v in [*run.net.state_dict().values(), *run.average.values()]} == {torch.float32}
     moments = [v for entry in run.optimiser.state.values() for v in entry.values()]
     assert {v.dtype for v in moments} == {torch.float32}

@@ -14,23 +14,32 @@ from torch.utils._pytree import tree_leaves
 from . import precision as precisions
 from .diffusion import Prior
 
-SECONDS = 0.3  # of a timed pass, at most nearly, unless one signal takes longer
-AT_ONCE = {"cuda": 32}  # signals in it; a processor does not gain from more than a few
+SECONDS = 0.2  # of all timed passes, nearly, unless one takes longer
+REPEATS = 5  # of them, at most; the median counts
+AT_ONCE = {"cuda": 32}  # signals in each; a processor hardly gains from more than one
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Seconds for each signal of a prediction, and of its gradient (0 without); bytes at most for each signal that is computed at once."""
+    """What a pass takes.
+
+    Attributes:
+        forward, backward: seconds for each signal of a prediction and of its gradient (0 without), the median of several. On a
+            processor these are what its threads are given, which a busy machine stretches far less than the clock.
+        bytes: at most, for each signal that is computed at once.
+        waiting: how many times as long it took by the clock.
+    """
 
     forward: float
     backward: float
     bytes: float
+    waiting: float
 
 
 def measure(
     prior: Prior, x_t: Tensor, t: Tensor, label: int | None, gradient: bool, most: int, memory: float, precision: str = "float32"
 ) -> Pass:
-    """Measure a prediction of one signal, its memory and whether it is finite, and time one of several signals.
+    """Measure a prediction of one signal, its memory and whether it is finite, and time a few more.
 
     Args:
         prior: see `Prior`.
@@ -57,15 +66,19 @@ def measure(
         return (middle - started) / rows, (_clock(x) - middle) / rows if gradient else 0.0
 
     with PeakMemory() as one:
-        first = sum(run(1))  # slower than the others
-    rows = max(1, min(most, AT_ONCE.get(x_t.device.type, 4), int(SECONDS / first), int(memory / one.peak)))
-    return Pass(*run(rows), one.peak)
+        run(1)  # slower than the others
+    rows = max(1, min(most, AT_ONCE.get(x_t.device.type, 1), int(memory / one.peak)))
+    started, times = time.perf_counter(), [run(rows)]
+    while len(times) < REPEATS and rows * sum(map(sum, times)) < SECONDS:
+        times.append(run(rows))
+    waited = (time.perf_counter() - started) / (rows * sum(map(sum, times)))
+    return Pass(*sorted(times, key=sum)[len(times) // 2], one.peak, max(1.0, waited))
 
 
 def _clock(x: Tensor) -> float:
     if x.is_cuda:
         torch.cuda.synchronize(x.device)
-    return time.perf_counter()
+    return time.process_time() / torch.get_num_threads() if x.device.type == "cpu" else time.perf_counter()
 
 
 class PeakMemory(TorchFunctionMode):

@@ -24,8 +24,8 @@ class Estimates:
         x0_hat: Tweedie's estimates of the sources, [B, K, N]; a function of `x_t` for rules that need gradients.
         t: position in the schedule, 0 is the cleanest.
         schedule: the steps of the run.
-        from_x0: weight of `x0_hat` in the mean of the state after the step. Who would rather have x0_hat + d moves the
-            state by from_x0 d.
+        from_x0: weight of `x0_hat` in the mean of the state after the step; a rule that corrects the estimates by d
+            moves the state by from_x0 d.
         criterion: L_recons, see `Loss`.
     """
 
@@ -40,7 +40,10 @@ class Estimates:
     @cached_property
     def loss(self) -> Tensor:
         """L_recons of the sum of the estimates, [B] (Algorithm 1, lines 10 and 11); computed when first asked for."""
-        return self.criterion(self.mixture, self.x0_hat.sum(1))
+        loss = self.criterion(self.mixture, self.x0_hat.sum(1))
+        if loss.shape != self.mixture.shape[:1]:
+            raise ValueError(f"loss has shape {list(loss.shape)} for {len(self.mixture)} mixtures; [B] is needed")
+        return loss
 
 
 @runtime_checkable

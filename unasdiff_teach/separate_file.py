@@ -60,10 +60,12 @@ WAV_BYTES = 2**32 - 2**20  # what the header of a WAV file can count, less the h
 RESULT = "separation.json"
 NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
 MEMORY = 2e9  # bytes for what the priors remember for the gradient
-STATE = 100  # bytes for each sample of each source and run: states, noise, estimates
+STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
+GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
 ROWS = 8  # windows at once on a processor, which gains nothing from more
 CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
 FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
+BUSY = 1.5  # times as long by the clock as in processor time: worth a word
 LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
 COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 READERS = {".safetensors": read, ".pt": from_authors_checkpoint, ".pth": from_authors_checkpoint, ".ckpt": from_undiff_checkpoint}
@@ -188,12 +190,21 @@ def titles(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a separation takes, measured by one pass of each prior: network calls, seconds, bytes at most, windows at once."""
+    """What a separation takes, measured by one pass of each prior.
+
+    Attributes:
+        calls: network calls.
+        seconds: on a machine that does nothing else.
+        bytes: at most.
+        chunk: windows at once.
+        waiting: how many times as long it takes while the machine is as busy as at the measurement.
+    """
 
     calls: int
     seconds: float
     bytes: float
     chunk: int
+    waiting: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -256,13 +267,14 @@ class Job:
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
         done, steps = self._progress
         left = 1 - done / steps
+        busy = f"; the machine is busy, and it may take {self.cost.waiting:.1f} times as long" if self.cost.waiting > BUSY else ""
         return [
             f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C} channel{'s' * (C > 1)}{mode}",
             "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
             *self.notes,
             f"cost: {round(left * self.cost.calls)} network calls{gradients}, about {duration(left * self.cost.seconds)} on {self.device} and "
-            f"up to {self.cost.bytes / 1e9:.2g} GB of memory",
+            f"up to {self.cost.bytes / 1e9:.2g} GB of memory{busy}",
             *[f"goes on after step {done} of {steps} of an earlier run"] * bool(done),
             *(f"warning: {text}" for text in self.warnings),
         ]
@@ -675,8 +687,8 @@ def _cost(
         passes = rows * steps * sum(counts) / len(counts)
         calls += passes
         seconds += passes * (one.forward + (one.backward + again if gradient else 0.0))
-    held += chunk * size
-    return Cost(round(calls), seconds, held, chunk)
+    held += chunk * size * (GRAPH if gradient else 1.0)
+    return Cost(round(calls), seconds, held, chunk, max(one.waiting for _, one in timed))
 
 
 def _by_gradient(config: SeparationConfig) -> bool:

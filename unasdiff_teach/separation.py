@@ -114,7 +114,7 @@ class SeparationConfig:
 
     def __post_init__(self):
         if isinstance(self.guidance, type) or not isinstance(self.guidance, Guidance):
-            raise TypeError(f"guidance is {self.guidance!r}; a rule has needs_gradient, direction and step, see Guidance")
+            raise TypeError(f"guidance is {self.guidance!r}; a rule has needs_gradient, direction and step")
         one_of("grad_norm", self.grad_norm, ("source", "joint"))
         one_of("init", self.init, ("mixture", "noise"))
         one_of("start", self.start, ("T", "init_step"))
@@ -284,7 +284,8 @@ def separate(
 
     Raises:
         TypeError: integer samples; a prior or a configuration that is none, such as the name of one.
-        ValueError: samples, labels, priors, schedule or rates that do not fit; the message says which.
+        ValueError: samples, labels, priors, schedule or rates that do not fit, or a rule or a loss that gives another
+            shape than it should; the message says which.
     """
     config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     if on_step is not None and config.hypotheses > 1:
@@ -307,6 +308,8 @@ def separate(
             from_x0, from_xt, sigma = reverse_weights(t, s, config.renoise)
             estimates = Estimates(y, x_t, x0_hat, t, s, from_x0, config.loss)
             direction = rule.direction(estimates).detach()
+            if direction.shape != x_t.shape:
+                raise ValueError(f"a rule's direction has shape {list(direction.shape)}, the states {list(x_t.shape)}")
         with torch.no_grad():
             # Lines 7-8: the prior's own step, its mean and its noise; the last one has none.
             mean = from_x0 * x0_hat + from_xt * x_t

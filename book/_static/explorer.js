@@ -91,11 +91,11 @@
     const shared = { now, then, last, mark: values.t_star };
     const settings = Object.entries(labels).map(([name, label]) => `${label} ${Number(values[name].toPrecision(3))}`).join(", ");
     return `<svg viewBox="0 0 640 720" role="img" aria-label="Curves of the noise schedule and the guidance strength over the diffusion step t, for ${settings}.">` +
-      panel([65, 35, 225, 120], "β(t), power replaced", ["beta"], shared) +
-      panel([390, 35, 225, 120], "ᾱ(t), power left", ["alpha_bar"], { ...shared, range: [0, 1] }) +
-      panel([65, 225, 225, 120], "log-SNR / nat", ["log_snr"], shared) +
-      panel([390, 225, 225, 120], "σ(t), noise added", ["sigma"], shared) +
-      panel([65, 440, 550, 230], "γ(t) without √N / ‖g‖", Object.keys(RULES), { ...shared, log: true, legend: true }) +
+      panel([65, 35, 550, 230], "γ(t) without √N / ‖g‖", Object.keys(RULES), { ...shared, log: true, legend: true }) +
+      panel([65, 345, 225, 120], "σ(t), noise added", ["sigma"], shared) +
+      panel([390, 345, 225, 120], "β(t), power replaced", ["beta"], shared) +
+      panel([65, 535, 225, 120], "log-SNR / nat", ["log_snr"], shared) +
+      panel([390, 535, 225, 120], "ᾱ(t), power left", ["alpha_bar"], { ...shared, range: [0, 1] }) +
       text(320, 710, "diffusion step t", 'text-anchor="middle"') + "</svg>";
   }
 

@@ -6,6 +6,7 @@
 
   const TRIALS = 10; // of a blind test: fixed beforehand, since who may stop when it looks good always succeeds
   const LAST_BLOCK = 0.15; // seconds, at 8 kHz
+  const NUDGE = 0.1; // seconds by which an arrow key moves the position
   const TOGETHER = 0.05; // seconds by which positions may differ: a jump that short is not noticed, and a seek makes a gap
   let count = 0; // of upgraded tools; radio buttons need names of their own
   let sounding = null; // the one deck that plays
@@ -98,9 +99,16 @@
       });
       return cursor;
     });
+    /* A thousandth of the sound, the slider's own step, is shorter than what `place` takes for the same position. */
+    function nudge(event) {
+      const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 }[event.key];
+      if (!steps || event.ctrlKey || event.altKey || event.metaKey) return;
+      event.preventDefault();
+      deck.seek(deck.time + steps * NUDGE);
+    }
     const button = make("button", { type: "button", class: "tool-play", onclick: () => deck.toggle() });
     const position = make("input", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "position",
-      oninput: () => deck.seek((position.value / 1000) * length()) });
+      oninput: () => deck.seek((position.value / 1000) * length()), onkeydown: nudge });
     const clock = make("span", { class: "tool-clock" });
     const loop = make("input", { type: "checkbox", onchange: () => { deck.loop = loop.checked; } });
     loop.checked = deck.loop;
@@ -124,13 +132,15 @@
     return bar;
   }
 
-  /* Keys of a tool, while the focus is inside. A key that an element needs for itself stays its own. */
+  /* Keys of a tool, while the focus is inside. A key that an element needs for itself stays its own. None goes on to what
+     is around: in JupyterLab, A and B insert a cell, X cuts one and two D delete one. Ctrl+S and its like do go on. */
   function keys(root, actions) {
     root.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.altKey || event.metaKey) return;
+      event.stopPropagation();
       const action = actions[event.key.toLowerCase()];
-      if (!action || event.ctrlKey || event.altKey || event.metaKey) return;
       const own = event.key === " " ? "button, select, summary, input[type=checkbox]" : "select";
-      if (event.target.closest(own)) return;
+      if (!action || event.target.closest(own)) return;
       event.preventDefault();
       action();
     });
@@ -149,7 +159,12 @@
 
   const corner = (place, text) => make("span", { class: `tool-axis ${place}`, "aria-hidden": "true" }, text);
 
-  const noteOf = (source) => make("p", { class: "tool-note" }, ...[...source.childNodes].map((node) => node.cloneNode(true)));
+  /* A gain of 0 dB in words. (The library's own are stored in every notebook.) */
+  const plain = (node) => {
+    if (node.data === "One gain of 0 dB for all.") node.data = "All at their own level: nothing was made louder or softer.";
+    return node;
+  };
+  const noteOf = (source) => make("p", { class: "tool-note" }, ...[...source.childNodes].map((node) => plain(node.cloneNode(true))));
 
   // ------------------------------------------------------------------------------------------------ player
 
@@ -177,8 +192,9 @@
     const warm = () => sounds.forEach((audio) => { audio.preload = "auto"; });
     for (const event of ["pointerenter", "focusin"]) root.addEventListener(event, warm, { once: true });
     const pick = (i) => { if (!open.hidden) tracks.pick(i); }; // hidden during a blind test
-    keys(root, { " ": () => deck.toggle(), l: bar.repeat, 0: () => deck.seek(0), ...numbered(pick, names.length) });
-    if (names.length > 1) root.append(blindTest(deck, names, sounds, open, () => tracks.pick(0)));
+    const test = names.length > 1 && blindTest(deck, names, sounds, open, () => tracks.pick(0));
+    if (test) root.append(test.box);
+    keys(root, { " ": () => deck.toggle(), l: bar.repeat, 0: () => deck.seek(0), ...test.keys, ...numbered(pick, names.length) });
     Object.assign(root, { deck });
     table.before(root);
     table.hidden = true; // its audio elements go on sounding
@@ -260,11 +276,8 @@
     const box = make("details", { class: "tool-abx" }, make("summary", {}, "Blind test: can you hear the difference?"),
       make("p", {}, `X is one of two sounds, drawn by chance anew in each of ${TRIALS} trials. The keys A, B and X switch; the score comes at the end.`),
       make("div", { class: "tool-bar" }, make("label", {}, "A ", pair[0]), make("label", {}, "B ", pair[1]), start), trial, status);
-    box.addEventListener("keydown", (event) => {
-      const letter = event.key.toUpperCase();
-      if (active && letter in listen && !event.ctrlKey && !event.altKey && !event.metaKey) hear(letter);
-    });
-    return box;
+    const heard = (letter) => () => { if (active) hear(letter); };
+    return { box, keys: { a: heard("A"), b: heard("B"), x: heard("X") } };
   }
 
   // ---------------------------------------------------------------------------------------------- scrubber

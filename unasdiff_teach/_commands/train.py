@@ -222,10 +222,13 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes:
             typer.echo(line)
     if dry_run:
         return
-    if first:
-        with replacing(trainer.folder / CHOICES) as partial:
-            partial.write_text(json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8")
-    finished = trainer.fit(seconds=minutes and 60 * minutes)
+
+    def keep_choices() -> None:
+        if first:
+            with replacing(trainer.folder / CHOICES) as partial:
+                partial.write_text(json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8")
+
+    finished = trainer.fit(seconds=minutes and 60 * minutes, started=keep_choices)
     if first:
         if finished:
             trainer.export(result)

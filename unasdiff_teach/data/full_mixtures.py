@@ -369,10 +369,10 @@ def table(folder: str | Path) -> pd.DataFrame:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """What tells the lists of two folders apart, wherever they lie: data sets, seed, split and rules; tasks may still be added.
+    """What tells the lists of two folders apart, wherever they lie: data sets, seed, split and rules.
 
     Returns:
-        Eight hexadecimal digits.
+        Eight hexadecimal digits; they stay when `write` adds tasks, placements or mixtures.
 
     Raises:
         FileNotFoundError: there is no list.

@@ -13,8 +13,9 @@ from .tables import (
 )  # fmt: skip
 
 __all__ = [
-    "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation", "bootstrap_mean",
-    "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure", "fingerprint", "holm",
-    "load_results", "mean_interval", "noise_seed", "oracle", "oracle_mask", "p_value", "paired_difference", "paper_table",
-    "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling", "si_sdr", "summary", "unprocessed", "verdict",
+    "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
+    "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
+    "fingerprint", "holm", "load_results", "mean_interval", "noise_seed", "oracle", "oracle_mask", "p_value",
+    "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
+    "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip

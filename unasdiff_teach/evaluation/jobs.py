@@ -537,7 +537,7 @@ def _check_facts(out: Path, facts: dict) -> None:
     if not (path := out / FACTS).is_file():
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    if before.get("list", facts["list"]) != facts["list"]:  # not stored by versions before 2026-11
+    if before.get("list", facts["list"]) != facts["list"]:  # older folders do not say
         raise ValueError(
             f"{out} is for the mixtures of {before['mixtures']} (list {before['list']}), now {facts['mixtures']} "
             f"(list {facts['list']}); use another folder"

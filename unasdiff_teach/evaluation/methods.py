@@ -137,11 +137,12 @@ def fingerprint(model: Prior | nn.Module) -> str:
         model: a network behind the `Prior` interface, a `Separator`, or a prior in closed form.
 
     Returns:
-        A checksum of a network's weights, or the name of any other type; then in brackets whatever else changes its numbers: its
-        public attributes (class guidance, target, sample rate, schedule, the parameters of a closed form), tables as checksums,
-        and a checksum of the network's configuration.
+        A checksum of a network's weights, or the name of any other type; then in brackets what else changes its
+        numbers: its public attributes (class guidance, target, sample rate, schedule, the parameters of a closed
+        form), tables as checksums, and a checksum of the network's configuration.
     """
-    facts = {name: value for name, value in getattr(model, "__dict__", {}).items() if name[0] != "_" and name not in CHANGES_NOTHING}
+    attributes = getattr(model, "__dict__", {})
+    facts = {k: v for k, v in attributes.items() if not k.startswith("_") and k not in CHANGES_NOTHING}
     name = getattr(model, "__qualname__", type(model).__name__)
     if isinstance(model, nn.Module):
         name = _crc(*model.state_dict().values())

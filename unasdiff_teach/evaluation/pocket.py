@@ -33,7 +33,11 @@ GRID: dict[str, list[Guidance]] = {
     "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
-SHORT: dict[str, Guidance] = {"hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2), "dsg": DSG(sigma_scale=0.28), "dps": DPS(scale=0.2)}
+SHORT: dict[str, Guidance] = {
+    "hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2),
+    "dsg": DSG(sigma_scale=0.28),
+    "dps": DPS(scale=0.2),
+}
 """The best of each grid by `pocket_tuning.parquet`, on the mixtures that all its settings have in common."""
 NAMES = ("ceilings", "recommended", *(f"{rule}-tuned" for rule in DEFAULTS), "analytical", *DEFAULTS)
 RESULTS = Path(__file__).parent / "results"

@@ -100,9 +100,9 @@ def noise_seed(seed: int, mixture_id: str) -> int:
 class Run:
     """A folder of results, to which any number of processes may append.
 
-    Every scored mixture is one line of `results.jsonl`; `compact` moves all into `results.parquet`. Whoever writes holds a lock
-    for as long as that takes, so that no row is lost, and a stop at any moment costs at most the batch in progress.
-    Reading needs no lock. Processes do not see each other's work in progress: what two have scored counts once.
+    Every scored mixture is one line of `results.jsonl`; `compact` moves all into `results.parquet`. Whoever writes holds
+    a lock for as long as that takes, so that no row is lost; reading needs none. A stop at any moment costs at most the
+    batch in progress. Processes do not see each other's work in progress: what two have scored counts once.
     """
 
     folder: Path

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -30,11 +31,13 @@ from ..separation import separate
 from ..training.pocket import SIGMA_DATA, SPEECH, SPEECH_SHARE, Corpus, crop
 from ..training.prior import PriorTrainer, TrainConfig
 from .metrics import si_sdr
+from .pocket import RESULTS
 
 TODAY = "today"
+TABLE = RESULTS / "pocket_search.parquet"
 LEVELS = (10, 20, 40, 80)  # steps t of the chain where sources come apart: noise at 0.08 to 0.65 of full scale
 EXAMPLES = 48  # of speech, and as many of sounds, that are denoised
-MIXTURES = 24  # that are separated
+MIXTURES = 12  # that are separated
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,12 @@ def candidates(classes: int) -> dict[str, Candidate]:
     return {
         TODAY: Candidate(today),
         "today, rate 2e-3": Candidate(today, learning_rate=2e-3),
-        "today, batch 8": Candidate(today, batch=8),
         "4 x 2, 48 channels": Candidate(today.replace(channels=48)),
         "4 x 4, 32 channels": Candidate(today.replace(patch=(4, 4))),
         "4 x 4, 48 channels": Candidate(wide),
-        "4 x 4, 48 channels, 2 heads": Candidate(wide.replace(heads=2)),
-        "8 x 2, 48 channels": Candidate(tall),
         "8 x 4, 48 channels": Candidate(both),
         "4 x 4, 48 channels, latent 1": Candidate(flat),
         "4 x 4, 48 channels, latent 1, rate 2e-3": Candidate(flat, learning_rate=2e-3),
-        "4 x 4, 48 channels, latent 1, 8 x 2 s": Candidate(flat, batch=8, seconds=2.0),
         "8 x 4, 64 channels, latent 1": Candidate(both.replace(channels=64, depths=(1, 1, 1, 1, 1))),
         "8 x 2, 48 channels, 64 ms": Candidate(tall.replace(n_fft=510, hop=255)),
     }
@@ -122,12 +121,12 @@ def denoising_db(prior: NeuralPrior, corpus: Corpus) -> dict[str, float]:
     return found
 
 
-def separation_db(prior: NeuralPrior, folder: Path, count: int = MIXTURES) -> list[float]:
+def separation_db(prior: NeuralPrior, folder: Path, count: int = MIXTURES, device: str = "cpu") -> list[float]:
     """SI-SDR of `separate(recommended())` on validation mixtures of real recordings, mean of both sources, for each mixture."""
-    found = []
+    prior, found = prior.to(device), []
     for i, mixture in enumerate(recorded_mixtures(folder, SPEECH_SOUND, "validation", count)):
         labels = [SPEECH if kind == "speech" else label for kind, label in zip(mixture.kinds, mixture.labels, strict=True)]
-        sources = separate(mixture.mixture, prior, labels, noise=i).sources
+        sources = separate(mixture.mixture.to(device), prior, labels, noise=i).sources.cpu()
         found.append(float(si_sdr(sources, mixture.sources).mean()))
     return found
 
@@ -163,6 +162,17 @@ def results(out: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def collect(out: Path, path: Path = TABLE) -> None:
+    """Write what has been scored so far to the package, the common mixtures alone, with where it was computed."""
+    import pandas as pd
+
+    table = pd.DataFrame(results(out))
+    common = int(table["si_sdr"].str.len().min())
+    table["si_sdr"] = table["si_sdr"].str[:common]
+    table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
+    table.to_parquet(path, index=False)
+
+
 def best(scored: list[dict], minutes: float, count: int) -> list[str]:
     """Today's configuration and the `count` others that denoise best at this clock."""
     at = {line["name"]: line["denoising_speech_db"] + line["denoising_sound_db"] for line in scored if line["minutes"] == minutes}
@@ -173,13 +183,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recordings", type=Path, required=True, help="Folder with manifest.csv and the recordings that it names.")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
-    parser.add_argument("--rounds", nargs="+", default=["5:13", "15:3", "45:1"], metavar="MINUTES:COUNT",
+    parser.add_argument("--rounds", nargs="+", default=["5:9", "15:3"], metavar="MINUTES:COUNT",
                         help="Clock of each round, and how many others than today's take part.")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--score", type=Path, metavar="PRIOR", help="Score a joint prior that is trained, into OUT/validation.json.")
+    parser.add_argument("--device", default="cpu", help="Where --score separates.")
+    parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
     parser.add_argument("--one", help="Train and score this candidate alone, up to the clock of the first round.")
     args = parser.parse_args()
     rounds = [(float(minutes), int(count)) for minutes, count in (r.split(":") for r in args.rounds)]
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.score:
+        scores = separation_db(read(args.score), args.recordings, device=args.device)
+        line = {"mixtures": len(scores), "si_sdr": sum(scores) / len(scores), "each": scores}
+        (args.out / "validation.json").write_text(json.dumps(line) + "\n")
+        return print(f"{line['si_sdr']:.2f} dB, mean of {len(scores)} validation mixtures")
+    if args.collect:
+        return collect(args.out)
     if args.one:
         return work(args.one, rounds[0][0], args.recordings, args.out)
     for i, (minutes, count) in enumerate(rounds):

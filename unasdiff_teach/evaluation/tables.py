@@ -89,10 +89,10 @@ def per_mixture(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str]
 
 
 def differences(results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr") -> pd.Series:
-    """`method` minus `baseline` for each mixture that both have separated, over the seeds that both have, so with the same noise.
+    """`method` minus `baseline` on each mixture that both have separated, with the same noise.
 
     Args:
-        results, metric: see `per_mixture`; seeds are averaged first.
+        results, metric: see `per_mixture`; the seeds that both have are averaged first, others are left out.
         method, baseline: names in the results.
 
     Returns:
@@ -114,7 +114,11 @@ def differences(results: pd.DataFrame, method: str, baseline: str, metric: str =
 
 
 def summary(
-    results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str] = ("task", *METHOD), seed: int = 0, kind: Kind = "percentile"
+    results: pd.DataFrame,
+    metric: str = "si_sdr",
+    by: Sequence[str] = ("task", *METHOD),
+    seed: int = 0,
+    kind: Kind = "percentile",
 ) -> pd.DataFrame:
     """Mean over mixtures and 95% interval of a metric for each group of results.
 
@@ -129,8 +133,10 @@ def summary(
     import pandas as pd
 
     values = per_mixture(results, metric, by)
-    groups = values.reset_index().groupby(list(by), dropna=False)
-    intervals = {key: mean_interval(g["value"], kind, seed=seed)._replace(left_out=int(g["left_out"].sum())) for key, g in groups}
+    intervals = {
+        key: mean_interval(group["value"], kind, seed=seed)._replace(left_out=int(group["left_out"].sum()))
+        for key, group in values.reset_index().groupby(list(by), dropna=False)
+    }
     index = pd.MultiIndex.from_tuples(intervals, names=list(by))
     return pd.DataFrame(list(intervals.values()), index=index, columns=list(Interval._fields))
 

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 import torch
-from ipywidgets import HTML, IntSlider, Layout, SelectionSlider, VBox
+from ipywidgets import HTML, HBox, IntSlider, Layout, SelectionSlider, VBox
 
 from ..guidance import DPS, DSG, Hybrid
 from ..schedule import NoiseSchedule
@@ -59,8 +59,8 @@ def curves(values: Mapping[str, float]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-class GammaExplorer(VBox):
-    """Sliders above a picture that follows them; `gamma_explorer` makes one.
+class GammaExplorer(HBox):
+    """Sliders beside a picture that follows them; `gamma_explorer` makes one.
 
     Attributes:
         sliders: name -> slider, in the order of `CONTROLS`.
@@ -71,11 +71,12 @@ class GammaExplorer(VBox):
         self.start = dict(start)
         self.sliders = {name: _slider(name, value) for name, value in start.items()}
         self.sliders["t_star"].max = start["T"]
-        self.picture = HTML(layout=Layout(width="100%", max_width="640px"))
+        self.picture = HTML(layout=Layout(flex="1 1 22rem", max_width="640px", min_width="0"))
         for slider in self.sliders.values():
             slider.observe(self._redraw, "value")
         self._redraw()
-        super().__init__([*self.sliders.values(), self.picture])
+        controls = VBox(list(self.sliders.values()), layout=Layout(flex="1 1 18rem", max_width="22rem"))
+        super().__init__([controls, self.picture], layout=Layout(flex_flow="row wrap", align_items="flex-start"))
 
     @property
     def values(self) -> dict[str, float]:
@@ -180,11 +181,11 @@ def _draw(values: Mapping[str, float], start: Mapping[str, float]) -> str:
         return Panel(box, title, lines, x_range, mark=values["t_star"], **options)
 
     panels = [
-        panel((65, 35, 225, 120), "β(t), power replaced", ["beta"]),
-        panel((390, 35, 225, 120), "ᾱ(t), power left", ["alpha_bar"], y_range=(0, 1)),
-        panel((65, 225, 225, 120), "log-SNR / nat", ["log_snr"]),
-        panel((390, 225, 225, 120), "σ(t), noise added", ["sigma"]),
-        panel((65, 440, 550, 230), "γ(t) without √N / ‖g‖", list(RULE_LOOKS), y_range=(1e-4, 1e1), log=True, legend=True),
+        panel((65, 35, 550, 230), "γ(t) without √N / ‖g‖", list(RULE_LOOKS), y_range=(1e-4, 1e1), log=True, legend=True),
+        panel((65, 345, 225, 120), "σ(t), noise added", ["sigma"]),
+        panel((390, 345, 225, 120), "β(t), power replaced", ["beta"]),
+        panel((65, 535, 225, 120), "log-SNR / nat", ["log_snr"]),
+        panel((390, 535, 225, 120), "ᾱ(t), power left", ["alpha_bar"], y_range=(0, 1)),
     ]
     settings = ", ".join(f"{label} {values[name]:.3g}" for name, (_, _, label) in CONTROLS.items())
     description = f"Curves of the noise schedule and the guidance strength over the diffusion step t, for {settings}."

@@ -18,7 +18,7 @@ EQ_BANDS = 6
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How an example is cut.
+    """How an example is cut. The last four make microphones, rooms and crowds vary; `Crops` alone knows them.
 
     Attributes:
         length: samples N of an example.
@@ -26,9 +26,6 @@ class CropConfig:
             levels that separation meets: -25 to -20 dB raw, up to about -11 dB for a mixture normalised to its peak.
         partial: share of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in silence.
         speeds: playback speeds; each changes pitch and duration alike.
-
-    What follows makes microphones, rooms and crowds vary; `Crops` alone knows it:
-
         equalise_db: largest gain of a random equaliser, smooth over `EQ_BANDS` octaves below half the rate; 0 is none.
         reverberant: fraction of examples heard in a random small room (`room`).
         layered: fraction of the examples of `layered_labels` that hold two clips of their class at once.

@@ -197,12 +197,13 @@ class Trainer:
         settings = {name: value for name, value in asdict(self.config).items() if name not in FREE}
         return {"train": settings, "data": {k: v for k, v in self.data.items() if k == "sha256"}}
 
-    def fit(self, progress: bool = True, seconds: float | None = None) -> bool:
+    def fit(self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None) -> bool:
         """Train to `config.steps`, or for a time. Returns whether all steps are made.
 
         Args:
             seconds: after so many, the state is saved and the call returns; another call goes on from there. At least one
                 step is made.
+            started: called once the folder is locked, before the first step: what else belongs into it can be written then.
 
         Raises:
             BlockingIOError: another training is running in the folder.
@@ -217,6 +218,8 @@ class Trainer:
         began = saved = time.monotonic()
         with self._alone(), self._batches, tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar:
             self.begin()
+            if started:
+                started()
             while self.step < c.steps:
                 started = time.perf_counter()
                 self._count(self._train_step())

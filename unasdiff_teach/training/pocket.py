@@ -11,6 +11,7 @@ recordings and those of both its stages.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -136,10 +137,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE.")
     parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings; weights then stay in FOLDER.")
     parser.add_argument("--steps", type=int, help="Length of each stage, instead of the recipe's.")
-    parser.add_argument("--minutes", type=float, help="Stop each stage after so many minutes; the next call goes on.")
+    parser.add_argument("--minutes", type=float, help="Stop after so many minutes in all, loading included; the next call goes on.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="Threads to compute with; two branches can train side by side with one each.")
-    args = parser.parse_args()
+    args, began = parser.parse_args(), time.monotonic()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     if args.threads:
@@ -158,8 +159,10 @@ def main() -> None:
                 parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {steps['joint']}")
             start = branch(stage, joint)
         run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device)
-        run.fit(seconds=args.minutes and 60 * args.minutes)
-        run.export((args.folder if args.recordings else WEIGHTS) / f"pocket-{stage}.safetensors")
+        finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
+        if args.recordings or finished:
+            run.export((args.folder if args.recordings else WEIGHTS) / f"pocket-{stage}.safetensors")
+        print(f"{stage}: step {run.step} of {steps[stage]}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -124,7 +125,10 @@ class SeparatorTrainer(Trainer):
         return (self.draw(self.config.batch, generator),)
 
     def loss(self, sources: Tensor) -> Tensor:
-        return separation_loss(self.net(sources.sum(1)), sources, self.separator_config.kinds)
+        estimate = self.net(sources.sum(1))
+        if not estimate.isfinite().all():  # no order of the sources is best; a gradient of NaN makes the loop skip the step
+            return math.nan * estimate.sum((-2, -1))
+        return separation_loss(estimate, sources, self.separator_config.kinds)
 
     def export(
         self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes

@@ -1,0 +1,125 @@
+"""The player inside a real JupyterLab: what it does with keys must not edit the reader's notebook."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from nbformat.sign import NotebookNotary
+
+from unasdiff_teach import show
+
+STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"
+RATE = 8000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("jupyterlab") is None, reason="JupyterLab is not installed"),
+]
+
+
+def write_notebook(folder: Path, data: Path) -> None:
+    """A trusted notebook of three cells, the second with a player as its output."""
+    (folder / "_static").mkdir(parents=True)
+    for name in ("tools.js", "tools.css"):
+        shutil.copy(STATIC / name, folder / "_static")
+    time = torch.arange(2 * RATE) / RATE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        player = show.player({"low": 0.3 * torch.sin(2765 * time), "high": 0.1 * torch.sin(11058 * time)}, RATE, id="00/lab")
+    shown = nbformat.v4.new_output("display_data", data={"text/html": player._repr_html_(), "text/plain": repr(player)})
+    cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1", outputs=[shown]), nbformat.v4.new_markdown_cell("Two")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "page.ipynb")
+    data.mkdir()
+    NotebookNotary(data_dir=str(data)).sign(nbformat.read(folder / "page.ipynb", as_version=4))
+
+
+@pytest.fixture
+def notebook(browser, tmp_path):
+    """The notebook, open in a JupyterLab of its own with settings of its own."""
+    write_notebook(tmp_path / "root", tmp_path / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    names = {"JUPYTER_DATA_DIR": "data", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}
+    names |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    options += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            cwd=tmp_path / "root",
+            env=os.environ | {name: str(tmp_path / folder) for name, folder in names.items()},
+            stdout=log,
+            stderr=log,
+        )
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        tab = context.new_page()
+        for _ in range(300):
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert server.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
+            tab.wait_for_timeout(100)
+        tab.goto(f"http://127.0.0.1:{port}/lab/tree/page.ipynb?reset")
+        tab.wait_for_selector(".page-tool", timeout=40_000)
+        yield tab
+    finally:
+        context.close()
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
+    """In Lab's command mode A and B insert a cell, X cuts one, two D delete one, 1 and Y change its kind, 00 restarts the kernel."""
+
+    def cells():
+        return notebook.locator(".jp-Notebook .jp-Cell").evaluate_all("all => all.map((e) => e.className.match(/jp-(Code|Markdown)Cell/)[0])")
+
+    def inside():
+        return notebook.evaluate("!!document.activeElement.closest('.page-tool')")
+
+    before, root = cells(), notebook.locator(".page-tool")
+    assert len(before) == 3
+    root.locator(".tool-picture").click()
+    assert inside(), "a click into the player gives it the keys"
+    for key in ("a", "b", "x", "1", "y", "m", "d", "d", "Escape"):
+        notebook.keyboard.press(key)
+    assert cells() == before and inside()
+
+    root.locator("summary").click()
+    root.get_by_role("button", name="Start").click()
+    heard = []
+    for key in ("a", "b", "x", "1", "0", " ", "d", "d"):
+        notebook.keyboard.press(key)
+        heard.append(root.locator(".tool-trial [aria-pressed=true]").inner_text())
+    assert cells() == before and inside()
+    assert heard[:3] == ["Hear A", "Hear B", "Hear X"]
+    root.get_by_role("button", name="X is A").click()
+    notebook.keyboard.press("a")
+    assert root.get_by_role("status").inner_text().startswith("Trial 2 of 10")
+    assert cells() == before
+    assert notebook.locator(".jp-Dialog").count() == 0
+
+    file = tmp_path / "root" / "page.ipynb"
+    written = file.stat().st_mtime_ns
+    notebook.keyboard.press("Control+s")  # keys held together stay Lab's
+    for _ in range(100):
+        if file.stat().st_mtime_ns != written:
+            break
+        notebook.wait_for_timeout(100)
+    assert file.stat().st_mtime_ns != written, "Lab did not save"
