@@ -529,7 +529,7 @@ class Counted(Interrupted):
     """A prior that counts the signals it is given, and the most at once."""
 
     def __init__(self, prior):
-        super().__init__(prior, 10**9)
+        super().__init__(prior)
         self.rows, self.most = 0, 0
 
     def __call__(self, x_t, t, label=None):
@@ -711,7 +711,7 @@ def test_a_prior_that_predicts_nonsense_is_named_before_the_work(tmp_path, sourc
             return x_t * torch.nan
 
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
-    broken = Source("hum", NamedPrior(Nonsense(sources[0].prior.prior, 0), "hum", "nonsense"), None)
+    broken = Source("hum", NamedPrior(Nonsense(sources[0].prior.prior), "hum", "nonsense"), None)
     with pytest.raises(ValueError, match=r"the prior of hum \(nonsense\) does not work: its predictions are NaN"):
         job(path, [broken, sources[1]])
 
