@@ -107,8 +107,8 @@ class TriplePathUNet(nn.Module):
     `time` is the authors' scaled time trunc(t 1000 / T), and `label` 0..classes - 1, or `classes` for the
     unconditional class. N must exceed n_fft / 2 samples.
 
-    Under autocast everything between the two transforms is in its lower precision, as it is after `for_inference`; the
-    transforms, and the sums within norms and products, stay in float32.
+    Under autocast everything between the two transforms is in its lower precision; the transforms, and the sums within norms
+    and products, stay in float32.
     """
 
     def __init__(self, config: TriplePathConfig = TriplePathConfig()):
@@ -144,16 +144,13 @@ class TriplePathUNet(nn.Module):
             raise ValueError(f"a signal of {x.shape[-1]} samples is too short: the STFT needs more than {self.config.n_fft // 2}")
         if label is None:
             label = torch.full((len(x),), self.config.classes, device=x.device)
-        spectrum = self._spectrum(x)
-        with torch.autocast(x.device.type, enabled=False) if self.stem.is_prepared else nullcontext():
-            h = self.core(spectrum, time, label)
-        return self._waveform(h, x.shape[-1])
+        return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
 
     def for_inference(self, dtype: torch.dtype = torch.float32) -> TriplePathUNet:
-        """Prepare the weights once for many calls: in `dtype`, and for a GPU with heads as wide as its fused kernels need them.
+        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and for a GPU with heads as wide as it needs them.
 
-        The state dict stays as it is. The prepared weights serve while the parameters need no gradient, with or without autocast.
-        Call it again after the weights have changed or moved.
+        They serve where the parameters need no gradient and the calls ask for that type: under autocast to it, or without autocast
+        for that of the parameters. The state dict stays as it is. Call this again after weights have changed or moved.
         """
         multiple = HEAD_MULTIPLE if self.window.is_cuda else 1
         for module in self.modules():
@@ -205,8 +202,7 @@ class TriplePathUNet(nn.Module):
         spectrum = h
         if self.config.gains:
             h = torch.cat([h, _log_magnitude(h)], 1)
-        h = _last(self.stem(h.to(self.stem.weights[0].dtype)))
-        h = skip1 = self.encoder1(h, time, label)  #                            [B, F, T, C]
+        h = skip1 = self.encoder1(_last(self.stem(h)), time, label)  #          [B, F, T, C]
         h = F.pixel_unshuffle(self.down1(_first(h)), 2)
         h = skip2 = self.encoder2(_last(h), time, label)  #                     [B, F/2, T/2, 2C]
         h = F.pixel_unshuffle(self.down2(_first(h)), 2)
@@ -218,7 +214,7 @@ class TriplePathUNet(nn.Module):
         h = self.head(h, time)
         if self.config.gains:
             h, gain = h.split((spectrum.shape[1], spectrum.shape[1] // 2), 1)
-            h = torch.addcmul(h.to(spectrum), spectrum, gain.repeat(1, 2, 1, 1).to(spectrum))
+            h = torch.addcmul(h, spectrum, gain.repeat(1, 2, 1, 1))
         return h
 
     def _spectrum(self, x: Tensor) -> Tensor:
@@ -276,13 +272,13 @@ class Level(nn.Module):
         self.embed_label = nn.Embedding(config.classes + 1, config.embedding)
         self.blocks = nn.ModuleList(Block(config, dim, bins if latent else 0) for _ in range(depth))
         self.sizes = [size for block in self.blocks for size in block.modulation_sizes]
-        self.modulation = nn.Linear(config.embedding, sum(self.sizes))
+        self.modulation = Linear(config.embedding, sum(self.sizes))
         self.checkpointing = False
 
     def forward(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
         h = h if self.embed_frequency is None else h + self.embed_frequency.to(h.dtype)
         condition = F.silu(self.embed_time(time) + self.embed_label(label))
-        modulation = iter(self.modulation(condition).to(h.dtype)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
+        modulation = iter(self.modulation(condition)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
         for block in self.blocks:
             own = [next(modulation) for _ in block.modulation_sizes]
             if self.checkpointing and torch.is_grad_enabled():
@@ -395,6 +391,8 @@ class Attention(nn.Module):
     def prepare(self, dtype: torch.dtype, multiple: int) -> None:
         """Prepare the weights in `dtype` with zeros that make each head's width a multiple of this."""
         pad, per_head = -self.size % multiple, (self.heads, self.size)
+        if not pad:
+            return
         # Attention divides by the root of the width that it sees: q makes up for what the zeros add to it.
         gain = self.qkv.weight.new_tensor([math.sqrt(1 + pad / self.size), 1, 1])
         weight = gain[:, None, None, None] * self.qkv.weight.unflatten(0, (3, *per_head))
@@ -406,18 +404,19 @@ class Attention(nn.Module):
 class Prepared:
     """Weights of a layer that may have a second form beside their parameters: see `TriplePathUNet.for_inference`."""
 
-    _prepared: tuple[Tensor, Tensor | None] | None = None
+    prepared: tuple[Tensor, Tensor | None] | None = None
 
     def prepare(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self._prepared = tuple(None if a is None else a.detach().to(dtype) for a in (weight, bias))
-
-    @property
-    def is_prepared(self) -> bool:
-        return self._prepared is not None and not self.weight.requires_grad
+        self.prepared = tuple(None if a is None else a.detach().to(dtype) for a in (weight, bias))
 
     @property
     def weights(self) -> tuple[Tensor, Tensor | None]:
-        return self._prepared if self.is_prepared else (self.weight, self.bias)
+        if self.prepared is not None and not self.weight.requires_grad:
+            kind = self.weight.device.type
+            asked = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
+            if self.prepared[0].dtype == asked:
+                return self.prepared
+        return self.weight, self.bias
 
 
 class Linear(Prepared, nn.Linear):
@@ -436,8 +435,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int, sinusoids: int = 128):
         super().__init__()
         self.register_buffer("frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False)
-        self.enter = nn.Linear(2 * sinusoids, dim)
-        self.leave = nn.Linear(dim, dim)
+        self.enter = Linear(2 * sinusoids, dim)
+        self.leave = Linear(dim, dim)
 
     def forward(self, time: Tensor) -> Tensor:
         angle = time[:, None].to(self.frequencies.dtype) * self.frequencies
@@ -450,12 +449,12 @@ class Head(nn.Module):
     def __init__(self, config: TriplePathConfig, folded: int):
         super().__init__()
         self.embed_time = TimeEmbedding(config.embedding)
-        self.modulation = nn.Linear(config.embedding, 2 * config.channels)
+        self.modulation = Linear(config.embedding, 2 * config.channels)
         self.smooth = Conv2d(config.channels, config.channels, 3, padding=1)
         self.out = Conv2d(config.channels, folded, 3, padding=1, bias=False)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
-        shift, scale = self.modulation(F.silu(self.embed_time(time))).to(h.dtype)[:, None, None].chunk(2, -1)
+        shift, scale = self.modulation(F.silu(self.embed_time(time)))[:, None, None].chunk(2, -1)
         h = _modulate(_norm(_last(self.smooth(_first(h)))), scale, shift)
         return self.out(_first(h))
 
@@ -551,7 +550,9 @@ def _norm(h: Tensor) -> Tensor:
     """Layer norm in the type of h; its sums are in float32 all the same."""
     # The CPU's kernel is vectorised only where it is given factors and shifts.
     factors = _one_and_zero(h.shape[-1], h.dtype) if h.device.type == "cpu" and not torch.compiler.is_compiling() else (None, None)
-    return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
+    autocast = torch.is_autocast_enabled(h.device.type)  # which would make it float32 on a GPU
+    with torch.autocast(h.device.type, enabled=False) if autocast else nullcontext():
+        return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
 
 
 @lru_cache(maxsize=64)
@@ -586,7 +587,7 @@ class SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(h: Tensor) -> Tensor:
         value, gate = h.chunk(2, -1)
-        return F.silu(gate).mul_(value)
+        return value * F.silu(gate)  # not in place: compiled, that loses the gradient
 
     @staticmethod
     def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
