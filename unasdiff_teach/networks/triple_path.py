@@ -180,6 +180,7 @@ class TriplePathUNet(nn.Module):
             _require_compiler(self.window.device)
             cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        torch.compiler.assume_constant_result(_constant_factors)  # marks it; as a decorator it would load the compiler at import
         settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
         settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
         options = {"backend": backend, "fullgraph": True, "dynamic": False}
@@ -413,7 +414,7 @@ class Prepared:
     def weights(self) -> tuple[Tensor, Tensor | None]:
         if self.prepared is not None and not self.weight.requires_grad:
             kind = self.weight.device.type
-            asked = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
+            asked = torch.get_autocast_dtype(kind) if _is_autocasting(kind) else self.weight.dtype
             if self.prepared[0].dtype == asked:
                 return self.prepared
         return self.weight, self.bias
@@ -531,7 +532,6 @@ def _real_factors(shape: tuple[int, ...], size: int, device: torch.device, dtype
     return torch.stack([cosine, cosine], -1).flatten(-2), torch.stack([-sine, sine], -1).flatten(-2)
 
 
-@torch.compiler.assume_constant_result
 def _constant_factors(*arguments) -> tuple[Tensor, Tensor]:
     return _real_factors(*arguments)
 
@@ -550,9 +550,14 @@ def _norm(h: Tensor) -> Tensor:
     """Layer norm in the type of h; its sums are in float32 all the same."""
     # The CPU's kernel is vectorised only where it is given factors and shifts.
     factors = _one_and_zero(h.shape[-1], h.dtype) if h.device.type == "cpu" and not torch.compiler.is_compiling() else (None, None)
-    autocast = torch.is_autocast_enabled(h.device.type)  # which would make it float32 on a GPU
-    with torch.autocast(h.device.type, enabled=False) if autocast else nullcontext():
+    kind = h.device.type
+    with torch.autocast(kind, enabled=False) if _is_autocasting(kind) else nullcontext():  # which would make it float32 on a GPU
         return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
+
+
+def _is_autocasting(kind: str) -> bool:
+    """Whether autocast is on for a type of device; the meta device, where costs are counted, knows none."""
+    return kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 @lru_cache(maxsize=64)
