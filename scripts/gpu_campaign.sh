@@ -122,9 +122,9 @@ unpack() { # parts of an earlier call; fails where they are damaged
 
 measure() { # each form and precision in a call of its own, so that one that is stopped takes no other with it
     local seconds=$1 has form precision batch cases=() options began=$SECONDS
-    read -ra has <<<"$("$PYTHON" -c 'from unasdiff_teach.bench import FORMS, BenchConfig
-print("--profile" * hasattr(BenchConfig, "profile"), *(f for f in FORMS if f not in ("plain", "checkpointed")))' 2>/dev/null)"
-    [[ ${has[0]:-} == --profile ]] && bench+=(--profile) has=("${has[@]:1}")
+    read -ra has <<<"$("$PYTHON" -c 'from unasdiff_teach.bench import FORMS
+print(*(f for f in FORMS if f not in ("plain", "checkpointed")))' 2>/dev/null)"
+    bench+=(--profile)
     for form in "${has[@]:-fast}"; do
         for precision in bfloat16 float32; do
             [[ $DEVICE == cuda || $form-$precision == fast-float32 ]] && cases+=("$form $precision")

@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from . import _machine
 from .cost import KINDS, Cost, CostCounter, Roofline, timed
 from .diffusion import denoising_loss, posterior_mean, tweedie
 from .guidance import Hybrid
@@ -196,12 +197,9 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 def facts(device: torch.device) -> dict:
     """The machine: processor or GPU, threads, memory, load, versions."""
-    processor = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).is_file():
-        processor = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), processor)
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "processor": processor,
+        "device": _machine.name(str(device)) if device.type == "cuda" else device.type,
+        "processor": _machine.name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,

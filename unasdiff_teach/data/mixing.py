@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
-from .pocket_corpus import CORPUS, SAMPLE_RATE, UNHEARD_VOICES, clip_by_id, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, clip_by_id, pocket_hash
 
 SPEECH_SOUND = "1 speech + 1 sound"
 TASKS = {
@@ -246,20 +246,27 @@ def mixtures(task=SPEECH_SOUND, split="test", count=None):
     entries = stored["lists"][task][split]
     if count is not None and not 1 <= count <= len(entries):
         raise ValueError(f"count is {count}; accepted: 1 to {len(entries)}, or None")
-    clips, rules = clip_by_id(split), MixtureRules.pocket()
-    result = []
-    for entry in entries[:count]:
-        used = [clips[source["clip"]] for source in entry["sources"]]
-        result.append(replace(
-            build([clip.audio for clip in used], _parts(entry), rules),
-            id=entry["id"], task=task, split=split,
-            clip_ids=tuple(clip.id for clip in used),
-            kinds=tuple(clip.kind for clip in used),
-            labels=tuple(clip.label if clip.kind == "sound" else None for clip in used),
-            voices=tuple(clip.label if clip.kind == "speech" else None for clip in used),
-            heard=tuple(clip.label not in UNHEARD_VOICES for clip in used),
-        ))
-    return result
+    clips = clip_by_id(split)
+    return [
+        of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split)
+        for entry in entries[:count]
+    ]
+
+
+def of_clips(clips, entry, task, split):
+    """The mixture of a list's entry (its id, and how each source is cut and placed) by `MixtureRules.pocket()`.
+
+    clips: K of `Clip`, in the order of the entry's sources.
+    """
+    return replace(
+        build([clip.audio for clip in clips], _parts(entry), MixtureRules.pocket()),
+        id=entry["id"], task=task, split=split,
+        clip_ids=tuple(clip.id for clip in clips),
+        kinds=tuple(clip.kind for clip in clips),
+        labels=tuple(clip.label if clip.kind == "sound" else None for clip in clips),
+        voices=tuple(clip.label if clip.kind == "speech" else None for clip in clips),
+        heard=tuple(clip.heard for clip in clips),
+    )
 
 
 def real_audio_folder(root=None):

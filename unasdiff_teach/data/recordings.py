@@ -10,12 +10,11 @@ import csv
 import hashlib
 import random
 from collections import defaultdict
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
-from .mixing import TASKS, Mixture, MixtureRules, Part, build
+from .mixing import TASKS, Mixture, of_clips
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
 
 # Classes with enough recordings to train on; "ESC10_" of the folder's names is left out.
@@ -82,7 +81,7 @@ def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[
     decks = {(kind, label): Deck([c for c in clips if c.label == label], rng)
              for kind in LABELS for clips in [recordings(folder, kind, split)] for label in sorted({c.label for c in clips})}  # fmt: skip
     choose = {kind: Deck([label for k, label in decks if k == kind], rng) for kind in LABELS}
-    rules, found = MixtureRules.pocket(), []
+    found = []
     while len(found) < count:
         labels = []
         for kind in TASKS[task]:
@@ -92,14 +91,8 @@ def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[
             clips = [decks[label].deal() for label in labels]
             seconds = [(lambda: 2.0) if c.kind == "speech" else (lambda: rng.uniform(*SOUND_SECONDS)) for c in clips]
             parts = draw(list(zip((c.audio for c in clips), seconds, strict=True)), rng)
-        placed = [Part(p["start"], p["length"], p["offset"], p["level_db"]) for p in parts]
-        found.append(replace(
-            build([c.audio for c in clips], placed, rules),
-            id=f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}", task=task, split=split,
-            clip_ids=tuple(c.id for c in clips), kinds=tuple(c.kind for c in clips),
-            labels=tuple(c.label if c.kind == "sound" else None for c in clips),
-            voices=tuple(c.label if c.kind == "speech" else None for c in clips), heard=tuple(c.heard for c in clips),
-        ))  # fmt: skip
+        name = f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}"
+        found.append(of_clips(clips, {"id": name, "sources": parts}, task, split))
     return tuple(found)
 
 

@@ -16,11 +16,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
+from .._files import Journal, replacing
 from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
@@ -35,6 +38,7 @@ from .pocket import RESULTS
 
 TODAY = "today"
 TABLE = RESULTS / "pocket_search.parquet"
+CLOCK, RESULTS_LOG = "clock.json", "results.jsonl"
 LEVELS = (10, 20, 40, 80)  # steps t of the chain where sources come apart: noise at 0.08 to 0.65 of full scale
 EXAMPLES = 48  # of speech, and as many of sounds, that are denoised
 MIXTURES = 12  # that are separated
@@ -70,26 +74,26 @@ def candidates(classes: int) -> dict[str, Candidate]:
 
 
 class ClockedTrainer(PriorTrainer):
-    """Trains until a clock of processor seconds has run down; the clock is kept beside the state."""
+    """Trains until a clock of processor seconds has run down; it is kept beside the state."""
 
     def train(self, seconds: float) -> float:
         """Train until `seconds` of all runs together are spent. Returns those that were."""
-        path = self.folder / "clock.json"
+        path = self.folder / CLOCK
         kept = json.loads(path.read_text()) if path.is_file() else {"step": 1, "seconds": 0.0}
         self.spent, self.limit = kept["seconds"] * self.step / kept["step"], seconds
         self.last = time.process_time()
         if self.spent < self.limit:
-            try:
+            with suppress(TimeoutError):
                 self.fit(progress=False)
-            except TimeoutError:
-                self._save()
-                path.write_text(json.dumps({"step": self.step, "seconds": self.spent}))
         return self.spent
 
     def watch(self) -> None:
         now = time.process_time()
         self.spent, self.last = self.spent + now - self.last, now
-        if self.spent >= self.limit:
+        if self.spent >= self.limit:  # saved here, while the folder is locked
+            self._save()
+            with replacing(self.folder / CLOCK) as partial:
+                partial.write_text(json.dumps({"step": self.step, "seconds": self.spent}))
             raise TimeoutError
 
 
@@ -152,14 +156,13 @@ def work(name: str, minutes: float, recordings: Path, out: Path, mixtures: int =
         "gflops_per_second": gflop * run.step / spent, "denoising_speech_db": denoised["speech"],
         "denoising_sound_db": denoised["sound"], "si_sdr": separated,
     }  # fmt: skip
-    with open(out / "results.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    with FileLock(out / "results.lock"):  # candidates that are trained side by side end when they will
+        Journal(out / RESULTS_LOG).append(line)
 
 
 def results(out: Path) -> list[dict]:
     """What has been scored so far."""
-    path = out / "results.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return Journal(out / RESULTS_LOG).read()
 
 
 def collect(out: Path, path: Path = TABLE) -> None:
@@ -196,7 +199,8 @@ def main() -> None:
     if args.score:
         scores = separation_db(read(args.score), args.recordings, device=args.device)
         line = {"mixtures": len(scores), "si_sdr": sum(scores) / len(scores), "each": scores}
-        (args.out / "validation.json").write_text(json.dumps(line) + "\n")
+        with replacing(args.out / "validation.json") as partial:
+            partial.write_text(json.dumps(line) + "\n")
         return print(f"{line['si_sdr']:.2f} dB, mean of {len(scores)} validation mixtures")
     if args.collect:
         return collect(args.out)

@@ -22,8 +22,8 @@ from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
 from ..priors.neural import NeuralPrior, PriorConfig
-from .crops import CropConfig, Crops
-from .pocket import JOINT_LABELS, LEVEL_DB, SIGMA_DATA, Corpus
+from .crops import Crops
+from .pocket import JOINT_LABELS, SIGMA_DATA, Corpus, crop
 from .prior import PriorTrainer, TrainConfig
 
 PATHS = ("global", "frame", "frequency")
@@ -50,8 +50,7 @@ def network(paths: Sequence[str]) -> TriplePathConfig:
 
 def examples(split: str) -> Crops:
     """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped priors."""
-    config = CropConfig(length=round(SECONDS * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5)
-    return Corpus.shipped().crops(("speech", "sound"), split, LABELS, config)
+    return Corpus.shipped().crops(("speech", "sound"), split, LABELS, crop(SECONDS, speeds=(1.0,)))
 
 
 def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops) -> PriorTrainer:

@@ -39,6 +39,7 @@ BATCH = {"joint": 16, "speech": 8, "sound": 8, "diffwave-speech": 8, "diffwave-s
 STEPS = {"joint": 3600, "speech": 1500, "sound": 1500, "diffwave-speech": 2300, "diffwave-sound": 2300}
 SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
 LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
+SPEEDS = (1.0, 0.94, 1.06)  # each clip is also heard a little slower and a little faster
 SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
 
 
@@ -113,7 +114,7 @@ def trainer(
     return PriorTrainer(folder, prior, config, draw, description, device, start)
 
 
-def crop(seconds: float, speeds: Sequence[float] = (1.0, 0.94, 1.06)) -> CropConfig:
+def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
     """How the examples of every stage are cut, at 8 kHz."""
     return CropConfig(round(seconds * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=tuple(speeds))
 

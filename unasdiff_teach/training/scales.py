@@ -11,14 +11,12 @@ from ..networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig
 from ..priors.neural import PriorConfig
 from ..separators import SeparatorConfig
 from .crops import CropConfig, Crops, ManifestCrops
-from .pocket import LEVEL_DB, SIGMA_DATA
+from .pocket import LEVEL_DB, SIGMA_DATA, SPEEDS
 from .prior import PriorTrainer, TrainConfig, Watch
 from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-SPEEDS = (1.0, 0.94, 1.06)
 
 
 @dataclass(frozen=True)
