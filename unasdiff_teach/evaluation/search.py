@@ -37,7 +37,7 @@ from .metrics import si_sdr
 from .pocket import RESULTS
 
 TODAY = "today"
-TABLE = RESULTS / "pocket_search.parquet"
+TABLE = RESULTS / "network_search.parquet"
 CLOCK, RESULTS_LOG = "clock.json", "results.jsonl"
 LEVELS = (10, 20, 40, 80)  # steps t of the chain where sources come apart: noise at 0.08 to 0.65 of full scale
 EXAMPLES = 48  # of speech, and as many of sounds, that are denoised
