@@ -147,7 +147,7 @@ class TriplePathUNet(nn.Module):
         return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
 
     def for_inference(self, dtype: torch.dtype = torch.float32) -> TriplePathUNet:
-        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and for a GPU with heads as wide as it needs them.
+        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and on a GPU with wide enough heads.
 
         They serve where the parameters need no gradient and the calls ask for that type: under autocast to it, or without autocast
         for that of the parameters. The state dict stays as it is. Call this again after weights have changed or moved.
@@ -188,7 +188,7 @@ class TriplePathUNet(nn.Module):
         replayed = torch.compile(self.core, **options, mode="reduce-overhead") if backend == "inductor" else compiled
 
         def core(h: Tensor, time: Tensor, label: Tensor) -> Tensor:
-            # One or two signals keep a GPU waiting for kernels to be launched: replayed as one CUDA graph they are launched at once.
+            # One or two signals keep a GPU waiting for launches; a CUDA graph launches all kernels at once.
             if h.is_cuda and len(h) <= 2 and not torch.is_grad_enabled():
                 return replayed(h, time, label)
             for argument in (h, time, label):
@@ -477,7 +477,7 @@ def unfold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v by the fused kernel; on a GPU a head size that it cannot take is padded with zeros."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:  # the CPU's kernel for gradients is slow in bfloat16
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:  # whose kernel for gradients is slow
         with torch.autocast("cpu", enabled=False):
             return fused_attention(q.float(), k.float(), v.float()).to(q.dtype)
     d = q.shape[-1]
@@ -571,7 +571,7 @@ def _require_compiler(device: torch.device) -> None:
     given = os.environ.get("CXX")
     if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
         raise RuntimeError(
-            f"compiling the network needs a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian and Ubuntu:"
+            f"compiling the network needs a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu:"
             " apt install g++; macOS: xcode-select --install), or set CXX to yours, or leave compiling out"
         )
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
@@ -602,7 +602,7 @@ class SwiGLU(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tensor:
         (h,) = ctx.saved_tensors
         value, gate = h.chunk(2, -1)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative, and a compiler needs none
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative
             share = gate.sigmoid()
             return torch.cat([gradient * gate * share, gradient * value * share * (1 + gate * (1 - share))], -1)
         through = torch.empty_like(h)
