@@ -15,7 +15,13 @@ import torch
 
 from unasdiff_teach.data.mixing import REAL_AUDIO, TASKS
 from unasdiff_teach.data.recordings import (
-    LABELS, SOUND_CLASSES, SPEAKERS, TEST_SOURCES, recorded_mixtures, recordings, recordings_hash,
+    LABELS,
+    SOUND_CLASSES,
+    SPEAKERS,
+    TEST_SOURCES,
+    recorded_mixtures,
+    recordings,
+    recordings_hash,
 )  # fmt: skip
 from unasdiff_teach.evaluation import search
 from unasdiff_teach.networks import TriplePathConfig
