@@ -10,11 +10,11 @@ TESTS  := -n 2 --dist loadfile tests
 NBVAL  := -n 2 --dist loadscope --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-fast test-notebooks lab execute corpus priors doctor clean
+.PHONY: help setup book test test-fast test-notebooks lint lab execute corpus priors doctor clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
-	@echo "also: make doctor, corpus, priors, test-fast, test-notebooks, clean"
+	@echo "also: make doctor, corpus, priors, test-fast, test-notebooks, lint, clean"
 
 $(PY):
 	@sh scripts/create_venv.sh $(VENV)
@@ -30,14 +30,17 @@ setup: $(STAMP)
 book: $(STAMP)
 	$(PY) scripts/build_book.py
 
-test: $(STAMP)
+test: lint
 	$(PY) scripts/build_book.py --quiet
 	$(PY) -m pytest $(TESTS)
 	$(PY) -m pytest $(NBVAL) book
 
 # without the book and its notebooks: seconds instead of minutes
-test-fast: $(STAMP)
+test-fast: lint
 	$(PY) -m pytest $(TESTS) --ignore=tests/test_pages.py -m "not slow and not browser"
+
+lint: $(STAMP)
+	$(PY) -m ruff check
 
 test-notebooks: $(STAMP)
 	$(PY) -m pytest $(NBVAL) book

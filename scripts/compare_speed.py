@@ -50,6 +50,7 @@ def peak_gb(work: Callable[[], object]) -> float:
 def training(tiny: bool) -> dict[str, float]:
     """A step of the pocket prior, 8 examples of 2 s: a third of what three steps more take, without start and end."""
     import torch
+
     from unasdiff_teach.networks import TriplePathConfig
     from unasdiff_teach.priors import PriorConfig
     from unasdiff_teach.training import CropConfig, Crops, PriorTrainer, TrainConfig
@@ -70,6 +71,7 @@ def training(tiny: bool) -> dict[str, float]:
 def separation(tiny: bool) -> dict[str, float]:
     """One mixture of 2 s of two sources with `recommended()` and the shipped priors."""
     import torch
+
     import unasdiff_teach as ut
 
     mixture = 0.1 * torch.randn(2000 if tiny else 16_000, generator=torch.Generator().manual_seed(0))
@@ -83,6 +85,7 @@ def separation(tiny: bool) -> dict[str, float]:
 def guided(tiny: bool, form: str = "fast") -> dict[str, float]:
     """A guided step of the paper's network: 0.6 s, two sources."""
     import torch
+
     import unasdiff_teach as ut
     from unasdiff_teach import bench
     from unasdiff_teach.networks import TriplePathConfig

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from unasdiff_teach import bench, cost
-from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.evaluation.pocket import RESULTS
+from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.networks.budget import flops
 from unasdiff_teach.precision import PRECISIONS
 from unasdiff_teach.reproduce import H200
@@ -51,7 +51,7 @@ def test_the_plain_form_keeps_the_weights_of_its_attention():
     kept = {}
     for form in ("plain", "fast"):
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda a: sizes.append(tuple(a.shape)) or a, lambda a: a):
+        with torch.autograd.graph.saved_tensors_hooks(lambda a, sizes=sizes: sizes.append(tuple(a.shape)) or a, lambda a: a):
             bench._prior(TINY, form)(x.clone().requires_grad_(), t)
         kept[form] = sizes.count((16, 2, 20, 20))  # bins, heads, frames of the first and the last level
     assert kept == {"plain": 2, "fast": 0}

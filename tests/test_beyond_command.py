@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_ablations_command import changed
 
 import unasdiff_teach as ut
 from unasdiff_teach import SeparationConfig, data
@@ -13,8 +14,6 @@ from unasdiff_teach.evaluation import beyond
 from unasdiff_teach.evaluation.beyond import BLOCKS, choice, configurations, methods, prior_error
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.priors.neural import PriorConfig
-
-from test_ablations_command import changed
 
 
 @pytest.fixture(scope="module")

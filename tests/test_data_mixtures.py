@@ -10,8 +10,8 @@ import torch
 
 from unasdiff_teach.data import MixtureRules, mixtures, pocket, real_mixtures, synthesise
 from unasdiff_teach.data.audio import rms_db
-from unasdiff_teach.data.mixture_lists import Deck, draw_list
 from unasdiff_teach.data.mixing import TASKS, Part, build
+from unasdiff_teach.data.mixture_lists import Deck, draw_list
 from unasdiff_teach.data.pocket_corpus import SOUND_CLASSES, UNHEARD_VOICES
 
 RULES = MixtureRules(length=4000, sample_rate=8000)

@@ -12,7 +12,12 @@ from unasdiff_teach import data
 from unasdiff_teach.data import _phrases, _sentences, pocket, pocket_hash, render
 from unasdiff_teach.data.audio import active_mask, rms_db
 from unasdiff_teach.data.pocket_corpus import (
-    CORPUS, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, manifest_rows,
+    CORPUS,
+    SOUND_CLASSES,
+    SPLITS,
+    UNHEARD_VOICES,
+    VOICES,
+    manifest_rows,
 )
 
 ROWS = manifest_rows()

@@ -508,7 +508,7 @@ def test_everything_that_cannot_be_used_is_named(tmp_path):
     for name, (_, words) in bad.items():
         assert words in reasons[f"{name}.wav"]
     assert [path.name for path in (tmp_path / "set" / "clips").iterdir()] == ["good.flac"]
-    written = list(csv.reader(open(tmp_path / "set" / convert.LEFT_OUT, encoding="utf-8")))
+    written = list(csv.reader((tmp_path / "set" / convert.LEFT_OUT).read_text(encoding="utf-8").splitlines()))
     assert written == [["file", "reason"], *sorted([list(pair) for pair in result.left_out])]
 
 
@@ -1083,7 +1083,7 @@ def test_command_without_download(root, vctk_archive):
 
 
 def test_commands_from_recordings_to_mixtures(root, tmp_path, sounds):
-    for name, files in fsd_parts().items():
+    for files in fsd_parts().values():
         unpack(root, files)
     done = call("fsdkaggle2018", "--root", root)
     assert done.exit_code == 0 and "train: 2 clips of 2 classes" in done.output and "listed, but not there" in done.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -29,6 +30,21 @@ def test_after_an_error_the_file_is_as_it_was(tmp_path):
     with pytest.raises(OSError, match="no space"), replacing(path) as partial:
         partial.write_text("half of the sec")
         raise OSError("no space")
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_files_whose_names_differ_in_their_endings_do_not_meet(tmp_path):
+    with replacing(tmp_path / "a.json") as one, replacing(tmp_path / "a.parquet") as two:
+        one.write_text("one")
+        two.write_text("two")
+    assert [(tmp_path / name).read_text() for name in ("a.json", "a.parquet")] == ["one", "two"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.json"
+    with replacing(path, shared=True) as one, replacing(path, shared=True) as two:
+        one.write_text("first")
+        two.write_text("second")
     assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.json"]
 
 
@@ -70,4 +86,28 @@ def test_a_lock_ends_with_its_process(tmp_path):
     child.wait()
     child.stdout.close()
     with locked(tmp_path, "training"):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are inherited on POSIX systems alone")
+def test_a_lock_lasts_as_long_as_a_process_that_inherited_it(tmp_path):
+    sleeper = "import sys, time; time.sleep(60)"
+    code = f"""
+import runpy, subprocess, sys, time
+lock = runpy.run_path({_files.__file__!r})["locked"]({str(tmp_path)!r}, "run")
+child = subprocess.Popen([sys.executable, "-c", {sleeper!r}], pass_fds=(lock.__enter__(),))
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    heir = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    try:
+        with pytest.raises(BlockingIOError), locked(tmp_path, "run", patience=0.2):
+            pass
+    finally:
+        os.kill(heir, signal.SIGKILL)
+    with locked(tmp_path, "run", patience=10):
         pass

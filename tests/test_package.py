@@ -21,13 +21,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "_files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
+    "_lazy _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
     "task separation dirac long_audio separators data training evaluation show check separate_file bench "
     "_commands reproduce doctor cli"
 ).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore
 USED_AS = {
+    "ruff": r"-m ruff\b",
     "soundfile": r"\bsoundfile\b",
     "beautifulsoup4": r"\bbs4\b",
     "jupyter-book": r"\bjupyter_book\b",

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unasdiff_teach import reproduce
+from unasdiff_teach._files import LOCK, locked
 from unasdiff_teach.cli import app
 from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.networks import TriplePathConfig
@@ -207,11 +208,10 @@ def test_killed_it_goes_on_with_the_notebook_it_was_in(tmp_path, book):
 
 def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "PATIENCE", 0.2)
-    with reproduce._locked(tmp_path / "lock") as lock:
-        if lock is None:
-            pytest.skip("no locks on this system")
-        with pytest.raises(RuntimeError, match="another run is at work"), reproduce._locked(tmp_path / "lock"):
-            pass
+    out = tmp_path / "run"
+    with locked(out, "reproduction"):
+        done = call("--out", out)
+    assert done.exit_code == 1 and "another reproduction is running" in done.output and os.listdir(out) == [LOCK]
 
 
 @pytest.mark.slow

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -32,10 +36,10 @@ def write_notebook(folder: Path, data: Path) -> None:
     (folder / "_static").mkdir(parents=True)
     for name in ("tools.js", "tools.css"):
         shutil.copy(STATIC / name, folder / "_static")
-    time = torch.arange(2 * RATE) / RATE
+    t = torch.arange(2 * RATE) / RATE
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        player = show.player({"low": 0.3 * torch.sin(2765 * time), "high": 0.1 * torch.sin(11058 * time)}, RATE, id="00/lab")
+        player = show.player({"low": 0.3 * torch.sin(2765 * t), "high": 0.1 * torch.sin(11058 * t)}, RATE, id="00/lab")
     shown = nbformat.v4.new_output("display_data", data={"text/html": player._repr_html_(), "text/plain": repr(player)})
     cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1", outputs=[shown]), nbformat.v4.new_markdown_cell("Two")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
@@ -44,16 +48,60 @@ def write_notebook(folder: Path, data: Path) -> None:
     NotebookNotary(data_dir=str(data)).sign(nbformat.read(folder / "page.ipynb", as_version=4))
 
 
+def until(found, server, limit: float, what: str):
+    """What ``found()`` gives once it gives something. Fails when the server has ended or the limit has passed (seconds)."""
+    end = time.monotonic() + limit
+    while not (result := found()):
+        assert server.poll() is None, f"JupyterLab ended with {server.returncode}"
+        assert time.monotonic() < end, f"no {what} after {limit:.0f} s"
+        time.sleep(0.1)
+    return result
+
+
+def address(runtime: Path) -> str | None:
+    """Where the server says that it listens: the port that was asked for may have been taken meanwhile."""
+    try:
+        return json.loads(next(runtime.glob("jpserver-*.json")).read_text(encoding="utf-8"))["url"]
+    except (StopIteration, ValueError):  # not written yet, or not to its end
+        return None
+
+
+def answers(url: str) -> bool:
+    """An open port is not an answer: the server binds it long before it has loaded its extensions."""
+    try:
+        with urllib.request.urlopen(url + "api", timeout=10) as reply:
+            return reply.status == 200
+    except OSError:
+        return False
+
+
+def show_player(tab, url: str, limit: float) -> None:
+    """Open the notebook, a second time (with an empty workspace) if no player has appeared in half of the limit (seconds)."""
+    from playwright.sync_api import TimeoutError as Late
+
+    for query in ("", "?reset"):
+        try:
+            tab.goto(f"{url}lab/tree/page.ipynb{query}", wait_until="commit", timeout=500 * limit)
+            tab.wait_for_selector(".page-tool", timeout=500 * limit)
+            return
+        except Late as error:
+            late = error
+    raise late
+
+
 @pytest.fixture
 def notebook(browser, tmp_path):
     """The notebook, open in a JupyterLab of its own with settings of its own."""
     write_notebook(tmp_path / "root", tmp_path / "data")
+    quiet = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}', encoding="utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     names = {"JUPYTER_DATA_DIR": "data", "JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime"}
     names |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token="]
     options += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
@@ -64,16 +112,20 @@ def notebook(browser, tmp_path):
             stderr=log,
         )
     context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(60_000)
+    tab, said = context.new_page(), []
+    tab.on("console", lambda line: said.append(line.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
     try:
-        tab = context.new_page()
-        for _ in range(300):
-            with socket.socket() as knock:
-                if knock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert server.poll() is None, (tmp_path / "log").read_text(encoding="utf-8")
-            tab.wait_for_timeout(100)
-        tab.goto(f"http://127.0.0.1:{port}/lab/tree/page.ipynb?reset")
-        tab.wait_for_selector(".page-tool", timeout=40_000)
+        try:
+            url = until(lambda: address(tmp_path / "runtime"), server, 60, "address of JupyterLab")
+            until(lambda: answers(url), server, 30, "answer from JupyterLab")
+            show_player(tab, url, 90)
+        except Exception as error:
+            picture, lines = tmp_path / "lab.png", "\n".join(said[-20:])
+            with contextlib.suppress(Exception):
+                tab.screenshot(path=picture)
+            pytest.fail(f"{error}\n\nPicture: {picture}\n\nBrowser:\n{lines}\n\nServer:\n{(tmp_path / 'log').read_text(encoding='utf-8')}")
         yield tab
     finally:
         context.close()
@@ -93,6 +145,7 @@ def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
     def inside():
         return notebook.evaluate("!!document.activeElement.closest('.page-tool')")
 
+    notebook.wait_for_function("document.querySelectorAll('.jp-Notebook .jp-Cell').length >= 3")  # drawn one by one
     before, root = cells(), notebook.locator(".page-tool")
     assert len(before) == 3
     root.locator(".tool-picture").click()
@@ -118,7 +171,7 @@ def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
     file = tmp_path / "root" / "page.ipynb"
     written = file.stat().st_mtime_ns
     notebook.keyboard.press("Control+s")  # keys held together stay Lab's
-    for _ in range(100):
+    for _ in range(600):
         if file.stat().st_mtime_ns != written:
             break
         notebook.wait_for_timeout(100)

@@ -10,7 +10,7 @@ import pandas
 from bs4 import BeautifulSoup
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "book" / "_ext"))
-from table_marks import improved  # noqa: E402
+from table_marks import improved
 
 
 def table(frame: pandas.DataFrame):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 import unasdiff_teach as ut
 
 STATIC = Path(__file__).resolve().parent.parent / "book" / "_static"

@@ -1,12 +1,21 @@
 """Teach, run and extend unsupervised single-channel audio separation with diffusion source priors."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from . import check, data, evaluation, networks, priors, separators, show, training
     from .conflict import ConflictRecorder, guidance_bound
-    from .diffusion import ancestral_sample, denoising_loss, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
+    from .diffusion import (
+        ancestral_sample,
+        denoising_loss,
+        forward_noise,
+        posterior_mean,
+        posterior_step,
+        reverse_weights,
+        tweedie,
+    )
     from .dirac import DiracConfig, separate_dirac
     from .evaluation.metrics import si_sdr
     from .guidance import CQT, DPS, DSG, Estimates, GradientRule, Guidance, Hybrid, Wiener, smooth_max
@@ -45,19 +54,5 @@ _HOMES = {
     "separation": "AnalyticalConfig Separation SeparationConfig StepRecord algorithm_1 separate separate_analytical",
     "task": "RunState",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-_ROOMS = {"check", "data", "evaluation", "networks", "priors", "separators", "show", "training", *_HOMES}
-
-
-def __getattr__(name: str):
-    # The command's help needs no torch, and most programs neither pandas nor matplotlib.
-    if name in _ROOMS:
-        return import_module(f".{name}", __name__)
-    if name in _HOME:
-        globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# The command's help needs no torch, and most programs neither pandas nor matplotlib.
+__getattr__, __dir__ = lazy(__name__, _HOMES, ["check", "data", "evaluation", "networks", "priors", "separators", "show", "training"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,18 +14,23 @@ LOCK = ".lock"
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     """The path to write to instead of `path`: what is there when the block ends becomes `path` in one step.
 
     After an error, a full disk for instance, `path` is as it was before, and nothing else is left. The folder is made.
+
+    Args:
+        shared: several processes may write this file at once, and it can be made again: each writes to a name of its own, and
+            none waits for the disk. Otherwise a killed process leaves at most one partial file, which the next one overwrites.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial" if shared else f"{path.name}.partial")
     try:
         yield partial
-        with open(partial, "r+b") as file:
-            os.fsync(file.fileno())
+        if not shared:
+            with open(partial, "r+b") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -69,11 +75,15 @@ def _line(record: dict) -> bytes:
 
 
 @contextmanager
-def locked(folder: str | Path, work: str) -> Iterator[None]:
-    """Be the only one at work in a folder, which is made; the lock ends with this process, however it ends.
+def locked(folder: str | Path, work: str, patience: float = 0.0) -> Iterator[int | None]:
+    """Be the only one at work in a folder, which is made; the lock ends with the process, however it ends.
 
     Args:
         work: what is done there, for the message: "training".
+        patience: seconds to wait for the one who holds the lock.
+
+    Yields:
+        The descriptor of the lock; a process that inherits it holds the lock too. None where there is none.
 
     Raises:
         BlockingIOError: another process, or another part of this one, holds the lock.
@@ -84,10 +94,10 @@ def locked(folder: str | Path, work: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise BlockingIOError(f"another {work} is running in {folder}; wait for it, stop it, or use another folder") from None
     try:
-        yield
+        yield getattr(getattr(lock, "_context", None), "lock_file_fd", None)  # filelock has no other name for it
     finally:
         lock.release()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import time
-import uuid
 from pathlib import Path
+
+from ._files import replacing
 
 GAIN = 0.8  # more threads must take less than this part of the time: they take processors from everything else
 
@@ -124,11 +126,7 @@ def recall(file: str, key: str) -> dict | None:
 def remember(file: str, key: str, value: dict) -> None:
     """Keep a measurement for later runs; a cache that cannot be written does not stop anything."""
     path = cache(file)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(kept | {key: value}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except (OSError, ValueError, TypeError):
-        partial.unlink(missing_ok=True)
+        with replacing(path, shared=True) as partial:
+            partial.write_text(json.dumps(kept | {key: value}, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,6 @@ import os
 import platform
 import signal
 import statistics
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -34,6 +33,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from . import _machine
+from ._lazy import renamed
 from .cost import KINDS, Cost, CostCounter, Roofline, timed
 from .diffusion import denoising_loss, posterior_mean, tweedie
 from .guidance import Hybrid
@@ -208,15 +208,7 @@ def facts(device: torch.device) -> dict:
     }
 
 
-def __getattr__(name: str) -> object:
-    """Names of the first edition."""
-    from . import cost
-
-    renamed = {"matrix_rate": "peak_matmul_flops", "usual_share": "usual_mfu"}
-    if name not in renamed:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn(f"bench.{name} is now cost.{renamed[name]}", DeprecationWarning, stacklevel=2)
-    return getattr(cost, renamed[name])
+__getattr__ = renamed(__name__, {"matrix_rate": "cost.peak_matmul_flops", "usual_share": "cost.usual_mfu"})
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

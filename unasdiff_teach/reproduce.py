@@ -27,6 +27,7 @@ import typer
 
 from ._commands import Precision, Threads, say
 from ._console import duration, errors
+from ._files import locked, replacing
 from ._machine import use_threads
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ METHODS = [
 COUNTS = {"pocket": 20, "paper": 400}  # mixtures of each task
 TABLE3 = {"pocket": 1.0, "paper": 2.0}  # seconds of the shorter clips of Table 3
 H200 = 780e12  # FLOP per second of its bfloat16 matrix products, as measured: for estimates where there is no GPU
-STATE, ENVIRONMENT, LOCK = "reproduction.json", "environment.json", "lock"
+STATE, ENVIRONMENT = "reproduction.json", "environment.json"
 PATIENCE = 10.0  # seconds: the notebook of a command that was killed notices within one that it is alone
 
 
@@ -337,8 +338,7 @@ class Reproduction:
         Raises:
             RuntimeError: a cell failed, or another process is at work in the folder.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        with _locked(self.out / LOCK) as lock:
+        with locked(self.out, "reproduction", PATIENCE) as lock:
             _write(self.out / STATE, _stored(self.out) | {"scale": self.scale, "parameters": self.parameters})
             past = json.loads((self.out / ENVIRONMENT).read_text(encoding="utf-8")) if (self.out / ENVIRONMENT).is_file() else []
             _write(self.out / ENVIRONMENT, [*past, environment(self.book)])
@@ -406,37 +406,13 @@ def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
     kernel = KernelManager(kernel_name="python3", kernel_spec_manager=Here())
     kernel.start_kernel(
         cwd=str(folder), extra_arguments=["--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=40"],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}, **({} if lock is None else {"pass_fds": (lock,)}),
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        **({"pass_fds": (lock,)} if lock is not None and os.name == "posix" else {}),
     )  # fmt: skip
     try:
         yield kernel
     finally:
         kernel.shutdown_kernel(now=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int | None]:
-    """Hold a lock that ends with the last process that has its file open; yields its descriptor, or None on Windows.
-
-    Raises:
-        RuntimeError: another run holds it, and does not give it back in `PATIENCE` seconds.
-    """
-    try:
-        import fcntl
-    except ModuleNotFoundError:
-        yield None
-        return
-    with open(path, "w") as file:
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise RuntimeError(f"another run is at work in {path.parent}; wait for it, or stop it") from None
-                time.sleep(0.1)
-        yield file.fileno()
 
 
 def environment(book: Path) -> dict:
@@ -473,6 +449,5 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def _write(path: Path, content: object) -> None:
     """JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ._files import replacing
 from .diffusion import Prior
 from .schedule import NoiseSchedule
 
@@ -65,9 +66,8 @@ class RunState:
 
         if time.monotonic() - self._written < self.every:
             return
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        save_file({"x_t": x_t.detach().cpu().contiguous()}, partial, {"steps": str(steps)})
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            save_file({"x_t": x_t.detach().cpu().contiguous()}, partial, {"steps": str(steps)})
         self._written = time.monotonic()
 
     def _read(self) -> tuple[int, Tensor | None]:

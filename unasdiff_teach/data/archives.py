@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._files import replacing
+
 CHUNK = 1 << 20
 TRIES = 5  # in a row without a single new byte
 HEADERS = {"User-Agent": "unasdiff-teach"}
@@ -136,10 +138,9 @@ def _stamp(path: Path, archive: Archive) -> list:
 
 
 def _remember(root: Path, archive: Archive) -> None:
-    partial = root / (CHECKED + ".partial")
     checked = _checked(root) | {archive.name: _stamp(root / archive.name, archive)}
-    partial.write_text(json.dumps(checked, indent=1), encoding="utf-8")
-    partial.replace(root / CHECKED)
+    with replacing(root / CHECKED, shared=True) as partial:
+        partial.write_text(json.dumps(checked, indent=1), encoding="utf-8")
 
 
 def _checked(root: Path) -> dict:

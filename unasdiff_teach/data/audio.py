@@ -1,11 +1,11 @@
 """Audio files in and out, and levels. One rule throughout: mono, float32, full scale at 1."""
 
-import os
-import uuid
 import warnings
 from pathlib import Path
 
 import torch
+
+from .._files import replacing
 
 SILENCE_DB = -120.0
 
@@ -125,12 +125,7 @@ def write(path, audio, sample_rate, subtype="PCM_16"):
     if peak > 1 and subtype not in ("FLOAT", "DOUBLE"):
         warnings.warn(f"{path.name}: peak {peak:.3f} exceeds 1; the file is clipped", stacklevel=2)
         audio = audio.clamp(-1, 1)
-    temporary = path.with_name(f".writing-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        kind = "VORBIS" if path.suffix.lower() == ".ogg" else subtype
-        smallest = {"compression_level": 1.0} if path.suffix.lower() == ".flac" else {}
-        soundfile.write(temporary, audio.numpy(), sample_rate, subtype=kind, **smallest)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    format = path.suffix[1:].upper()
+    smallest = {"compression_level": 1.0} if format == "FLAC" else {}
+    with replacing(path, shared=True) as partial:
+        soundfile.write(partial, audio.numpy(), sample_rate, "VORBIS" if format == "OGG" else subtype, format=format, **smallest)

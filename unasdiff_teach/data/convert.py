@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._files import replacing
 from . import manifest as manifests
 from .archives import Member, room
 from .audio import decode, resample, write
@@ -245,7 +246,5 @@ def _first(left_out: Sequence[tuple[str, str]]) -> str:
 
 
 def _write_left_out(folder: Path, left_out: Sequence[tuple[str, str]]) -> None:
-    partial = folder / (LEFT_OUT + ".partial")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    with replacing(folder / LEFT_OUT) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("file", "reason"), *sorted(left_out)])
-    partial.replace(folder / LEFT_OUT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._files import replacing
 from .audio import read
 
 if TYPE_CHECKING:
@@ -175,12 +175,8 @@ def write_table(rows: pd.DataFrame, head: Mapping, path: Path) -> None:
 
     table = pyarrow.Table.from_pandas(rows, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "unasdiff": json.dumps(head)})
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         pyarrow.parquet.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load(path: str | Path) -> Manifest:

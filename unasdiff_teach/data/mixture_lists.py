@@ -12,7 +12,13 @@ import torch
 
 from .audio import active_span
 from .mixing import (
-    LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, synthesise,
+    LIST_SPLITS,
+    SPEECH_SOUND,
+    TASKS,
+    MixtureRules,
+    read_real,
+    real_audio_folder,
+    synthesise,
 )
 from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .mixing import TASKS, Mixture, of_clips
+from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
 
 # Classes with enough recordings to train on; "ESC10_" of the folder's names is left out.

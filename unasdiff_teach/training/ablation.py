@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import data
+from .._files import replacing
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
@@ -120,9 +121,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     table = run(args.folder, args.steps, args.seed)
-    partial = args.out.with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(args.out)
+    with replacing(args.out) as partial:
+        table.to_parquet(partial, index=False)
     print(table.groupby(["paths", "t"], sort=False)["error_db"].mean().unstack().round(2))
 
 

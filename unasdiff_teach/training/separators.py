@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from .. import data
-from ..data.mixture_lists import SOUND_SECONDS
 from ..data.mixing import SPEECH_SOUND, TASKS, MixtureRules
+from ..data.mixture_lists import SOUND_SECONDS
 from ..networks import ConvTasNetConfig, TFLoCoformerConfig
 from ..separators import Separator, SeparatorConfig
 from ..separators.shipped import WEIGHTS
