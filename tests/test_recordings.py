@@ -17,7 +17,14 @@ import torch
 from unasdiff_teach.data import pack
 from unasdiff_teach.data.mixing import REAL_AUDIO, TASKS
 from unasdiff_teach.data.recordings import (
-    LABELS, SOUND_CLASSES, SPEAKERS, TEST_SOURCES, draw_entries, recorded_mixtures, recordings, recordings_hash,
+    LABELS,
+    SOUND_CLASSES,
+    SPEAKERS,
+    TEST_SOURCES,
+    draw_entries,
+    recorded_mixtures,
+    recordings,
+    recordings_hash,
 )  # fmt: skip
 from unasdiff_teach.data.render import RMS_DB
 from unasdiff_teach.evaluation import search

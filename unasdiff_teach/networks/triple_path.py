@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-
 HEAD_MULTIPLE = 8  # what a GPU's fused attention asks of the width of a head
 
 
