@@ -8,9 +8,11 @@ import math
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -22,8 +24,10 @@ from unasdiff_teach import separate_file as room
 from unasdiff_teach._console import duration
 from unasdiff_teach.cli import app
 from unasdiff_teach.data.audio import active_span, resample
+from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
 
+ROOT = Path(__file__).resolve().parent.parent
 RATE, WINDOW = 8000, 0.25  # of the exact priors: hertz and seconds
 N_WINDOW = round(RATE * WINDOW)
 BAND = torch.linspace(0, 1, N_WINDOW // 2 + 1)
@@ -483,6 +487,84 @@ def test_an_interrupted_separation_leaves_nothing(tmp_path, sources):
     with pytest.raises(KeyboardInterrupt):
         ready.run()
     assert left_in(tmp_path) == {"talk.wav"}
+
+
+def test_the_same_sound_is_the_same_file(tmp_path, monkeypatch):
+    """libsndfile writes the time into a WAV of floating point."""
+    audio = sounds(0.3, RATE)
+    room.write_sound(tmp_path / "a.wav", audio, RATE, "wav")
+    time.sleep(1.1)
+    room.write_sound(tmp_path / "b.wav", audio, RATE, "wav")
+    monkeypatch.setattr(room, "WAV_BYTES", 100)
+    room.write_sound(tmp_path / "c.wav", audio, RATE, "wav")
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    for name in ("a.wav", "c.wav"):
+        assert torch.equal(torch.from_numpy(soundfile.read(tmp_path / name, dtype="float32")[0]).T, audio)
+    content = (tmp_path / "a.wav").read_bytes()
+    assert content[(place := content.index(b"PEAK")) + 12 : place + 16] == bytes(4)
+    assert b"PEAK" not in (tmp_path / "c.wav").read_bytes()  # the large form has no such chunk
+
+
+
+def test_a_killed_run_leaves_no_folder(tmp_path, sources):
+    """No matter how a run ends, during its work nothing but its state stands beside its result."""
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    seen = []
+
+    def looking(source):
+        class Looking(Interrupted):
+            def __call__(self, *arguments):
+                seen.append(left_in(tmp_path))
+                return super().__call__(*arguments)
+
+        return Source(source.name, NamedPrior(Looking(source.prior.prior), source.name), None)
+
+    job(path, [looking(source) for source in sources]).run()
+    assert seen and all(names == {"talk.wav"} for names in seen)
+
+
+def test_given_up_states_go_when_a_run_is_finished(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    for name, age in {".out.state-old": 2 * room.ABANDONED, ".out.state-new": 60, ".other.state-old": 2 * room.ABANDONED}.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    job(path, sources).run()
+    assert left_in(tmp_path) == {"talk.wav", "out", ".out.state-new", ".other.state-old"}
+
+
+# ----------------------------------------------------------------------------------------------- what to expect
+
+
+def test_power_above_the_priors_is_told(tmp_path, sources):
+    t = torch.arange(2 * 48_000) / 48_000
+    low, high = torch.sin(2 * math.pi * 440 * t), torch.sin(2 * math.pi * 9000 * t)
+    fraction = functools.partial(room._expectation.power_above, rate=48_000, limit=RATE / 2)
+    assert fraction(0.3 * low[None] + 0.7) < 1e-3 and fraction(0.3 * high[None] + 0.7) > 0.99
+    assert fraction(0.3 * torch.stack([low, high])) == pytest.approx(0.5, abs=0.01) and fraction(torch.zeros(1, 100)) == 0
+    both = job(recorded(tmp_path, (0.4 * low + 0.2 * high)[None], 48_000), sources)
+    (said,) = [text for text in both.warnings if "power" in text]
+    assert said.startswith("20% of the recording's power lies above") and f"warning: {said}" in both.describe()
+    assert not job(recorded(tmp_path, 0.4 * low[None], 48_000), sources).warnings
+
+
+def test_what_is_expected_is_what_was_measured():
+    """The constants are the means of the shipped table, and they say where the method fails."""
+    table = pd.read_parquet(ROOT / "unasdiff_teach" / "evaluation" / "results" / "pocket_benchmark.parquet")
+    table = table[(table["method"] == "recommended") & (table["split"] == "test")]
+    for task, kinds in TASKS.items():
+        rows = table[table["task"] == task]
+        assert room._expectation.MEASURED[tuple(sorted(kinds))] == pytest.approx(rows.groupby("kind")["si_sdr"].mean().to_dict(), abs=0.051)
+        assert room._expectation.UNPROCESSED[len(kinds)] == pytest.approx(rows["si_sdr_unprocessed"].mean(), abs=0.1)
+        assert ("not separated" in room._expectation.measured(list(kinds))) == (task == "2 speech")
+    assert "no mixtures" in room._expectation.measured(["speech"] * 4)
+
+
+def test_expectations_are_for_shipped_priors_alone(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.5, RATE).sum(0)[None], RATE)
+    found = find_sources(["speech", "Chime"], [load_prior("pocket-speech"), load_prior("pocket-sound")])
+    said = [line for line in prepare(path, found, tmp_path / "a").describe() if line.startswith("expect: ")]
+    assert len(said) == 1 and "8.5 dB for speech and 8.1 dB for sound" in said[0]
+    assert not [line for line in job(path, sources).describe() if line.startswith("expect: ")]
 
 
 def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monkeypatch):

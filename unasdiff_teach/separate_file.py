@@ -13,11 +13,13 @@ What is decided here, and stated in what is written:
 - Clipped recordings are separated as they are, with a warning.
 - A stop loses half a minute, or the step at which it stopped if that takes longer: the state of the run lies beside the folder to write until
   that is there, and the same call goes on from it.
+- When a run is finished, states of others into the same folder that are older than a day are removed.
 - The folder appears whole or not at all, and replaces nothing but the result that was there at the start and may be replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -38,7 +40,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from . import _machine
+from . import _expectation, _machine
 from . import precision as precisions
 from ._console import duration
 from ._measure import Pass, measure
@@ -65,6 +67,8 @@ GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
 ROWS = 8  # windows at once on a processor, which gains nothing from more
 CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
 FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
+ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
+BROAD = 0.1  # of a recording's power beyond the priors: worth a warning
 BUSY = 1.5  # times as long by the clock as in processor time: worth a word
 LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
 COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
@@ -273,11 +277,19 @@ class Job:
             "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
             *self.notes,
+            *self._expected,
             f"cost: {round(left * self.cost.calls)} network calls{gradients}, about {duration(left * self.cost.seconds)} on {self.device} and "
             f"up to {self.cost.bytes / 1e9:.2g} GB of memory{busy}",
             *[f"goes on after step {done} of {steps} of an earlier run"] * bool(done),
             *(f"warning: {text}" for text in self.warnings),
         ]
+
+    @property
+    def _expected(self) -> list[str]:
+        """What has been measured for mixtures of these kinds, where the priors are the shipped ones."""
+        if self.preset != "recommended" or {s.prior.where for s in self.sources} - set(SHIPPED):
+            return []
+        return [_expectation.measured([s.prior.where.removeprefix("pocket-") for s in self.sources])]
 
     @property
     def _length(self) -> int:
@@ -311,17 +323,28 @@ class Job:
             OSError: it cannot be written.
         """
         partial = self.out.with_name(f".{self.out.name}.writing-{uuid.uuid4().hex[:8]}")
+        partial.mkdir(parents=True)  # now: a folder that cannot be written should show before hours of work
+        partial.rmdir()  # but is not left behind by one who is killed in them
+        started, begun = datetime.now().astimezone(), time.perf_counter()
+        y, estimates = self._separate(progress)
         try:
-            partial.mkdir(parents=True)  # now: a folder that cannot be written should show before hours of work
-            started, begun = datetime.now().astimezone(), time.perf_counter()
-            y, estimates = self._separate(progress)
+            partial.mkdir()
             self._write(partial, y, estimates, {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun})
             written = self._place(partial)
-            self.state.path.unlink(missing_ok=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        self._forget()
         return written
+
+    def _forget(self) -> None:
+        """Remove the state of this run, and those of runs into the same folder with other settings that nobody goes on with."""
+        self.state.path.unlink(missing_ok=True)
+        beginning = f".{self.out.name}.state-"  # no pattern: names may hold brackets
+        for path in self.out.parent.iterdir():
+            with contextlib.suppress(OSError):
+                if path.name.startswith(beginning) and time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
 
     def _place(self, partial: Path) -> Path:
         """Give the finished folder its name. What has appeared there since the start is not ours, and stays."""
@@ -426,6 +449,8 @@ class Job:
             "seed": self.seed,
             "network_calls": self.cost.calls,
             "windows_at_once": self.cost.chunk,
+            "expected": self._expected,
+            "power_above_priors": round(_expectation.power_above(self.signal, self.recording.rate, self.rate / 2), 4),
             "device": self.device,
             "precision": self.precision,
             "threads": torch.get_num_threads(),
@@ -474,6 +499,17 @@ def write_sound(path: Path, audio: Tensor, rate: int, format: str) -> None:
     with soundfile.SoundFile(path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()) as file:
         for block in audio.split(2**20, -1):
             file.write(block.clamp(-1, 1).T.numpy() if format == "flac" else block.T.numpy())
+    _forget_time(path)
+
+
+def _forget_time(path: Path) -> None:
+    """Zero the time that libsndfile writes into the PEAK chunk of a float WAV, so that the same sound is the same file."""
+    with open(path, "r+b") as file:
+        head = file.read(4096)
+        place = head.find(b"PEAK", 0, head.find(b"data"))
+        if head[:4] == b"RIFF" and place >= 0:
+            file.seek(place + 12)  # after its name, size and version
+            file.write(bytes(4))
 
 
 def prepare(
@@ -542,6 +578,9 @@ def prepare(
     if (used := _fitting_rate(recording.rate, rate)) != recording.rate:
         warnings.append(f"{recording.rate} Hz is taken for {used} Hz while the sound is resampled to {rate} Hz")
     windows = _windows(window, overlap, rate)
+    above = _expectation.power_above(recording.audio, recording.rate, rate / 2)
+    if above > BROAD:
+        warnings.append(f"{above:.0%} of the recording's power lies above {rate / 2:g} Hz, which these priors do not know: it goes to the residual")
     if (free := shutil.disk_usage(_existing(out)).free) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
