@@ -804,6 +804,8 @@ def test_sources_that_no_prior_knows(small_prior, sources):
         find_sources(["hum", "whales"], priors)
     with pytest.raises(ValueError, match="knows the source 'speech'; known"):
         find_sources(["speech", "hum"], priors)
+    with pytest.raises(ValueError, match=r"knows the source 'door' \(did you mean 'Old_door'\?\)"):
+        find_sources(["door", "hum"], priors)
     for names in ([], ["hum"]):
         with pytest.raises(ValueError, match="at least two"):
             find_sources(names, priors)

@@ -160,7 +160,8 @@ def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Sou
         name = name.strip()
         matching = [exact[name]] if name in exact else known.get(_plain(name), [])
         if not matching:
-            close = difflib.get_close_matches(_plain(name), known, 1)
+            plain = _plain(name)
+            close = difflib.get_close_matches(plain, known, 1) or [other for other in known if plain and plain in other]
             hint = f" (did you mean {known[close[0]][0].name!r}?)" if close else ""
             raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(exact)}")
         if len(matching) > 1 and len({id(s.prior) for s in matching}) == 1:
