@@ -52,7 +52,7 @@ execute: $(STAMP)
 	$(PY) scripts/execute_notebooks.py
 
 corpus: $(STAMP)
-	$(PY) -m unasdiff_teach.data.render
+	$(if $(RECORDINGS),$(PY) -m unasdiff_teach.data.pack --recordings "$(RECORDINGS)",$(PY) -m unasdiff_teach.data.render)
 
 priors: $(STAMP)
 	$(PY) -m unasdiff_teach.training.pocket

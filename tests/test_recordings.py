@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +14,19 @@ import pytest
 import soundfile
 import torch
 
+from unasdiff_teach.data import pack
 from unasdiff_teach.data.mixing import REAL_AUDIO, TASKS
 from unasdiff_teach.data.recordings import (
     LABELS,
     SOUND_CLASSES,
     SPEAKERS,
     TEST_SOURCES,
+    draw_entries,
     recorded_mixtures,
     recordings,
     recordings_hash,
 )  # fmt: skip
+from unasdiff_teach.data.render import RMS_DB
 from unasdiff_teach.evaluation import search
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.schedule import NoiseSchedule
@@ -125,6 +129,39 @@ def test_mixtures(folder, task):
     recorded_mixtures.cache_clear()
     for a, b in zip(found, recorded_mixtures(folder, task, "validation", 6), strict=True):
         assert a.clip_ids == b.clip_ids and torch.equal(a.mixture, b.mixture)
+
+
+def test_packing_keeps_splits_and_credits(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "COUNT", {"validation": 2, "test": 2})
+    root = tmp_path / "recorded"
+    for _ in range(2):  # the second time in place of the first
+        pack.pack(folder, root)
+        with open(root / "manifest.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        lists = json.loads((root / "mixtures.json").read_text(encoding="utf-8"))["lists"]
+        assert [path.name for path in tmp_path.iterdir()] == ["recorded"]
+    given = {clip.id.rpartition(".")[0]: clip for kind in LABELS for clips in every(folder, kind).values() for clip in clips}
+    assert {row["id"]: row["split"] for row in rows} == {name: clip.split for name, clip in given.items()}
+    for row in rows:
+        assert row["credit"] == "somebody" and row["source"].startswith("github:")
+        stored, rate = soundfile.read(root / row["file"], dtype="float32")
+        level = 10 * torch.log10(torch.from_numpy(stored).square().mean())
+        assert (rate, len(stored)) == (8000, int(row["samples"])) and level == pytest.approx(RMS_DB, abs=0.3)
+    split = {row["id"]: row["split"] for row in rows}
+    for task, by_split in lists.items():
+        for name, entries in by_split.items():
+            assert len(entries) == 2 and all(len(entry["sources"]) == len(TASKS[task]) for entry in entries)
+            assert {split[part["clip"]] for entry in entries for part in entry["sources"]} == {name}
+
+
+def test_classes_that_are_too_loud_at_every_draw_do_not_stop_a_list(folder):
+    """A single click of a class has a peak of 1 and more at the level that a source has over two seconds."""
+    clicks = [replace(clip, id=f"click{i}", label="Click") for i, clip in enumerate(recordings(folder, "sound", "test")[:3])]
+    for clip in clicks:
+        clip.__dict__["audio"] = torch.zeros(400).index_fill(0, torch.tensor([200]), 1.0)
+    clips = {"speech": recordings(folder, "speech", "test"), "sound": (*recordings(folder, "sound", "test"), *clicks)}
+    found = draw_entries(clips, "1 speech + 1 sound", "test", 8)
+    assert len(found) == 8 and not any(clip.label == "Click" for chosen, _ in found for clip in chosen)
 
 
 def test_errors(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import unasdiff_teach as ut
 from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig, TriplePathUNet
@@ -298,7 +300,7 @@ def test_the_gate_has_first_and_second_derivatives():
     assert torch.equal(SwiGLU.apply(h), value * torch.nn.functional.silu(gate))
 
 
-def test_bfloat16_products_leave_norms_rotations_and_transforms_in_float32(monkeypatch):
+def test_bfloat16_leaves_the_transforms_in_float32(monkeypatch):
     from unasdiff_teach.networks import triple_path
 
     seen = {"norm": set(), "stft": set(), "istft": set(), "attention": set()}
@@ -318,8 +320,46 @@ def test_bfloat16_products_leave_norms_rotations_and_transforms_in_float32(monke
     assert seen == {"norm": {torch.float32}, "stft": {torch.float32}, "istft": {torch.complex64}, "attention": {torch.float32}}
     with torch.autocast("cpu", torch.bfloat16):
         low = net(*signals())
-    assert seen["norm"] == seen["stft"] == {torch.float32} and seen["istft"] == {torch.complex64} and torch.bfloat16 in seen["attention"]
+    assert seen["stft"] == {torch.float32} and seen["istft"] == {torch.complex64}
+    assert torch.bfloat16 in seen["norm"] and torch.bfloat16 in seen["attention"]
     assert low.dtype == torch.float32 and 1e-4 < ((low - exact).norm() / exact.norm()).item() < 0.03
+
+
+def test_attention_for_gradients_in_bfloat16_is_computed_in_float32_on_a_processor(monkeypatch):
+    """Its kernel for gradients is slow there in bfloat16."""
+    from unasdiff_teach.networks import triple_path
+
+    seen, original = [], triple_path.F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        triple_path.F, "scaled_dot_product_attention", lambda q, k, v, **named: seen.append(q.dtype) or original(q, k, v, **named)
+    )
+    q = torch.randn(2, 2, 9, 6).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = triple_path.fused_attention(q, q, q)
+        for_gradients = triple_path.fused_attention(q.requires_grad_(), q, q)
+    assert seen == [torch.bfloat16, torch.float32] and for_gradients.dtype == torch.bfloat16
+    assert torch.allclose(plain, for_gradients, atol=0.02)
+
+
+def test_prepared_weights_serve_frozen_networks_in_their_precision():
+    from unasdiff_teach.networks import triple_path
+
+    net = awake(frequency_embedding=True, gains=True).requires_grad_(False)
+    before, exact = {k: v.clone() for k, v in net.state_dict().items()}, net(*signals())
+    with torch.autocast("cpu", torch.bfloat16):
+        low = net(*signals())
+    net.for_inference(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(net(*signals()), low), "the same roundings, made once"
+    assert torch.equal(net(*signals()), exact), "what is in another precision does not serve"
+    assert equal(net.state_dict(), before)
+
+    for module in net.for_inference().modules():
+        if isinstance(module, triple_path.Attention):
+            module.prepare(torch.float32, 8)  # as for a GPU; the heads of this network have 4, 8 and 16 channels
+            assert module.qkv.prepared[0].shape[0] % 8 == 0
+    assert torch.allclose(net(*signals()), exact, atol=1e-5) and not torch.equal(net(*signals()), exact)
+    assert torch.equal(net.requires_grad_()(*signals()), exact), "a training sees its parameters"
 
 
 def test_mixed_precision_trains_float32_weights(tmp_path, straight):
@@ -338,15 +378,49 @@ def test_mixed_precision_trains_float32_weights(tmp_path, straight):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-def test_the_core_is_one_graph_for_the_compiler():
-    """Without the back end that writes code: it would take minutes, and the graph is what the network can break."""
-    net = awake()
-    out, grads = gradients(net)
-    compiled, compiled_grads = gradients(net.compile_core(backend="aot_eager"))  # fullgraph: a break is an error
-    assert torch.allclose(compiled, out, atol=1e-5)
-    for a, b in zip(compiled_grads, grads, strict=True):
-        assert torch.allclose(a, b, atol=1e-3 * float(b.abs().max()) + 1e-7)
+@pytest.mark.parametrize(("mode", "backend"), [("inference", "inductor"), ("guided", "aot_eager"), ("training", "aot_eager")])
+def test_the_compiled_core_takes_any_batch_and_is_silent(mode, backend, recwarn, tmp_path, monkeypatch):
+    """One compilation for batches of two and three, without breaks in the graph, and the same numbers.
+
+    Code is written for inference alone, as that of gradients takes minutes; their graph is what the network can break.
+    """
+
+    def results(net, x, time, label):
+        x = x.clone().requires_grad_(mode == "guided")
+        with torch.set_grad_enabled(mode != "inference"):
+            out = net(x, time, label)
+        if mode == "inference":
+            return [out]
+        return [out.detach(), *torch.autograd.grad(out.square().sum(), [x] if mode == "guided" else list(net.parameters()))]
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what a killed compiler has left elsewhere does not count
+    graphs = CompileCounterWithBackend(backend)
+    plain = awake(frequency_embedding=True, gains=True).requires_grad_(mode == "training")
+    compiled = copy.deepcopy(plain).compile_core(backend=graphs)
+    for batch in (2, 3):
+        x, time, label = (a.repeat(2, *[1] * (a.ndim - 1))[:batch] for a in signals())
+        for a, b in zip(results(compiled, x, time, label), results(plain, x, time, label), strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max()) + 1e-7)
+    assert graphs.frame_count == 1
+    assert not [str(w.message) for w in recwarn if not issubclass(w.category, DeprecationWarning)]
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(RuntimeError, match=r"needs a C\+\+ compiler.*install g\+\+"):
+        awake().compile_core()
+
+
+def test_what_is_compiled_is_kept_unless_the_user_says_where(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    awake().compile_core()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    awake().compile_core()
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "unasdiff_teach" / "inductor"
 
 
 def test_any_number_of_shapes_is_compiled():

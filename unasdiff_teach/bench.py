@@ -270,6 +270,8 @@ class _Case:
     def work(self, form: str | None = None) -> Callable[[], Tensor]:
         """The call to measure, in this or another form."""
         prior = _built(self.network, form or self.form, self.device)
+        if self.form != "plain":
+            prior.for_inference(PRECISIONS[self.config.precision])
         call = _work(prior, self.form, self.mode, self.batch, self.config, self.place)
         return autocast(self.place, self.config.precision)(call)
 

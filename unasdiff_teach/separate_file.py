@@ -48,7 +48,7 @@ from .data.audio import resample, rms_db
 from .data.sound_file import Recording, file_hash, read_recording
 from .diffusion import Prior
 from .long_audio import Windows, separate_long, shift_at
-from .priors import from_authors_checkpoint, from_undiff_checkpoint, read
+from .priors import NeuralPrior, from_authors_checkpoint, from_undiff_checkpoint, read
 from .priors.shipped import WEIGHTS, available
 from .schedule import NoiseSchedule
 from .separation import Label, SeparationConfig
@@ -372,6 +372,9 @@ class Job:
         y = resample(signal, _fitting_rate(self.recording.rate, self.rate), self.rate)
         del signal
         gain = working_gain(y, self.windows)
+        for source in self.sources:
+            if isinstance(source.prior.prior, NeuralPrior):
+                source.prior.prior.for_inference(precisions.PRECISIONS[self.precision])
         with precisions.autocast(self.device, self.precision):
             result = separate_long(
                 (gain * y).clamp(-1, 1).float().to(self.device),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
-from .pocket_corpus import CORPUS, SAMPLE_RATE, clip_by_id, pocket_hash
+from .pocket_corpus import CORPORA, CORPUS, SAMPLE_RATE, clip_by_id, pocket_hash
 
 SPEECH_SOUND = "1 speech + 1 sound"
 TASKS = {
@@ -221,32 +221,32 @@ def _parts(entry):
     return [Part(s["start"], s["length"], s["offset"], s["level_db"]) for s in entry["sources"]]
 
 
-def mixtures(task=SPEECH_SOUND, split="test", count=None):
+def mixtures(task=SPEECH_SOUND, split="test", count=None, corpus="rendered"):
     """The fixed list of pocket mixtures of one task: 2 s at 8 kHz, `MixtureRules.pocket()`.
 
-    Only clips of the same split are in it: no prior has met the test clips, and half of the test
-    voices neither. Sounds in one mixture differ in class, speakers in voice.
+    Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test
+    voices, and all real ones, neither. Sounds in one mixture differ in class, speakers in voice.
 
-    task: "1 speech + 1 sound" (40 test mixtures, 24 for validation), "1 speech + 2 sounds",
-    "2 sounds", "3 sounds" or "2 speech" (20 and 12). split: "validation" or "test".
-    count: only the first `count`; None gives all.
+    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". Of recordings there are 40 test
+    mixtures of each and 24 for validation; rendered, as many of the first task, 20 and 12 of the others.
+    split: "validation" or "test". count: only the first `count`; None gives all. corpus: "rendered" or "recorded".
 
     Returns a list of `Mixture`, speech first in each.
-    Raises ValueError for an unknown task or split, for more mixtures than there are, and if the
+    Raises ValueError for an unknown task, split or corpus, for more mixtures than there are, and if the
     list was made for another corpus.
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
     if split not in LIST_SPLITS:
         raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, LIST_SPLITS))}")
-    stored = json.loads((CORPUS / "mixtures.json").read_text(encoding="utf-8"))
-    if stored["corpus"] != pocket_hash():
-        raise ValueError("mixtures.json was made for another corpus; run "
-                         "`python -m unasdiff_teach.data.mixture_lists`")
+    clips = clip_by_id(split, corpus)
+    stored = json.loads((CORPORA[corpus] / "mixtures.json").read_text(encoding="utf-8"))
+    if stored["corpus"] != pocket_hash(corpus):
+        made_by = {"rendered": "mixture_lists", "recorded": "pack"}[corpus]
+        raise ValueError(f"mixtures.json was made for another corpus; run `python -m unasdiff_teach.data.{made_by}`")
     entries = stored["lists"][task][split]
     if count is not None and not 1 <= count <= len(entries):
         raise ValueError(f"count is {count}; accepted: 1 to {len(entries)}, or None")
-    clips = clip_by_id(split)
     return [
         of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split)
         for entry in entries[:count]

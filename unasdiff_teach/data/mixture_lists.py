@@ -48,10 +48,10 @@ class Deck:
         return item
 
 
-def excerpt(audio, seconds, rng):
-    """(first sample, samples) of an excerpt that begins within the active part of `audio`."""
+def excerpt(audio, active, seconds, rng):
+    """(first sample, samples) of an excerpt that begins within the `active` span of `audio`."""
     length = min(round(seconds * SAMPLE_RATE), len(audio))
-    first, last = active_span(audio, SAMPLE_RATE)
+    first, last = active
     latest = max(0, last - length)
     return rng.randint(min(first, latest), latest), length
 
@@ -62,8 +62,9 @@ def draw(clips, rng):
     A short, spiky sound at its level over the canvas can pass 1.0, where files clip and the clamp
     of the Tweedie estimate bites: such a draw is repeated.
     """
+    active = [active_span(audio, SAMPLE_RATE) for audio, _ in clips]
     for _ in range(DRAWS):
-        cuts = [excerpt(audio, seconds(), rng) for audio, seconds in clips]
+        cuts = [excerpt(audio, span, seconds(), rng) for (audio, seconds), span in zip(clips, active)]
         pieces = [audio[a : a + n] for (audio, _), (a, n) in zip(clips, cuts)]
         mixture = synthesise(pieces, MixtureRules.pocket(), rng.randrange(2**31))
         if float(mixture.mixture.abs().max()) < 1 and float(mixture.sources.abs().max()) < 1:

@@ -1,4 +1,5 @@
-"""The pocket corpus: synthetic voices and rendered sounds at 8 kHz, shipped with the package."""
+"""The two corpora that are shipped with the package, at 8 kHz: "rendered", synthetic voices and sounds of a sound font, and
+"recorded", real speakers and real sounds under free licences."""
 
 import csv
 import hashlib
@@ -13,7 +14,8 @@ from .audio import read
 
 SAMPLE_RATE = 8000
 CORPUS_VERSION = "1"
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS, RECORDED = (Path(__file__).parent / name for name in ("corpus", "recorded"))
+CORPORA = {"rendered": CORPUS, "recorded": RECORDED}
 SPLITS = ("train", "validation", "test")
 VOICES = (
     "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7",
@@ -31,9 +33,9 @@ LABELS = {"speech": VOICES, "sound": tuple(sorted(SOUND_CLASSES))}  # the place 
 class Clip:
     """One clip of the corpus.
 
-    label: voice, or name of the sound class. heard: whether a prior may have been trained on this
+    label: voice or speaker, or name of the sound class. heard: whether a prior may have been trained on this
     voice (always True for sounds: their classes are all heard, their test clips are not).
-    text: the sentence, or the seed of the phrase. length: samples.
+    text: the sentence, or the seed of the phrase; empty for a recording. length: samples.
     """
 
     id: str
@@ -57,12 +59,12 @@ class PocketSet(Sequence):
     """The clips of one kind and split, in the manifest's order.
 
     labels: names in a fixed order; a name's place is its class index (sounds: alphabetical). For speech
-    they are voices.
+    they are voices or speakers.
     """
 
-    def __init__(self, kind, split, clips):
+    def __init__(self, kind, split, clips, labels):
         self.kind, self.split, self.clips = kind, split, tuple(clips)
-        self.labels, self.sample_rate = LABELS[kind], SAMPLE_RATE
+        self.labels, self.sample_rate = tuple(labels), SAMPLE_RATE
 
     def __len__(self):
         return len(self.clips)
@@ -81,39 +83,48 @@ def manifest_rows(path=CORPUS / "manifest.csv"):
 
 
 @cache
-def pocket_hash():
-    """SHA-256 of the manifest (hexadecimal), which holds a hash of every clip's samples.
+def pocket_hash(corpus="rendered"):
+    """SHA-256 of a corpus's manifest (hexadecimal), which holds a hash of every clip.
 
     Model cards quote it as the data that a prior was trained on. Line endings do not change it.
     """
-    text = (CORPUS / "manifest.csv").read_bytes().replace(b"\r\n", b"\n")
+    text = (_folder(corpus) / "manifest.csv").read_bytes().replace(b"\r\n", b"\n")
     return hashlib.sha256(text).hexdigest()
 
 
 @cache
-def pocket(kind, split="train"):
-    """The clips of the pocket corpus of one kind and split.
+def pocket(kind, split="train", corpus="rendered"):
+    """The clips of one kind and split of a shipped corpus.
 
-    kind: "speech" or "sound". split: "train", "validation" or "test".
-    Returns a `PocketSet`. Raises ValueError for another kind or split.
+    kind: "speech" or "sound". split: "train", "validation" or "test". corpus: "rendered" or "recorded".
+    Returns a `PocketSet`. Raises ValueError for another kind, split or corpus.
     """
     if kind not in LABELS:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(map(repr, LABELS))}")
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, SPLITS))}")
+    folder = _folder(corpus)
+    rows = [row for row in manifest_rows(folder / "manifest.csv") if row["kind"] == kind]
+    rendered = corpus == "rendered"
     clips = [
         Clip(
             id=row["id"], kind=kind, label=row["label"], split=split,
-            heard=row["label"] not in UNHEARD_VOICES, text=row["text"],
-            length=int(row["samples"]), path=CORPUS / row["file"],
+            heard=row["label"] not in UNHEARD_VOICES if rendered else kind == "sound" or split == "train",
+            text=row.get("text", ""), length=int(row["samples"]), path=folder / row["file"],
         )
-        for row in manifest_rows()
-        if row["kind"] == kind and row["split"] == split
-    ]
-    return PocketSet(kind, split, clips)
+        for row in rows
+        if row["split"] == split
+    ]  # fmt: skip
+    return PocketSet(kind, split, clips, LABELS[kind] if rendered else sorted({row["label"] for row in rows}))
 
 
 @cache
-def clip_by_id(split):
+def clip_by_id(split, corpus="rendered"):
     """{id: Clip} of both kinds in one split."""
-    return {clip.id: clip for kind in LABELS for clip in pocket(kind, split)}
+    return {clip.id: clip for kind in LABELS for clip in pocket(kind, split, corpus)}
+
+
+def _folder(corpus):
+    if corpus not in CORPORA:
+        raise ValueError(f"corpus is {corpus!r}; accepted: {', '.join(map(repr, CORPORA))}")
+    return CORPORA[corpus]

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import random
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +38,7 @@ TEST_SOURCES = {
     "Snare_drum": ("sampled",),
 }
 TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.12  # of a class's clips; the first where no source is set aside
+TRIES = 8  # clips of the classes of a mixture; single hits are too loud at its levels, and other classes are dealt then
 SHARE_ALIKE = "CC BY-SA"  # such clips are left out: what is made of them would have to be shared alike
 
 
@@ -59,7 +61,7 @@ def recordings(folder: Path, kind: str, split: str) -> tuple[Clip, ...]:
         raise ValueError(f"kind is {kind!r}; accepted: {', '.join(map(repr, LABELS))}")
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, SPLITS))}")
-    rows = [row for row in _rows(folder) if row["kind"] == kind]
+    rows = [row for row in manifest_rows(folder) if row["kind"] == kind]
     splits = _speech_splits(rows) if kind == "speech" else _sound_splits(rows)
     return tuple(
         Clip(row["file"], kind, row["label"], split, split == "train" or kind == "sound", "",
@@ -77,23 +79,35 @@ def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
+    clips = {kind: recordings(folder, kind, split) for kind in LABELS}
+    return tuple(of_clips(chosen, entry, task, split) for chosen, entry in draw_entries(clips, task, split, count))
+
+
+def draw_entries(
+    clips: Mapping[str, Sequence[Clip]], task: str, split: str, count: int
+) -> list[tuple[list[Clip], dict]]:
+    """The clips of `count` mixtures of one task and how each is cut and placed, the same each time; classes come equally often.
+
+    Args:
+        clips: those of each kind in this split.
+    """
     rng = random.Random(f"{SEED} recordings {task} {split}")
-    decks = {(kind, label): Deck([c for c in clips if c.label == label], rng)
-             for kind in LABELS for clips in [recordings(folder, kind, split)] for label in sorted({c.label for c in clips})}  # fmt: skip
-    choose = {kind: Deck([label for k, label in decks if k == kind], rng) for kind in LABELS}
+    decks = {(kind, label): Deck([c for c in some if c.label == label], rng)
+             for kind, some in clips.items() for label in sorted({c.label for c in some})}  # fmt: skip
+    choose = {kind: Deck([label for k, label in decks if k == kind], rng) for kind in clips}
     found = []
     while len(found) < count:
         labels = []
         for kind in TASKS[task]:
             labels.append((kind, choose[kind].deal(barred=[label for k, label in labels if k == kind])))
-        parts = None
-        while parts is None:
-            clips = [decks[label].deal() for label in labels]
-            seconds = [(lambda: 2.0) if c.kind == "speech" else (lambda: rng.uniform(*SOUND_SECONDS)) for c in clips]
-            parts = draw(list(zip((c.audio for c in clips), seconds, strict=True)), rng)
-        name = f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}"
-        found.append(of_clips(clips, {"id": name, "sources": parts}, task, split))
-    return tuple(found)
+        for _ in range(TRIES):
+            chosen = [decks[label].deal() for label in labels]
+            seconds = [(lambda: 2.0) if c.kind == "speech" else (lambda: rng.uniform(*SOUND_SECONDS)) for c in chosen]
+            if parts := draw(list(zip((c.audio for c in chosen), seconds, strict=True)), rng):
+                name = f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}"
+                found.append((chosen, {"id": name, "sources": parts}))
+                break
+    return found
 
 
 def recordings_hash(folder: Path) -> str:
@@ -101,7 +115,7 @@ def recordings_hash(folder: Path) -> str:
     return hashlib.sha256((Path(folder) / "manifest.csv").read_bytes()).hexdigest()
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
+def manifest_rows(folder: Path) -> list[dict[str, str]]:
     """Rows of the manifest that are used, with their kind and a label of this module."""
     path = Path(folder) / "manifest.csv"
     if not path.is_file():

@@ -117,11 +117,11 @@ def trim(audio, margin=0.02):
     return audio[max(0, start - pad) : end + pad]
 
 
-def level(audio):
+def level(audio, bits=BITS):
     """Remove the offset and scale `audio` [N] to RMS_DB over its active part, peak below PEAK.
 
     The last 10 ms fade out, so that a phrase that is cut off does not click. Samples are rounded to
-    BITS.
+    `bits`, or left as they are (None).
     """
     audio = audio - audio.mean()
     fade = SAMPLE_RATE // 100
@@ -129,7 +129,7 @@ def level(audio):
     active = audio[active_mask(audio, SAMPLE_RATE, RANGE_DB)]
     scale = gain(RMS_DB - float(rms_db(active)))
     audio = audio * min(scale, PEAK / float(audio.abs().max()))
-    return (audio * 2 ** (BITS - 1)).round() / 2 ** (BITS - 1)
+    return audio if bits is None else (audio * 2 ** (bits - 1)).round() / 2 ** (bits - 1)
 
 
 def to_pcm(audio):

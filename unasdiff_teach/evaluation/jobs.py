@@ -34,6 +34,7 @@ from ..dirac import DiracConfig
 from ..guidance import CQT, DPS, DSG, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
 from ..precision import AUTO, PRECISIONS, canonical
+from ..priors import NeuralPrior
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig
 from ..separators import Separator
@@ -231,6 +232,8 @@ class Systems:
         for network in (*priors.values(), *experts):
             if isinstance(network, nn.Module):
                 network.to(device)
+            if isinstance(network, NeuralPrior):
+                network.for_inference(PRECISIONS[canonical(job.precision)])
             if job.compile and isinstance(getattr(network, "net", None), TriplePathUNet):
                 network.net.compile_core()
         return cls(priors, experts)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+HEAD_MULTIPLE = 8  # what a GPU's fused attention asks of the width of a head
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,8 @@ class TriplePathUNet(nn.Module):
     `time` is the authors' scaled time trunc(t 1000 / T), and `label` 0..classes - 1, or `classes` for the
     unconditional class. N must exceed n_fft / 2 samples.
 
-    Under autocast the products are in its lower precision; norms, rotations and the two transforms stay in float32.
+    Under autocast everything between the two transforms is in its lower precision; the transforms, and the sums within norms
+    and products, stay in float32.
     """
 
     def __init__(self, config: TriplePathConfig = TriplePathConfig()):
@@ -107,17 +115,17 @@ class TriplePathUNet(nn.Module):
         self.config = c = config
         width = (c.channels, 2 * c.channels, 4 * c.channels)
         bins = c.patch[0] * c.patch[1]  # in a patch; each has a real and an imaginary part
-        self.stem = nn.Conv2d((3 if c.gains else 2) * bins, width[0], 3, padding=1, bias=False)
+        self.stem = Conv2d((3 if c.gains else 2) * bins, width[0], 3, padding=1, bias=False)
         self.encoder1 = Level(c, width[0], c.depths[0], c.bins)
-        self.down1 = nn.Conv2d(width[0], width[0] // 2, 3, padding=1, bias=False)
+        self.down1 = Conv2d(width[0], width[0] // 2, 3, padding=1, bias=False)
         self.encoder2 = Level(c, width[1], c.depths[1], c.bins // 2)
-        self.down2 = nn.Conv2d(width[1], width[1] // 2, 3, padding=1, bias=False)
+        self.down2 = Conv2d(width[1], width[1] // 2, 3, padding=1, bias=False)
         self.latent = Level(c, width[2], c.depths[2], c.bins // 4, latent=True)
-        self.up2 = nn.Conv2d(width[2], 2 * width[2], 3, padding=1, bias=False)
-        self.merge2 = nn.Linear(2 * width[1], width[1])
+        self.up2 = Conv2d(width[2], 2 * width[2], 3, padding=1, bias=False)
+        self.merge2 = Linear(2 * width[1], width[1])
         self.decoder2 = Level(c, width[1], c.depths[3], c.bins // 2)
-        self.up1 = nn.Conv2d(width[1], 2 * width[1], 3, padding=1, bias=False)
-        self.merge1 = nn.Linear(2 * width[0], width[0])
+        self.up1 = Conv2d(width[1], 2 * width[1], 3, padding=1, bias=False)
+        self.merge1 = Linear(2 * width[0], width[0])
         self.decoder1 = Level(c, width[0], c.depths[4], c.bins)
         self.head = Head(c, (3 if c.gains else 2) * bins)
         self.register_buffer("window", torch.hann_window(c.n_fft).sqrt(), persistent=False)
@@ -137,6 +145,21 @@ class TriplePathUNet(nn.Module):
             label = torch.full((len(x),), self.config.classes, device=x.device)
         return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
 
+    def for_inference(self, dtype: torch.dtype = torch.float32) -> TriplePathUNet:
+        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and on a GPU with wide enough heads.
+
+        They serve where the parameters need no gradient and the calls ask for that type: under autocast to it, or without autocast
+        for that of the parameters. The state dict stays as it is. Call this again after weights have changed or moved.
+        """
+        multiple = HEAD_MULTIPLE if self.window.is_cuda else 1
+        for module in self.modules():
+            if isinstance(module, Linear | Conv2d):
+                module.prepare(module.weight, module.bias, dtype)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.prepare(dtype, multiple)
+        return self
+
     def checkpoint_activations(self, on: bool = True) -> TriplePathUNet:
         """Keep only the input of each block for the backward pass and compute the rest again: least memory, a third more time."""
         for level in self.modules():
@@ -145,10 +168,33 @@ class TriplePathUNet(nn.Module):
         return self
 
     def compile_core(self, backend: str = "inductor") -> TriplePathUNet:
-        """Compile `core` at its next call, which then takes minutes; a signal of another shape compiles again."""
+        """Compile `core` at its next call, which then takes minutes; a signal of another length compiles again, and a batch of one.
+
+        What is compiled is kept in ~/.cache/unasdiff_teach for other processes, unless TORCHINDUCTOR_CACHE_DIR says where.
+
+        Raises:
+            RuntimeError: a compiler is missing; the message says which.
+        """
+        if backend == "inductor":
+            _require_compiler(self.window.device)
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        torch.compiler.assume_constant_result(_constant_factors)  # marks it; as a decorator it would load the compiler at import
         settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
         settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
-        self.core = torch.compile(self.core, backend=backend, fullgraph=True, dynamic=False)
+        options = {"backend": backend, "fullgraph": True, "dynamic": False}
+        compiled = torch.compile(self.core, **options)
+        replayed = torch.compile(self.core, **options, mode="reduce-overhead") if backend == "inductor" else compiled
+
+        def core(h: Tensor, time: Tensor, label: Tensor) -> Tensor:
+            # One or two signals keep a GPU waiting for launches; a CUDA graph launches all kernels at once.
+            if h.is_cuda and len(h) <= 2 and not torch.is_grad_enabled():
+                return replayed(h, time, label)
+            for argument in (h, time, label):
+                torch._dynamo.maybe_mark_dynamic(argument, 0)
+            return compiled(h, time, label)
+
+        self.core = core
         return self
 
     def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
@@ -226,11 +272,11 @@ class Level(nn.Module):
         self.embed_label = nn.Embedding(config.classes + 1, config.embedding)
         self.blocks = nn.ModuleList(Block(config, dim, bins if latent else 0) for _ in range(depth))
         self.sizes = [size for block in self.blocks for size in block.modulation_sizes]
-        self.modulation = nn.Linear(config.embedding, sum(self.sizes))
+        self.modulation = Linear(config.embedding, sum(self.sizes))
         self.checkpointing = False
 
     def forward(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
-        h = h if self.embed_frequency is None else h + self.embed_frequency
+        h = h if self.embed_frequency is None else h + self.embed_frequency.to(h.dtype)
         condition = F.silu(self.embed_time(time) + self.embed_label(label))
         modulation = iter(self.modulation(condition)[:, None, None].split(self.sizes, -1))  # each [B, 1, 1, size]
         for block in self.blocks:
@@ -267,7 +313,7 @@ class AxialPath(nn.Module):
     def __init__(self, dim: int, heads: int, along: str):
         super().__init__()
         self.swap = along == "frequency"
-        self.pre = nn.Linear(dim, 2 * dim)
+        self.pre = Linear(dim, 2 * dim)
         self.attention = Attention(dim, heads)
         self.ffn = FeedForward(dim)
         self.modulation_sizes = [6 * dim]
@@ -277,7 +323,7 @@ class AxialPath(nn.Module):
         h = _swiglu(self.pre(_norm(x)))  #                      [B, F, T, C]
         h = _modulate(_norm(h), scale1, shift1)
         h = h.transpose(1, 2) if self.swap else h  #            [B, other axis, attended axis, C]
-        h = self.attention(h.flatten(0, 1)).unflatten(0, h.shape[:2])
+        h = self.attention(h.flatten(0, 1).contiguous()).unflatten(0, h.shape[:2])
         h = h.transpose(1, 2) if self.swap else h
         x = torch.addcmul(x, gate1, h)
         return torch.addcmul(x, gate2, self.ffn(_modulate(_norm(x), scale2, shift2)))
@@ -290,9 +336,9 @@ class GlobalPath(nn.Module):
         super().__init__()
         self.sub_bands, self.squeezed = config.sub_bands, config.squeezed
         feature = config.squeezed * bins // config.sub_bands
-        self.squeeze = nn.Linear(dim * config.sub_bands, 2 * config.squeezed)
+        self.squeeze = Linear(dim * config.sub_bands, 2 * config.squeezed)
         self.attention = Attention(feature, config.heads)
-        self.recover = nn.Conv2d(config.squeezed, dim * config.sub_bands, (3, 1), padding=(1, 0))
+        self.recover = Conv2d(config.squeezed, dim * config.sub_bands, (3, 1), padding=(1, 0))
         self.ffn = FeedForward(dim)
         self.modulation_sizes = [3 * feature, 3 * dim]
 
@@ -317,8 +363,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.enter = nn.Linear(dim, 4 * dim)
-        self.leave = nn.Linear(2 * dim, dim)
+        self.enter = Linear(dim, 4 * dim)
+        self.leave = Linear(2 * dim, dim)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.leave(_swiglu(self.enter(h)))
@@ -329,16 +375,58 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.heads, self.size = heads, dim // heads
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
         self.attend = fused_attention
 
     def forward(self, h: Tensor) -> Tensor:
-        qk, v = self.qkv(h).split((2 * h.shape[-1], h.shape[-1]), -1)
-        q, k = rotate(qk.unflatten(-1, (2, self.heads, -1))).permute(2, 0, 3, 1, 4)  # [M, heads, L, d]
-        v = v.contiguous().unflatten(-1, (self.heads, -1)).transpose(1, 2)  # a copy, so that what is not rotated need not be kept
+        qkv = self.qkv(h).unflatten(-1, (3, self.heads, -1))  #                    [M, L, 3, heads, d]
+        q, k = rotate(qkv[:, :, :2], self.size).permute(2, 0, 3, 1, 4)  #         [M, heads, L, d]
+        v = qkv[:, :, 2].transpose(1, 2)
+        if v.requires_grad:  # a copy, so that what is not rotated need not be kept
+            v = v.clone(memory_format=torch.contiguous_format)
         return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def prepare(self, dtype: torch.dtype, multiple: int) -> None:
+        """Prepare the weights in `dtype` with zeros that make each head's width a multiple of this."""
+        pad, per_head = -self.size % multiple, (self.heads, self.size)
+        if not pad:
+            return
+        # Attention divides by the root of the width that it sees: q makes up for what the zeros add to it.
+        gain = self.qkv.weight.new_tensor([math.sqrt(1 + pad / self.size), 1, 1])
+        weight = gain[:, None, None, None] * self.qkv.weight.unflatten(0, (3, *per_head))
+        bias = gain[:, None, None] * self.qkv.bias.unflatten(0, (3, *per_head))
+        self.qkv.prepare(F.pad(weight, (0, 0, 0, pad)).flatten(0, 2), F.pad(bias, (0, pad)).flatten(), dtype)
+        self.out.prepare(F.pad(self.out.weight.unflatten(1, per_head), (0, pad)).flatten(1), self.out.bias, dtype)
+
+
+class Prepared:
+    """Weights of a layer that may have a second form beside their parameters: see `TriplePathUNet.for_inference`."""
+
+    prepared: tuple[Tensor, Tensor | None] | None = None
+
+    def prepare(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.prepared = tuple(None if a is None else a.detach().to(dtype) for a in (weight, bias))
+
+    @property
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        if self.prepared is not None and not self.weight.requires_grad:
+            kind = self.weight.device.type
+            asked = torch.get_autocast_dtype(kind) if _is_autocasting(kind) else self.weight.dtype
+            if self.prepared[0].dtype == asked:
+                return self.prepared
+        return self.weight, self.bias
+
+
+class Linear(Prepared, nn.Linear):
+    def forward(self, h: Tensor) -> Tensor:
+        return F.linear(h, *self.weights)
+
+
+class Conv2d(Prepared, nn.Conv2d):
+    def forward(self, h: Tensor) -> Tensor:
+        return self._conv_forward(h, *self.weights)
 
 
 class TimeEmbedding(nn.Module):
@@ -347,8 +435,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, dim: int, sinusoids: int = 128):
         super().__init__()
         self.register_buffer("frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False)
-        self.enter = nn.Linear(2 * sinusoids, dim)
-        self.leave = nn.Linear(dim, dim)
+        self.enter = Linear(2 * sinusoids, dim)
+        self.leave = Linear(dim, dim)
 
     def forward(self, time: Tensor) -> Tensor:
         angle = time[:, None].to(self.frequencies.dtype) * self.frequencies
@@ -361,9 +449,9 @@ class Head(nn.Module):
     def __init__(self, config: TriplePathConfig, folded: int):
         super().__init__()
         self.embed_time = TimeEmbedding(config.embedding)
-        self.modulation = nn.Linear(config.embedding, 2 * config.channels)
-        self.smooth = nn.Conv2d(config.channels, config.channels, 3, padding=1)
-        self.out = nn.Conv2d(config.channels, folded, 3, padding=1, bias=False)
+        self.modulation = Linear(config.embedding, 2 * config.channels)
+        self.smooth = Conv2d(config.channels, config.channels, 3, padding=1)
+        self.out = Conv2d(config.channels, folded, 3, padding=1, bias=False)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         shift, scale = self.modulation(F.silu(self.embed_time(time)))[:, None, None].chunk(2, -1)
@@ -388,37 +476,63 @@ def unfold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v by the fused kernel; on a GPU a head size that it cannot take is padded with zeros."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:  # whose kernel for gradients is slow
+        with torch.autocast("cpu", enabled=False):
+            return fused_attention(q.float(), k.float(), v.float()).to(q.dtype)
     d = q.shape[-1]
-    pad = -d % 8 if q.is_cuda else 0
+    pad = -d % HEAD_MULTIPLE if q.is_cuda else 0
     if pad:
         q, k, v = (F.pad(a, (0, pad)) for a in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
 
 
-def rotate(q: Tensor) -> Tensor:
-    """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/d)."""
-    table = _rotary_table(q.shape[1], q.shape[-1], q.device)
-    return turn_pairs(q, torch.view_as_complex(table.view(table.shape[:1] + (1,) * (q.ndim - 3) + table.shape[1:])))
+def rotate(q: Tensor, size: int | None = None) -> Tensor:
+    """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/size).
+
+    `size` is d, or less where the last channels are nothing but zeros.
+    """
+    shape, size = tuple(q.shape[1:]), size or q.shape[-1]
+    if torch.compiler.is_compiling():  # which knows no complex numbers
+        return _turn_by_real(q, *_constant_factors(shape, size, q.device, q.dtype))
+    if q.dtype in (torch.float16, torch.bfloat16):  # which have none that would not be wider
+        return _turn_by_real(q, *_real_factors(shape, size, q.device, q.dtype))
+    return turn_pairs(q, torch.view_as_complex(_rotary_table(shape, size, q.device)))
 
 
 def turn_pairs(q: Tensor, turn: Tensor) -> Tensor:
     """Multiply each adjacent pair of [..., d], as a complex number, by `turn`, broadcastable to [..., d / 2]."""
     wide = _at_least_float32(q).unflatten(-1, (-1, 2))
-    if torch.compiler.is_compiling():  # which knows no complex numbers
-        (a, b), (c, s) = wide.unbind(-1), torch.view_as_real(turn).to(wide.dtype).unbind(-1)
-        turned = torch.stack([a * c - b * s, a * s + b * c], -1)
-    else:
-        turned = torch.view_as_real(torch.view_as_complex(wide) * turn.to(wide.dtype.to_complex()))
+    turned = torch.view_as_real(torch.view_as_complex(wide) * turn.to(wide.dtype.to_complex()))
     return turned.flatten(-2).to(q.dtype)
+
+
+def _turn_by_real(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """(a, b) -> (a cos - b sin, b cos + a sin) for each pair, in the type of q."""
+    other = q.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(q * cosine, other, sine)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a later call may want gradients
-def _rotary_table(length: int, dim: int, device: torch.device) -> Tensor:
-    """Cosine and sine of each position and pair, [L, d / 2, 2]."""
-    rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+def _rotary_table(shape: tuple[int, ...], size: int, device: torch.device) -> Tensor:
+    """Cosine and sine for each position and pair of [L, ..., d], [L, ..., d / 2, 2]: whole, as kernels are slow at short rows."""
+    length, *between, d = shape
+    rate = 10000.0 ** (-torch.arange(0, d, 2, dtype=torch.float64) / size)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
-    return torch.stack([angle.cos(), angle.sin()], -1).to(device, torch.float32)
+    table = torch.stack([angle.cos(), angle.sin()], -1).to(torch.float32).to(device)
+    return table.view(length, *(1 for _ in between), -1, 2).expand(length, *between, -1, -1).contiguous()
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _real_factors(shape: tuple[int, ...], size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Factors of each channel of [L, ..., d] and of its neighbour in the pair: (cos, cos) and (-sin, sin)."""
+    cosine, sine = _rotary_table(shape, size, device).to(dtype).unbind(-1)
+    return torch.stack([cosine, cosine], -1).flatten(-2), torch.stack([-sine, sine], -1).flatten(-2)
+
+
+def _constant_factors(*arguments) -> tuple[Tensor, Tensor]:
+    return _real_factors(*arguments)
 
 
 def _log_magnitude(h: Tensor) -> Tensor:
@@ -432,7 +546,35 @@ def _at_least_float32(h: Tensor) -> Tensor:
 
 
 def _norm(h: Tensor) -> Tensor:
-    return F.layer_norm(_at_least_float32(h), h.shape[-1:], eps=1e-6)
+    """Layer norm in the type of h; its sums are in float32 all the same."""
+    # The CPU's kernel is vectorised only where it is given factors and shifts.
+    factors = _one_and_zero(h.shape[-1], h.dtype) if h.device.type == "cpu" and not torch.compiler.is_compiling() else (None, None)
+    kind = h.device.type
+    with torch.autocast(kind, enabled=False) if _is_autocasting(kind) else nullcontext():  # which would make it float32 on a GPU
+        return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
+
+
+def _is_autocasting(kind: str) -> bool:
+    """Whether autocast is on for a type of device; the meta device, where costs are counted, knows none."""
+    return kind != "meta" and torch.is_autocast_enabled(kind)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _one_and_zero(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.ones(dim, dtype=dtype, device="cpu"), torch.zeros(dim, dtype=dtype, device="cpu")
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Raises RuntimeError if inductor lacks what it compiles with."""
+    given = os.environ.get("CXX")
+    if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
+        raise RuntimeError(
+            f"compiling the network needs a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu:"
+            " apt install g++; macOS: xcode-select --install), or set CXX to yours, or leave compiling out"
+        )
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise RuntimeError("compiling the network for a GPU needs triton: pip install triton, or leave compiling out")
 
 
 def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -449,7 +591,7 @@ class SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(h: Tensor) -> Tensor:
         value, gate = h.chunk(2, -1)
-        return value * F.silu(gate)
+        return value * F.silu(gate)  # not in place: compiled, that loses the gradient
 
     @staticmethod
     def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -457,13 +599,17 @@ class SwiGLU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        value, gate = ctx.saved_tensors[0].chunk(2, -1)
-        if torch.is_grad_enabled():  # somebody wants the gradient of this gradient, which the kernel does not have
+        (h,) = ctx.saved_tensors
+        value, gate = h.chunk(2, -1)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative
             share = gate.sigmoid()
-            through_gate = gradient * value * share * (1 + gate * (1 - share))
-        else:
-            through_gate = torch.ops.aten.silu_backward(gradient * value, gate)
-        return torch.cat([gradient * F.silu(gate), through_gate], -1)
+            return torch.cat([gradient * gate * share, gradient * value * share * (1 + gate * (1 - share))], -1)
+        through = torch.empty_like(h)
+        through_value, through_gate = through.chunk(2, -1)
+        torch.mul(gradient, F.silu(gate), out=through_value)
+        torch.mul(gradient, value, out=through_gate)
+        torch.ops.aten.silu_backward.grad_input(through_gate, gate, grad_input=through_gate)
+        return through
 
 
 def _last(h: Tensor) -> Tensor:

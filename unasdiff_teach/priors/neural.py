@@ -73,6 +73,12 @@ class NeuralPrior(nn.Module):
         free = self._predict(x_t, t, torch.full_like(label, self.unconditional))
         return free + self.cfg_scale * (guided - free)
 
+    def for_inference(self, dtype: torch.dtype = torch.float32) -> NeuralPrior:
+        """Prepare the weights for many calls in this precision, where the network can: see `TriplePathUNet.for_inference`."""
+        if isinstance(self.net, TriplePathUNet):
+            self.net.for_inference(dtype)
+        return self
+
     def _predict(self, x_t: Tensor, t: Tensor, label: Tensor) -> Tensor:
         if self.condition == "beta":
             level = self.schedule.beta.to(torch.float32).to(t.device)[t]  # cast first: MPS has no float64

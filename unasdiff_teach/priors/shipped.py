@@ -17,8 +17,9 @@ def available() -> list[str]:
 def load(name: str) -> NeuralPrior:
     """A shipped prior, ready to separate with; each is read from its file anew.
 
-    "pocket-speech" and "pocket-sound" are the two of the book. "pocket-joint", from which both were trained on, knows the
-    classes of both; "pocket-diffwave-speech" is the DiffWave of the pocket form of Table 3. `available` says which are there.
+    "pocket-speech" and "pocket-sound" are the two of the book, "recorded-speech" and "recorded-sound" those of real speakers
+    and real sounds. "pocket-joint", from which the first two were trained on, knows the classes of both;
+    "pocket-diffwave-speech" is the DiffWave of the pocket form of Table 3. `available` says which are there.
 
     Raises:
         ValueError: no prior of this name is shipped.

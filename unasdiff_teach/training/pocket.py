@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from .. import data
 from ..data.pocket_corpus import LABELS, SAMPLE_RATE, Clip
 from ..data.recordings import SOUND_CLASSES, recordings, recordings_hash
 from ..networks import DiffWaveConfig, TriplePathConfig
-from ..priors.neural import PriorConfig
+from ..priors.neural import PriorConfig, read
 from ..priors.shipped import WEIGHTS
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
@@ -59,9 +59,10 @@ class Corpus:
     sounds: tuple[str, ...]
 
     @classmethod
-    def shipped(cls) -> Corpus:
-        """The pocket corpus of the package."""
-        return cls("pocket", data.pocket_hash(), data.pocket, SOUNDS)
+    def shipped(cls, name: str = "rendered") -> Corpus:
+        """A corpus of the package: "rendered" (cards call it "pocket") or "recorded"."""
+        clips = partial(data.pocket, corpus=name)
+        return cls("pocket" if name == "rendered" else name, data.pocket_hash(name), clips, clips("sound").labels)
 
     @classmethod
     def recorded(cls, folder: Path) -> Corpus:
@@ -93,8 +94,10 @@ def trainer(
     start: dict[str, Tensor] | None = None,
     corpus: Corpus | None = None,
     device: str = "cpu",
+    started_from: str = f"{STEPS['joint']} steps of joint training on speech and sounds",
 ) -> PriorTrainer:
-    """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named."""
+    """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named; `started_from` says of the card
+    where the weights `start` come from."""
     corpus = corpus or Corpus.shipped()
     kind = stage.removeprefix("diffwave-")
     kinds = ("speech", "sound") if kind == "joint" else (kind,)
@@ -110,7 +113,7 @@ def trainer(
     )
     description = {"corpus": f"{corpus.name} {' and '.join(kinds)}, train split", "sha256": corpus.sha256}
     if start is not None:
-        description["started_from"] = f"{STEPS['joint']} steps of joint training on speech and sounds"
+        description["started_from"] = started_from
     return PriorTrainer(folder, prior, config, draw, description, device, start)
 
 
@@ -119,16 +122,16 @@ def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
     return CropConfig(round(seconds * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=tuple(speeds))
 
 
-def branch(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
-    """The joint weights, averaged, as initial weights of a branch: its rows of the label tables, everything else as it is."""
-    labels = joint.prior_config.labels
+def branch(stage: str, labels: Sequence[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a joint network that knows `labels`, as initial weights of a branch: its rows of the label tables, everything
+    else as it is."""
     if stage == "speech":
         rows = [labels.index(SPEECH)]  # an unconditional prior has one row
     else:
         rows = [i for i, label in enumerate(labels) if label != SPEECH] + [len(labels)]
     return {
         key: value[torch.tensor(rows)] if key.endswith("embed_label.weight") else value.clone()
-        for key, value in joint.average.items()
+        for key, value in weights.items()
     }
 
 
@@ -136,7 +139,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"default: {' '.join(STAGES)}, in this order")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE.")
-    parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings; weights then stay in FOLDER.")
+    parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings instead.")
+    parser.add_argument("--corpus", choices=data.CORPORA, default="rendered", help="Which of the package's corpora to train on.")
+    parser.add_argument("--joint", type=Path, metavar="PRIOR", help="Begin both branches from this joint prior instead.")
     parser.add_argument("--steps", type=int, help="Length of each stage, instead of the recipe's.")
     parser.add_argument("--minutes", type=float, help="Stop after so many minutes in all, loading included; the next call goes on.")
     parser.add_argument("--device", default="cpu")
@@ -146,23 +151,29 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped()
+    corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped(args.corpus)
+    name = "recorded" if corpus.name == "recorded" else "pocket"
+    home = args.folder if args.recordings else WEIGHTS
     steps = {stage: args.steps or STEPS[stage] for stage in STAGES}
     configs = {stage: TrainConfig.pocket(steps=steps[stage], batch=BATCH[stage], save_minutes=2) for stage in STAGES}
-    folder = {stage: args.folder / f"pocket-{stage}" for stage in STAGES}
+    folder = {stage: args.folder / f"{name}-{stage}" for stage in STAGES}
     for stage in STAGES:
         if stage not in args.stages:
             continue
-        start = None
-        if stage in BRANCHES:
+        start, origin = None, {}
+        if stage in BRANCHES and args.joint:
+            joint = read(args.joint)
+            origin = {"started_from": f"{joint.card['steps']} steps of joint training on speech and sounds"}
+            start = branch(stage, joint.labels, {key: value.float() for key, value in joint.net.state_dict().items()})
+        elif stage in BRANCHES:
             joint = trainer("joint", folder["joint"], configs["joint"], corpus=corpus)
             if joint.step < steps["joint"]:
                 parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {steps['joint']}")
-            start = branch(stage, joint)
-        run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device)
+            start = branch(stage, joint.prior_config.labels, joint.average)
+        run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device, **origin)
         finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
         if args.recordings or finished:
-            run.export((args.folder if args.recordings else WEIGHTS) / f"pocket-{stage}.safetensors")
+            run.export(home / f"{name}-{stage}.safetensors")
         print(f"{stage}: step {run.step} of {steps[stage]}")
 
 
