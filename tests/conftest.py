@@ -38,15 +38,18 @@ def _newest_source() -> float:
 
 
 @pytest.fixture(scope="session")
-def html() -> Path:
-    """The folder of built pages, built anew when it is missing or older than its sources."""
+def html(tmp_path_factory) -> Path:
+    """The folder of built pages, built anew when it is missing or older than its sources; by one process, while others wait."""
     import build_book  # scripts/ is on the path of pytest
 
-    if not build_book.DONE.is_file() or build_book.DONE.stat().st_mtime < _newest_source():
-        try:
-            build_book.build(quiet=True)
-        except SystemExit as error:
-            pytest.fail(str(error))
+    from unasdiff_teach._files import locked
+
+    with locked(tmp_path_factory.getbasetemp().parent / "html", "build of the pages", patience=1800):
+        if not build_book.DONE.is_file() or build_book.DONE.stat().st_mtime < _newest_source():
+            try:
+                build_book.build(quiet=True)
+            except SystemExit as error:
+                pytest.fail(str(error))
     return build_book.PAGE.parent
 
 

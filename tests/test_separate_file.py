@@ -20,11 +20,13 @@ from reference import reference_weights
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut
+from unasdiff_teach import _expectation, _forecast
 from unasdiff_teach import separate_file as room
 from unasdiff_teach._console import duration
 from unasdiff_teach.cli import app
 from unasdiff_teach.data.audio import active_span, resample
 from unasdiff_teach.data.mixing import TASKS
+from unasdiff_teach.priors import named
 from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -538,7 +540,7 @@ def test_given_up_states_go_when_a_run_is_finished(tmp_path, sources):
 def test_power_above_the_priors_is_told(tmp_path, sources):
     t = torch.arange(2 * 48_000) / 48_000
     low, high = torch.sin(2 * math.pi * 440 * t), torch.sin(2 * math.pi * 9000 * t)
-    fraction = functools.partial(room._expectation.power_above, rate=48_000, limit=RATE / 2)
+    fraction = functools.partial(_expectation.power_above, rate=48_000, limit=RATE / 2)
     assert fraction(0.3 * low[None] + 0.7) < 1e-3 and fraction(0.3 * high[None] + 0.7) > 0.99
     assert fraction(0.3 * torch.stack([low, high])) == pytest.approx(0.5, abs=0.01) and fraction(torch.zeros(1, 100)) == 0
     both = job(recorded(tmp_path, (0.4 * low + 0.2 * high)[None], 48_000), sources)
@@ -553,10 +555,10 @@ def test_what_is_expected_is_what_was_measured():
     table = table[(table["method"] == "recommended") & (table["split"] == "test")]
     for task, kinds in TASKS.items():
         rows = table[table["task"] == task]
-        assert room._expectation.MEASURED[tuple(sorted(kinds))] == pytest.approx(rows.groupby("kind")["si_sdr"].mean().to_dict(), abs=0.051)
-        assert room._expectation.UNPROCESSED[len(kinds)] == pytest.approx(rows["si_sdr_unprocessed"].mean(), abs=0.1)
-        assert ("not separated" in room._expectation.measured(list(kinds))) == (task == "2 speech")
-    assert "no mixtures" in room._expectation.measured(["speech"] * 4)
+        assert _expectation.MEASURED[tuple(sorted(kinds))] == pytest.approx(rows.groupby("kind")["si_sdr"].mean().to_dict(), abs=0.051)
+        assert _expectation.UNPROCESSED[len(kinds)] == pytest.approx(rows["si_sdr_unprocessed"].mean(), abs=0.1)
+        assert ("not separated" in _expectation.measured(list(kinds))) == (task == "2 speech")
+    assert "no mixtures" in _expectation.measured(["speech"] * 4)
 
 
 def test_expectations_are_for_shipped_priors_alone(tmp_path, sources):
@@ -570,7 +572,7 @@ def test_expectations_are_for_shipped_priors_alone(tmp_path, sources):
 def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monkeypatch):
     """It asks the priors for the missing steps alone; another seed begins anew."""
     monkeypatch.setattr(room, "RunState", functools.partial(ut.RunState, every=0))
-    monkeypatch.setattr(room, "ROWS", 100)  # all windows of a step in one call
+    monkeypatch.setattr(_forecast, "ROWS", 100)  # all windows of a step in one call
     path = recorded(tmp_path, sounds(0.6, RATE).sum(0)[None], RATE, subtype="FLOAT")
     job(path, sources).run()
     _, whole = results(tmp_path / "out")
@@ -713,7 +715,7 @@ def test_priors_are_found_by_name_file_and_folder(small_prior):
 def test_priors_of_others(tmp_path, monkeypatch):
     torch.save({part: reference_weights("network") for part in ("model", "ema")}, tmp_path / "sounds.pt")
     small = functools.partial(ut.priors.from_authors_checkpoint, heads=2, n_fft=126, hop=63)
-    monkeypatch.setitem(room.READERS, ".pt", small)
+    monkeypatch.setitem(named.READERS, ".pt", small)
     torch.save({"state_dict": {f"model.{key}": value for key, value in reference_weights("diffwave").items()}}, tmp_path / "diffwave.ckpt")
     authors, undiff = load_prior(str(tmp_path / "sounds.pt")), load_prior(f"talk={tmp_path / 'diffwave.ckpt'}")
     assert "Shi et al." in authors.prior.card["network"] and "UnDiff" in undiff.prior.card["network"]
@@ -804,6 +806,8 @@ def test_sources_that_no_prior_knows(small_prior, sources):
         find_sources(["hum", "whales"], priors)
     with pytest.raises(ValueError, match="knows the source 'speech'; known"):
         find_sources(["speech", "hum"], priors)
+    with pytest.raises(ValueError, match=r"knows the source 'door' \(did you mean 'Old_door'\?\)"):
+        find_sources(["door", "hum"], priors)
     for names in ([], ["hum"]):
         with pytest.raises(ValueError, match="at least two"):
             find_sources(names, priors)

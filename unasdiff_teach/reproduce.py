@@ -157,6 +157,8 @@ def prepare(
         raise ValueError(f"no notebook has a parameter {', '.join(strange)}: {there}")
     if taken := sorted(set(given) & set(BY_OPTION)):
         raise ValueError(f"-p {taken[0]}=...: use the option --{taken[0]}")
+    for name, value in given.items():
+        _check(name, value, next(defaults[name] for defaults in known.values() if name in defaults))
     if device is None:
         device = "cuda" if scale == "paper" and torch.cuda.is_available() else "cpu"
     precision, why = _precision(precision, scale, device, out)
@@ -189,6 +191,19 @@ def prepare(
     run = Reproduction(scale, out, book, {"training": training, "evaluation": evaluation}, tuple(trainings), why)
     run.check_folder()
     return run
+
+
+def _check(name: str, value: object, default: object) -> None:
+    """Refuse a value of another kind than a parameter's default, where None stands for a number, and numbers that count nothing."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if default is None or type(default) is int:
+        least = "0 or more" if name == "seed" else "more than 0"
+        whole = "a whole number" if type(default) is int or name in ("steps", "batch") else "a number"
+        fits = number and (whole == "a number" or isinstance(value, int)) and (value > 0 or name == "seed" and value == 0)
+        if not fits and not (default is None and value is None):
+            raise ValueError(f"-p {name}={value}: {whole} is needed, {least}")
+    elif type(value) is not type(default):
+        raise ValueError(f"-p {name}={value}: a value such as {default!r} is needed")
 
 
 def _precision(asked: str, scale: str, device: str, out: Path) -> tuple[str, str]:

@@ -21,16 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
 import platform
-import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -40,19 +38,22 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from . import _expectation, _machine
+from . import _expectation, _forecast, _machine
 from . import precision as precisions
 from ._console import duration
-from ._measure import Pass, measure
+from ._forecast import Cost
 from .data.audio import resample, rms_db
 from .data.sound_file import Recording, file_hash, read_recording
-from .diffusion import Prior
-from .long_audio import Windows, separate_long, shift_at
-from .priors import NeuralPrior, from_authors_checkpoint, from_undiff_checkpoint, read
-from .priors.shipped import WEIGHTS, available
+from .long_audio import Windows, separate_long
+from .priors import NeuralPrior
+from .priors.named import NamedPrior, Source, find_sources, load_prior, titles
 from .schedule import NoiseSchedule
-from .separation import Label, SeparationConfig
+from .separation import SeparationConfig
 from .task import PEAK, RunState
+
+__all__ = [
+    "Cost", "Job", "NamedPrior", "Source", "find_sources", "load_prior", "prepare", "titles", "working_gain", "write_sound",
+]  # fmt: skip
 
 SHIPPED = ("pocket-speech", "pocket-sound")
 PRESETS = ("recommended", "short", "paper", "authors")
@@ -61,154 +62,14 @@ FLAC_CHANNELS = 8
 WAV_BYTES = 2**32 - 2**20  # what the header of a WAV file can count, less the header
 RESULT = "separation.json"
 NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
-MEMORY = 2e9  # bytes for what the priors remember for the gradient
-STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
-GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
-ROWS = 8  # windows at once on a processor, which gains nothing from more
 CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
 FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
 ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
 BROAD = 0.1  # of a recording's power beyond the priors: worth a warning
 BUSY = 1.5  # times as long by the clock as in processor time: worth a word
 LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
-COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
-READERS = {".safetensors": read, ".pt": from_authors_checkpoint, ".pth": from_authors_checkpoint, ".ckpt": from_undiff_checkpoint}
-RESERVED = ("residual", "mixture")  # what the page and the folder call something else
 # Of a checkout; without them the page is a table of sounds that play.
 TOOLS = [Path(__file__).resolve().parent.parent / "book" / "_static" / name for name in ("tools.css", "tools.js")]
-
-
-# ----------------------------------------------------------------------------------------------- priors, sources
-
-
-@dataclass(frozen=True)
-class NamedPrior:
-    """A prior and what a source is called that it models as a whole.
-
-    Attributes:
-        prior: see `Prior`.
-        name: of its unconditional class; "" if only its labels can be asked for.
-        where: it came from.
-        sha256: of its file.
-    """
-
-    prior: Prior
-    name: str
-    where: str = ""
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One source of a separation: its name, its prior, and the label that the prior is told."""
-
-    name: str
-    prior: NamedPrior
-    label: Label
-
-
-def load_prior(spec: str) -> NamedPrior:
-    """The prior that [NAME=]WHERE means.
-
-    WHERE is the name of a shipped prior; a .safetensors file, or a folder of a training, from which prior.safetensors is
-    taken, or the newest milestone of one that goes on; a checkpoint of the paper's authors (.pt, .pth) or of UnDiff (.ckpt). NAME is what its unconditional
-    class is called; a prior without classes is called "speech" otherwise.
-
-    Raises:
-        FileNotFoundError: there is nothing at WHERE.
-        ValueError: what is there is no prior.
-    """
-    name, equals, where = spec.partition("=")
-    if not equals:
-        name, where = "", spec
-    path = WEIGHTS / f"{where}.safetensors" if where in available() else Path(where).expanduser()
-    if path.is_dir():
-        done = path / "prior.safetensors"
-        files = [done] if done.is_file() else sorted(path.glob("*.safetensors"), key=lambda file: (file.stat().st_mtime, file.name))
-        if not files:
-            raise FileNotFoundError(f"no .safetensors file in the folder {path}")
-        path = files[-1]
-    if not path.is_file():
-        raise FileNotFoundError(f"no prior at {where!r}; shipped are {', '.join(available())}")
-    if path.suffix not in READERS:
-        raise ValueError(f"prior {path} ends in {path.suffix!r}; accepted are {', '.join(READERS)}")
-    prior = READERS[path.suffix](path)
-    bad = [key for key, weight in prior.named_parameters() if not torch.isfinite(weight).all()]
-    if bad:
-        raise ValueError(f"prior {path} has NaN or infinite weights ({bad[0]} and {len(bad) - 1} more): its training has failed")
-    return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, file_hash(path))
-
-
-def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Source]:
-    """The prior and the label of each name; the first prior that knows it.
-
-    Case, spaces and the signs - and _ matter only where names differ in nothing else.
-
-    Raises:
-        ValueError: fewer than two names; one that no prior knows; or one that means several.
-    """
-    exact: dict[str, Source] = {}
-    for prior in priors:
-        labels: dict[str, Label] = {prior.name: None} if prior.name else {}
-        for name, label in (labels | {label: label for label in prior.prior.labels}).items():
-            exact.setdefault(name, Source(name, prior, label))
-    known: dict[str, list[Source]] = {}
-    for name, source in exact.items():
-        known.setdefault(_plain(name), []).append(source)
-    found = []
-    for name in names:
-        name = name.strip()
-        matching = [exact[name]] if name in exact else known.get(_plain(name), [])
-        if not matching:
-            close = difflib.get_close_matches(_plain(name), known, 1)
-            hint = f" (did you mean {known[close[0]][0].name!r}?)" if close else ""
-            raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(exact)}")
-        if len(matching) > 1 and len({id(s.prior) for s in matching}) == 1:
-            raise ValueError(f"the source {name!r} may be {' or '.join(repr(s.name) for s in matching)}; give the exact name")
-        found.append(matching[0])
-    if len(names) < 2:
-        raise ValueError(f"{len(names)} source{'s' * (len(names) != 1)}; a separation needs at least two")
-    return found
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name.strip()).casefold()
-
-
-def titles(names: Sequence[str]) -> list[str]:
-    """A title for each source, all different: numbered where two are of one kind, or where a word means something else."""
-    taken = {name.casefold() for name in names} | set(RESERVED)
-    made = []
-    for name in names:
-        if names.count(name) == 1 and name.casefold() not in RESERVED:
-            made.append(name)
-            continue
-        number = next(n for n in range(1, len(names) + len(taken) + 2) if f"{name} {n}".casefold() not in taken)
-        made.append(f"{name} {number}")
-        taken.add(made[-1].casefold())
-    return made
-
-
-# ------------------------------------------------------------------------------------------------------ job, cost
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a separation takes, measured by one pass of each prior.
-
-    Attributes:
-        calls: network calls.
-        seconds: on a machine that does nothing else.
-        bytes: at most.
-        chunk: windows at once.
-        waiting: how many times as long it takes while the machine is as busy as at the measurement.
-    """
-
-    calls: int
-    seconds: float
-    bytes: float
-    chunk: int
-    waiting: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -267,7 +128,7 @@ class Job:
         C, N = self.recording.channels, self.signal.shape[-1]
         count, overlap = len(self.windows.starts(self._length)), self.windows.overlap / self.rate
         form = f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
-        gradients = " with gradients" if _by_gradient(self.config) else ""
+        gradients = " with gradients" if self.config.guidance.needs_gradient else ""
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
         done, steps = self._progress
         left = 1 - done / steps
@@ -311,7 +172,7 @@ class Job:
     @property
     def _progress(self) -> tuple[int, int]:
         """Steps that an earlier run has done, and their number in all."""
-        return self.state.steps, _steps(self.config, self.schedule)
+        return self.state.steps, _forecast.steps(self.config, self.schedule)
 
     def run(self, progress: bool = False) -> Path:
         """Separate, and write the folder: whole or not at all. After a stop the same job goes on where it was.
@@ -602,7 +463,7 @@ def prepare(
         )  # fmt: skip
 
     def cost(precision: str) -> Cost:
-        return _cost(sources, config, schedule, windows, _length(N, recording.rate, rate), signals, memory or MEMORY, device, precision)
+        return _forecast.cost(sources, config, schedule, windows, _length(N, recording.rate, rate), signals, memory or _forecast.MEMORY, device, precision)
 
     # A run that has begun goes on in the precision in which it began.
     begun = [p for p in precisions.PRECISIONS if job(p, Cost(0, 0, 0, 0)).state.steps]
@@ -610,11 +471,11 @@ def prepare(
     if precision == precisions.AUTO and begun:
         precision = begun[0]
         notes.append(f"precision: {precision}, as the run began")
-    compiled = _compile(compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes)
+    compiled = _forecast.compile_networks(compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes)
     if precision == precisions.AUTO:
         found = cost("float32")
         if found.seconds > LONG or compiled:
-            choice = precisions.choose(precision, device, *_trial(sources[0], windows.size, config, schedule, device))
+            choice = precisions.choose(precision, device, *_forecast.trial(sources[0], windows.size, config, schedule, device))
             precision = choice.precision
             notes.append(f"precision: {choice.why}")
         else:
@@ -698,95 +559,3 @@ def _check_out(out: Path, overwrite: bool) -> None:
 def _report_hash(out: Path) -> str | None:
     """What tells one earlier result from another."""
     return file_hash(out / RESULT) if (out / RESULT).is_file() else None
-
-
-def _steps(config: SeparationConfig, schedule: NoiseSchedule) -> int:
-    return config.steps or (schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule))
-
-
-def _cost(
-    sources: Sequence[Source], config: SeparationConfig, schedule: NoiseSchedule, windows: Windows, N: int, signals: int, memory: float,
-    device: str, precision: str,
-) -> Cost:  # fmt: skip
-    """The chunk that fits into `memory`, and what the whole then takes."""
-    steps, gradient = _steps(config, schedule), _by_gradient(config)
-    signals = signals * config.hypotheses
-    counts = [len(windows.starts(N, shift_at(t))) for t in schedule.index.tolist()]
-    groups = {id(s.prior.prior): [t for t in sources if t.prior.prior is s.prior.prior] for s in sources}
-    most = max(counts) * signals * max(map(len, groups.values()))
-    if device == "cpu" and not gradient:  # with gradients, what is not kept is computed twice
-        most = min(most, ROWS)
-    timed = [
-        (signals * len(group), _pass(group[0], windows.size, schedule, device, gradient, most, memory / len(groups), precision))
-        for group in groups.values()
-    ]
-    # With gradients the graphs of all priors are there at once, without one pass at a time.
-    size = sum(p.bytes for _, p in timed) if gradient else max(p.bytes for _, p in timed)
-    chunk = min(max(1, int(memory / size)), most)
-    calls, seconds, held = 0.0, 0.0, STATE * N * signals * len(sources)
-    for rows, one in timed:
-        again = one.forward if rows * max(counts) > chunk else 0.0  # a chunk that was forgotten is computed again
-        passes = rows * steps * sum(counts) / len(counts)
-        calls += passes
-        seconds += passes * (one.forward + (one.backward + again if gradient else 0.0))
-    held += chunk * size * (GRAPH if gradient else 1.0)
-    return Cost(round(calls), seconds, held, chunk, max(one.waiting for _, one in timed))
-
-
-def _by_gradient(config: SeparationConfig) -> bool:
-    return config.guidance.needs_gradient
-
-
-def _trial(
-    source: Source, size: int, config: SeparationConfig, schedule: NoiseSchedule, device: str
-) -> tuple[object, Callable[[], object]]:
-    """What `precisions.choose` asks for: what the measurement depends on, and the pass to measure."""
-    net = getattr(source.prior.prior, "net", None)
-    gradient = _by_gradient(config)
-    key = (getattr(net, "config", type(source.prior.prior).__name__), size, "guided" if gradient else "forward")
-    x_t, t, label = _example(source, size, schedule, device)
-    labels = None if label is None else torch.tensor([label], device=device)
-
-    def work() -> None:
-        x = x_t.clone().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            eps = source.prior.prior(x, t, labels)
-        if gradient:
-            torch.autograd.grad(eps.sum(), x)
-
-    return key, work
-
-
-def _example(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tuple[Tensor, Tensor, int | None]:
-    """x_t [1, size], t [1] and the label, as the run gives them to the prior of a source."""
-    names = getattr(source.prior.prior, "labels", ())
-    x_t = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(device)
-    label = names.index(source.label) if source.label is not None else None
-    return x_t, schedule.index[:1].to(device), label
-
-
-def _pass(
-    source: Source, size: int, schedule: NoiseSchedule, device: str, gradient: bool, most: int, memory: float, precision: str
-) -> Pass:  # fmt: skip
-    try:
-        return measure(source.prior.prior, *_example(source, size, schedule, device), gradient, most, memory, precision)
-    except FloatingPointError as error:
-        raise ValueError(f"the prior of {source.name} ({source.prior.where}) does not work: {error}") from None
-
-
-def _compile(
-    asked: bool | None, sources: Sequence[Source], device: str, config: SeparationConfig, schedule: NoiseSchedule, windows: Windows,
-    samples: int, notes: list[str],
-) -> bool:  # fmt: skip
-    """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
-    passes = _steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
-    networks = {id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")}.values()
-    if not networks or asked is False or asked is None and not (device.startswith("cuda") and passes > COMPILED):
-        return False
-    if not precisions.has_compiler(device):
-        notes.append("networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly")
-        return False
-    for net in networks:
-        net.compile_core()
-    notes.append("networks: compiled, which takes a minute or two before the first step (--no-compile does without)")
-    return True

@@ -65,6 +65,9 @@ class LoopConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "precision", canonical(self.precision))
+        for name in ("steps", "batch", "log_every", "save_every"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}; at least 1 is needed")
 
     def rate(self, step: int) -> float:
         """Learning rate at a step, as a share of `learning_rate`."""

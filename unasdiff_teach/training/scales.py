@@ -100,9 +100,11 @@ class Scale:
     def check(self, source: Source) -> None:
         """Raises ValueError if the data have another rate."""
         if self.sample_rate not in (None, source.sample_rate):
+            fitting = [name for name, scale in SCALES.items() if scale.sample_rate == source.sample_rate]
+            other = f", and --scale {fitting[0]} trains on what it has" if fitting else ""
             raise ValueError(
                 f"{source.name} has {source.sample_rate} Hz; this scale needs {self.sample_rate} Hz: `unasdiff-teach data ... --rate"
-                f" {self.sample_rate}` converts to that"
+                f" {self.sample_rate}` converts to that{other}"
             )
 
     def cut(self, sample_rate: int) -> CropConfig:
