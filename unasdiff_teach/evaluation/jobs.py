@@ -232,8 +232,8 @@ class Systems:
         for network in (*priors.values(), *experts):
             if isinstance(network, nn.Module):
                 network.to(device)
-            if isinstance(network, NeuralPrior):
-                network.for_inference(PRECISIONS[canonical(job.precision)])
+            if isinstance(network, NeuralPrior) and (chosen := canonical(job.precision, auto=True)) != AUTO:
+                network.for_inference(PRECISIONS[chosen])
             if job.compile and isinstance(getattr(network, "net", None), TriplePathUNet):
                 network.net.compile_core()
         return cls(priors, experts)
