@@ -52,8 +52,8 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
     """
     torch.set_num_threads(1)
     credits = {row["file"]: row for row in manifest_rows(recorded)}
-    with tempfile.TemporaryDirectory() as name:
-        fresh = Path(name)
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
         rows, found = [], {}
         for kind in LABELS:
             for split in SPLITS:
@@ -83,8 +83,8 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
                 shutil.copyfile(source, fresh / name)
         size = sum(path.stat().st_size for path in fresh.rglob("*"))
         new, old = (root.with_name(f".{root.name}-{age}") for age in ("new", "old"))
-        for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        for left_over in (new, old):
+            shutil.rmtree(left_over, ignore_errors=True)
         shutil.copytree(fresh, new)
         new.chmod(0o755)
         if root.exists():

@@ -232,8 +232,6 @@ class Systems:
         for network in (*priors.values(), *experts):
             if isinstance(network, nn.Module):
                 network.to(device)
-            if isinstance(network, NeuralPrior) and (chosen := canonical(job.precision, auto=True)) != AUTO:
-                network.for_inference(PRECISIONS[chosen])
             if job.compile and isinstance(getattr(network, "net", None), TriplePathUNet):
                 network.net.compile_core()
         return cls(priors, experts)
@@ -617,6 +615,9 @@ def work(job: Job, batches: Iterable[Batch], shard: int, device: str) -> Iterato
     here.folder.mkdir(parents=True, exist_ok=True)
     with _locked(here.folder / "lock"):
         systems = Systems.load(job, device)
+        for prior in systems.priors.values():
+            if isinstance(prior, NeuralPrior):
+                prior.for_inference(PRECISIONS[canonical(job.precision)])
         methods: dict[tuple[str, str], Method] = {}
         for batch in batches:
             key = batch.method, batch.task

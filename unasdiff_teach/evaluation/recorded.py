@@ -11,18 +11,17 @@ from pathlib import Path
 
 from .. import data, priors
 from ..data.mixing import LIST_SPLITS, TASKS, Mixture
+from ..priors.shipped import FAMILIES
 from ..separation import SeparationConfig
 from . import tables
 from .methods import Method, oracle, sampling, unprocessed
 from .pocket import RESULTS
 from .run import Run, evaluate
 
-CORPORA = {"recorded": "recorded", "rendered": "pocket"}  # corpus -> the first word of its priors' names
-
 
 def separating(corpus: str) -> tuple[Method, tuple[str, ...]]:
     """`separate(recommended())` with the priors of one corpus, and the classes of sound that they know."""
-    loaded = {kind: priors.load(f"{CORPORA[corpus]}-{kind}") for kind in ("speech", "sound")}
+    loaded = {kind: priors.load(f"{FAMILIES[corpus]}-{kind}") for kind in ("speech", "sound")}
     return sampling(f"{corpus} priors", loaded, SeparationConfig.recommended(), "recommended"), loaded["sound"].labels
 
 
@@ -36,7 +35,7 @@ def measure(folder: Path, tasks: list[str], split: str, count: int | None = None
     for task in tasks:
         mixtures, run = data.mixtures(task, split, count, "recorded"), Run(folder / f"{split} {task}".replace(" ", "_"))
         evaluate([unprocessed(), oracle("ratio")], mixtures, run)
-        for corpus in CORPORA:
+        for corpus in FAMILIES:
             method, classes = separating(corpus)
             if some := known(mixtures, classes):
                 evaluate([method], some, run, progress=True)

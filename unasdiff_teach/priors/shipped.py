@@ -7,6 +7,7 @@ from pathlib import Path
 from .neural import NeuralPrior, read
 
 WEIGHTS = Path(__file__).parent / "weights"
+FAMILIES = {"rendered": "pocket", "recorded": "recorded"}  # corpus -> first word of the names of the priors trained on it
 
 
 def available() -> list[str]:

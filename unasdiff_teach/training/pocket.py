@@ -25,7 +25,7 @@ from ..data.pocket_corpus import LABELS, SAMPLE_RATE, Clip
 from ..data.recordings import SOUND_CLASSES, recordings, recordings_hash
 from ..networks import DiffWaveConfig, TriplePathConfig
 from ..priors.neural import PriorConfig, read
-from ..priors.shipped import WEIGHTS
+from ..priors.shipped import FAMILIES, WEIGHTS
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
 
@@ -62,7 +62,7 @@ class Corpus:
     def shipped(cls, name: str = "rendered") -> Corpus:
         """A corpus of the package: "rendered" (cards call it "pocket") or "recorded"."""
         clips = partial(data.pocket, corpus=name)
-        return cls("pocket" if name == "rendered" else name, data.pocket_hash(name), clips, clips("sound").labels)
+        return cls(FAMILIES[name], data.pocket_hash(name), clips, clips("sound").labels)
 
     @classmethod
     def recorded(cls, folder: Path) -> Corpus:
@@ -152,7 +152,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped(args.corpus)
-    name = "recorded" if corpus.name == "recorded" else "pocket"
+    name = FAMILIES["rendered" if args.recordings else args.corpus]
     home = args.folder if args.recordings else WEIGHTS
     steps = {stage: args.steps or STEPS[stage] for stage in STAGES}
     configs = {stage: TrainConfig.pocket(steps=steps[stage], batch=BATCH[stage], save_minutes=2) for stage in STAGES}
