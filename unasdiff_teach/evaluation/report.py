@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..data.mixing import TASKS
+from ..data.mixing import SPEECH_SOUND, TASKS
 from ..guidance import DPS, DSG, Hybrid
 from ..schedule import NoiseSchedule
 from . import conflict
-from .benchmark import stored as shipped_part
-from .jobs import FACTS, stored
-from .pocket import RESULTS, TASK
-from .run import COLUMNS
-from .tables import as_text, beside_paper, load_results, paper_table, summary
+from .experiments import shipped as stored_part
+from .jobs import FACTS
+from .run import COLUMNS, stored
+from .tables import as_text, beside_paper, paper_table, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 TITLES = {
     2: "Table 2: all methods, five tasks",
     3: "Table 3: two priors, two samplers, two lengths, 2 speech",
-    4: f"Table 4: start, loss and floor, {TASK}",
+    4: f"Table 4: start, loss and floor, {SPEECH_SOUND}",
 }
 METRICS = {2: ("si_sdr", "pesq", "failure"), 3: ("si_sdr_success", "failure", "si_sdr"), 4: ("si_sdr", "pesq")}
 WORDS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "failure": "failed / %", "si_sdr_success": "SI-SDR of successes / dB"}
@@ -121,11 +120,8 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
 
 
 def shipped_origin() -> Origin:
-    """The pocket results of the package: benchmark, Table 3 and ablations, as far as they are measured."""
-    ablations = RESULTS / "pocket_ablations.parquet"
-    parts = {2: shipped_part("benchmark"), 3: shipped_part("table3")}
-    parts[4] = load_results(ablations) if ablations.is_file() else parts[3].iloc[:0]
-    return Origin("shipped", parts, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
+    """The pocket forms of the three tables, as far as they are measured."""
+    return Origin("shipped", {number: stored_part(f"table-{number}") for number in TITLES}, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
 
 
 def origin(path: Path) -> Origin:
@@ -157,7 +153,7 @@ def origin(path: Path) -> Origin:
     whole = 2 if rate == 8000 else 4  # seconds of mixtures that are not cut
     speech = frame[frame["task"].str.startswith("2 speech")].copy()
     speech["task"] = speech["task"].where(speech["task"] != "2 speech", f"2 speech, {whole:g} s")
-    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == TASK]}, ", ".join(words))
+    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == SPEECH_SOUND]}, ", ".join(words))
 
 
 def provenance(origin: Origin) -> pd.DataFrame:
