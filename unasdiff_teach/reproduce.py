@@ -269,8 +269,9 @@ class Reproduction:
         if values["table3"]:
             found["Table 3"] = work(["hybrid", "analytical"], ["2 speech"], values["table3"])
         if values["systems"]:
-            rest = [*experiments.plans("tuning", self.out), *experiments.plans("table-2", self.out, methods=experiments.REST)]
-            rest += experiments.plans("table-3", self.out, count=values["count"])
+            rest = experiments.plans("tuning", self.out)
+            for name, methods in {"table-2": experiments.REST, "table-3": ()}.items():
+                rest += experiments.plans(name, self.out, methods=methods, count=values["count"])
             found["rest of the benchmark"] = sum(
                 cost(own.config, job.tasks or TASKS, job.seconds or whole, job.count) for job in rest for own in job.own.values()
             )

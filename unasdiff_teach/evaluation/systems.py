@@ -216,13 +216,16 @@ def dictionaries(corpus: str = "rendered") -> Method:
         ImportError: there is no scikit-learn.
     """
     try:
-        from .nmf import Dictionaries, nmf
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ImportError(f"NMF comes from scikit-learn: {error}") from error
+    from .nmf import Dictionaries, nmf
 
-        recordings = {}
+    def learn() -> Dictionaries:
+        recordings: dict[str, list] = {}
         for kind in ("speech", "sound"):
             for clip in data.pocket(kind, "train", corpus=corpus):
                 recordings.setdefault("speech" if kind == "speech" else clip.label, []).append(clip.audio)
-        components = {name: 64 if name == "speech" else 16 for name in recordings}
-        return nmf(Dictionaries(recordings, components), f"64 spectra of speech, 16 of each sound, corpus {data.pocket_hash(corpus)[:8]}")
-    except ModuleNotFoundError as error:
-        raise ImportError(f"NMF comes from scikit-learn: {error}") from error
+        return Dictionaries(recordings, {name: 64 if name == "speech" else 16 for name in recordings})
+
+    return nmf(learn, f"64 spectra of speech, 16 of each sound, corpus {data.pocket_hash(corpus)[:8]}")
