@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unasdiff_teach.cli import app
-from unasdiff_teach.evaluation import bootstrap_mean, experiments, load_results, paper_table, summary
+from unasdiff_teach.evaluation import bootstrap_mean, conflict, experiments, load_results, paper_table, summary
 from unasdiff_teach.evaluation import report as room
 from unasdiff_teach.evaluation.run import COLUMNS
 
@@ -127,11 +127,11 @@ def test_the_page_stands_by_itself(shipped):
 def test_figures_show_what_is_stored(shipped):
     figures = room.figures()
     panels = figures["2"][0].axes
-    curves = room.conflict.curves()
+    curves = conflict.curves()
     curves = curves[(curves["mixture"] == "figure-2") & (curves["rule"] == "dsg") & (curves["source"] == 1)]
     drawn = [line.get_ydata() for line in panels[4].lines]  # SI-SDR under DSG
     assert [panel.get_title("left") for panel in panels[:3]] == ["DPS", "DSG", "hybrid"] and np.array_equal(drawn[1], curves["si_sdr"])
-    share = 100 * (room.conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
+    share = 100 * (conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
     assert f"DPS {share:.0f} %" in figures["2"][1] and f"DPS {share:.0f} %" in figures["2"][2]
     assert len(figures["2_estimates"][0].axes) == 36
     lines = {line.get_label(): line.get_ydata() for line in figures["3"][0].axes[0].lines}

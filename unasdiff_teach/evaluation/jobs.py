@@ -11,116 +11,32 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from .. import precision, separators
 from .._console import duration
 from .._files import locked, replacing
-from ..cost import peak_matmul_flops, usual_mfu
-from ..data import full_mixtures
 from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
-from ..precision import AUTO, PRECISIONS, canonical
+from ..precision import PRECISIONS, canonical
 from ..priors import NeuralPrior
-from ..separation import SeparationConfig
 from . import lists
-from .choice import CHOICES
+from .forms import choose_compiled, choose_precision, rate
+from .job import FACTS, Job, begun_in, check_words, device_of, ranks, sizes
 from .methods import Method
 from .run import ITEM, SHARDS, Key, Run, Scoring, finished, level_db, score, stored
 from .share import share
-from .systems import METHODS, NETWORKS, PRESETS, SAMPLERS, Setting, Systems, family, guided, setting, variants
+from .systems import Systems
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORINGS = ("recommended", "paper", "authors")
-FACTS, TABLE = "run.json", "results.parquet"
-COMPILED = 5000  # network calls on a GPU, from which compiling pays
+TABLE = "results.parquet"
 SCORE_SECONDS = 0.1  # to read and score one mixture: PESQ above all
 PATIENCE = 5.0  # seconds for a process that is being stopped to give its folder back
-
-
-# --------------------------------------------------------------------------------------------------------------- job
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is evaluated, in words: the same job means the same numbers, and goes on where it stopped.
-
-    Attributes:
-        mixtures: folder that `unasdiff-teach data mixtures` wrote, or the name of a list of the package, of `lists.NAMED`.
-        out: folder of the run, for one list of mixtures, placement and scoring; methods, tasks and seeds may be added later.
-        methods: names as in the paper's Table 2, and `METHODS`; or of Table 4, as "hybrid, t*=175" (`variants`); or of `own`.
-        preset: of the guidance rules, "authors", "paper" or "short"; "recommended" is for the methods "recommended" and
-            "analytical" alone, which know no other, or authors'.
-        priors: [KIND=]WHERE, see `priors.named.load_prior`. Of DiffWave priors, methods are called "diffwave hybrid" and so on (Table 3).
-        separators: supervised experts, shipped names or files; without any, those that are shipped.
-        tasks: some of `TASKS`; all that the list has by default.
-        count: only the first mixtures of each task.
-        seed: of all noise.
-        scoring: "recommended", "paper" or "authors" (the oracle permutation), of `Scoring`.
-        batch: mixtures separated at once.
-        processes: on this machine; under torchrun its count holds.
-        device: "cpu", "cuda" (a GPU for each process, in turn) or "mps".
-        seconds: cut mixtures to this length around their middle (Table 3's 2 s); tasks are then called "2 speech, 2 s".
-        placement: of a written list, "paper" or "authors".
-        precision: of the priors' products, "float32", "bfloat16", or "auto": what the folder has begun with, or else the
-            faster one, as `plan` measures it.
-        own: configurations under names of their own, for `methods`.
-        known: leave out mixtures with a class of sound that the priors do not know, in place of refusing them.
-        compile: compile triple-path networks: minutes for each batch size and process, then faster on a GPU; None: where it pays.
-    """
-
-    mixtures: str
-    out: Path
-    methods: tuple[str, ...]
-    preset: str = "authors"
-    priors: tuple[str, ...] = ("pocket-speech", "pocket-sound")
-    separators: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-    count: int | None = None
-    seed: int = 0
-    scoring: str = "recommended"
-    batch: int = 8
-    processes: int = 1
-    device: str = "cpu"
-    seconds: float | None = None
-    placement: str = "paper"
-    precision: str = "float32"
-    compile: bool | None = False
-    own: Mapping[str, Setting] = field(default_factory=dict)
-    known: bool = False
-
-    def __post_init__(self):
-        object.__setattr__(self, "mixtures", str(self.mixtures))
-        object.__setattr__(self, "out", Path(self.out))
-        for name in ("methods", "priors", "separators", "tasks"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    def load(self, task: str, part: int = 0, parts: int = 1) -> list[Mixture]:
-        """Every `parts`-th mixture of a task, from the `part`-th on."""
-        return lists.load(self.mixtures, task, self.placement, self.count, (part, parts), self.seconds)
-
-    def samples(self, name: str) -> bool:
-        """Whether a method asks priors."""
-        return name in self.own or name in CHOICES or family(name) in SAMPLERS
-
-    def systems(self, device: str = "cpu") -> Systems:
-        """What the methods need, on `device`; see `Systems.load`."""
-        priors = self.priors if any(map(self.samples, self.methods)) else ()
-        experts = (self.separators or separators.available()) if set(self.methods) & set(NETWORKS) else ()
-        return Systems.load(priors, experts, device, bool(self.compile))
-
-    def method(self, systems: Systems, name: str, task: str, device: str = "cpu") -> Method:
-        """One of the methods for one task; see `Systems.method`."""
-        return systems.method(name, task, self.preset, self.own, lists.corpus(self.mixtures), device, self.precision)
 
 
 def run(job: Job, progress: bool = True) -> pd.DataFrame:
@@ -152,17 +68,6 @@ def check(job: Job) -> list[str]:
             results that were made otherwise.
     """
     return plan(job).lines
-
-
-def _sizes(job: Job) -> dict[str, int]:
-    """Task -> mixtures of it that are to be scored."""
-    there = lists.sizes(job.mixtures, job.placement)
-    if missing := [task for task in job.tasks if task not in there]:
-        raise ValueError(f"{job.mixtures} has no task {missing[0]!r}; there are {', '.join(map(repr, there))}")
-    fewest = min(n for task, n in there.items() if task in (job.tasks or there))
-    if job.count is not None and job.count > fewest:
-        raise ValueError(f"count is {job.count}; {job.mixtures} has {fewest} mixtures of a task")
-    return {task: job.count or n for task, n in there.items() if task in (job.tasks or there)}
 
 
 # --------------------------------------------------------------------------------------------------------------- plan
@@ -227,16 +132,16 @@ class Plan:
 
 def plan(job: Job) -> Plan:
     """Check everything that can be checked before the work; see `check` for the errors."""
-    _check_words(job)
-    sizes, systems, scoring = _sizes(job), job.systems(), getattr(Scoring, job.scoring)()
-    chosen, why = _precision(job, systems, sizes)
+    check_words(job)
+    of_task, systems, scoring = sizes(job), job.systems(), getattr(Scoring, job.scoring)()
+    chosen, why = choose_precision(job, systems, of_task)
     job = replace(job, precision=chosen)
     table = stored(job.out)
     rows = {tuple(row[c] for c in ITEM): row for row in table.to_dict("records")}
     levels = table.groupby("mixture")["mixture_db"].first()
     batches, items, facts, work_left = [], set(), {}, {"calls": 0, "flop": 0.0}
     silent = strange = 0
-    for task, size in sizes.items():
+    for task, size in of_task.items():
         methods = {name: job.method(systems, name, task) for name in dict.fromkeys(job.methods)}
         loaded, parts = job.load(task), math.ceil(size / job.batch)
         for part in range(parts):
@@ -257,15 +162,15 @@ def plan(job: Job) -> Plan:
     if not items:
         raise ValueError(f"nothing to score in {job.mixtures}")
     _check_facts(job.out, facts)
-    rate, who = _rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
+    per_second, who = rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
     score_seconds = SCORE_SECONDS / min(job.processes, os.cpu_count() or 1)
-    batches = [replace(b, weight=b.weight / rate + score_seconds * len(b.todo)) for b in batches]
+    batches = [replace(b, weight=b.weight / per_second + score_seconds * len(b.todo)) for b in batches]
     # All methods and tasks have some mixtures early, in place of one having all.
     batches.sort(key=lambda b: b.part)
     left, seconds = sum(len(b.todo) for b in batches), sum(b.weight for b in batches)
     presets = sorted({f"{name} ({preset})" if preset else name for _, name, preset, _ in items})
     lines = [
-        f"{', '.join(f'{n} x {task!r}' for task, n in sizes.items())} of {job.mixtures}, {facts['seconds']:g} s at {facts['sample_rate']} Hz",
+        f"{', '.join(f'{n} x {task!r}' for task, n in of_task.items())} of {job.mixtures}, {facts['seconds']:g} s at {facts['sample_rate']} Hz",
         f"methods: {', '.join(presets)}; seed {job.seed}, scoring {job.scoring}",
         *([f"left out: {silent} mixtures that the cut leaves without a source"] if silent else []),
         *([f"left out: {strange} mixtures with a class that the priors do not know"] if strange else []),
@@ -273,35 +178,13 @@ def plan(job: Job) -> Plan:
         *why,
     ]
     if left:
-        job, how = _compiled(job, work_left["calls"])
+        job, how = choose_compiled(job, work_left["calls"])
         lines.extend(how)
         lines.append(
             f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about {duration(seconds)} "
             "(the progress bar will know better)"
         )
     return Plan(job, tuple(batches), frozenset(items), facts, lines)
-
-
-def _check_words(job: Job) -> None:
-    known = (*METHODS, *CHOICES, *variants(SeparationConfig.authors()), *job.own)
-    for what, values, accepted in (
-        ("method", job.methods, known), ("task", job.tasks, TASKS), ("preset", [job.preset], PRESETS), ("scoring", [job.scoring], SCORINGS),
-        ("placement", [job.placement], full_mixtures.PLACEMENTS),
-    ):  # fmt: skip
-        for value in values:
-            if value not in accepted:
-                raise ValueError(f"{what} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
-    canonical(job.precision, auto=True)
-    if not job.methods:
-        raise ValueError(f"no method is given; accepted: {', '.join(map(repr, METHODS))}")
-    if job.separators and not set(job.methods) & set(NETWORKS):
-        raise ValueError(f"separators are given, but no method uses them: {', '.join(NETWORKS)}")
-    for name in ("batch", "processes", "count"):
-        if (value := getattr(job, name)) is not None and value < 1:
-            raise ValueError(f"{name} is {value}; at least 1 is needed")
-    device_of(job, 0)
-    if job.out.exists() and not job.out.is_dir():
-        raise ValueError(f"{job.out} is a file; the folder of a run is needed")
 
 
 def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None) -> None:
@@ -329,60 +212,8 @@ def _facts(job: Job, mixture: Mixture) -> dict:
     """What a folder is about."""
     return {
         "mixtures": job.mixtures, "list": lists.fingerprint(job.mixtures), "placement": job.placement, "scoring": job.scoring,
-        "sample_rate": mixture.sample_rate, "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": _begun_in(job) or job.precision,
+        "sample_rate": mixture.sample_rate, "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": begun_in(job) or job.precision,
     }  # fmt: skip
-
-
-def _begun_in(job: Job) -> str | None:
-    """The precision that the folder has begun with; float32 where it is older than the choice."""
-    if not (path := job.out / FACTS).is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8")).get("precision", "float32")
-
-
-def _precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
-    """The precision of the run and, where it was chosen here, a line that says why."""
-    asked, device = canonical(job.precision, auto=True), device_of(job, 0)
-    networks = [prior for prior in systems.priors.values() if isinstance(prior, nn.Module)]
-    if asked != AUTO:
-        precision.check(asked, device)
-        return asked, []
-    if not networks:
-        return "float32", []
-    if before := _begun_in(job):
-        return before, [f"precision: {before}, as the folder has begun"]
-    if ranks()[1] > 1:  # each process measures something else, and all must agree
-        chosen = "bfloat16" if job.device == "cuda" else "float32"
-        return chosen, [f"precision: {chosen}, the usual choice for {job.device}; several processes do not measure"]
-    (mixture,) = job.load(next(iter(sizes)), 0, next(iter(sizes.values())))
-    configs = [setting(name, job.preset, job.own).config for name in job.methods if job.samples(name) and name not in CHOICES]
-    gradients = any(map(guided, configs))
-    prior, rows = networks[0], 1 if device == "cpu" else job.batch * len(mixture.kinds)
-    x = torch.zeros(rows, len(mixture.mixture), device=device)
-    t = torch.full((rows,), len(prior.schedule) // 2, device=device)
-    where = next(prior.parameters()).device
-
-    def work() -> None:
-        x_t = x.clone().requires_grad_(gradients)
-        with torch.set_grad_enabled(gradients):
-            eps = prior(x_t, t)
-        if gradients:
-            torch.autograd.grad(eps.sum(), x_t)
-
-    prior.to(device)
-    key = (getattr(prior.net, "config", type(prior.net).__name__), *x.shape, "guided" if gradients else "forward")
-    choice = precision.choose(AUTO, device, key, work)
-    prior.to(where)
-    return choice.precision, [f"precision: {choice.why}"]
-
-
-def _compiled(job: Job, calls: int) -> tuple[Job, list[str]]:
-    """The job with its choice whether to compile, and a line about it where there was one."""
-    if job.compile is False or job.compile is None and (job.device != "cuda" or calls < COMPILED):
-        return replace(job, compile=False), []
-    if not precision.has_compiler(job.device):
-        return replace(job, compile=False), ["networks: not compiled, for want of a compiler here; the eager form computes the same"]
-    return replace(job, compile=True), ["networks: compiled, which takes minutes for each size and process (--no-compile does without)"]
 
 
 def _check_facts(out: Path, facts: dict) -> None:
@@ -409,36 +240,7 @@ def _claim(out: Path, facts: dict) -> None:
                 partial_facts.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _rate(job: Job) -> tuple[float, str]:
-    """FLOP per second that all processes may reach, and who they are."""
-    count = max(job.processes, ranks()[1])
-    together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
-    dtype = PRECISIONS[job.precision]
-    peak, mfu = together * peak_matmul_flops(job.device, dtype, seconds=0.1), usual_mfu(job.device, dtype)
-    return mfu * peak, f"{count} x {job.device}, {peak / 1e12:.3g} TFLOP/s of matrix products, at {mfu:.0%} of that"
-
-
 # --------------------------------------------------------------------------------------------------------------- work
-
-
-def ranks() -> tuple[int, int]:
-    """(this process, their count) as torchrun says; (0, 1) without it."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def device_of(job: Job, index: int) -> str:
-    """The device of a process of this machine.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if job.device == "cpu":
-        return "cpu"
-    if job.device == "cuda" and torch.cuda.is_available():
-        return f"cuda:{index % torch.cuda.device_count()}"
-    if job.device == "mps" and torch.backends.mps.is_available():
-        return "mps"
-    raise ValueError(f"device is {job.device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one")
 
 
 def work(job: Job, batches: Iterable[Batch], shard: int, device: str) -> Iterator[Batch]:
