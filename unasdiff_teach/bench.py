@@ -38,8 +38,8 @@ from .cost import KINDS, Cost, CostCounter, Roofline, timed
 from .diffusion import denoising_loss, posterior_mean, tweedie
 from .guidance import Hybrid
 from .networks import TriplePathConfig
+from .networks.attention import Attention
 from .networks.budget import flops
-from .networks.triple_path import Attention
 from .precision import PRECISIONS, autocast
 from .priors.neural import NeuralPrior, PriorConfig
 from .reconstruction import ReconstructionLoss

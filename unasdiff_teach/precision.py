@@ -99,11 +99,22 @@ def choose(asked: str, device: str, key: object, work: Callable[[], object]) -> 
     return Choice(precision, f"{precision}: bfloat16 is {ratio:.2g} times as fast as float32 on this machine (measured {measured}{cached})")
 
 
+def missing_compiler(device: str | torch.device) -> str | None:
+    """What `torch.compile` needs for a device and does not find, and what to do about it; None where nothing is missing."""
+    given = os.environ.get("CXX")
+    if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
+        return (
+            f"a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu: apt install g++;"
+            " macOS: xcode-select --install), or set CXX to yours"
+        )
+    if torch.device(device).type == "cuda" and find_spec("triton") is None:
+        return "triton for a GPU: pip install triton"
+    return None
+
+
 def has_compiler(device: str | torch.device) -> bool:
-    """Whether `torch.compile` finds what it needs: Triton on a GPU, a C++ compiler on a processor."""
-    if torch.device(device).type == "cuda":
-        return find_spec("triton") is not None
-    return torch.device(device).type == "cpu" and any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
+    """Whether `torch.compile` finds what it needs: a C++ compiler, and on a GPU Triton."""
+    return torch.device(device).type in ("cpu", "cuda") and missing_compiler(device) is None
 
 
 def _native(device: str | torch.device) -> bool:
