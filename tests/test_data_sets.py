@@ -28,7 +28,8 @@ from unasdiff_teach.data.convert import Item, Listing
 from unasdiff_teach.data.mixing import TASKS, build
 from unasdiff_teach.evaluation.methods import unprocessed
 from unasdiff_teach.evaluation.run import evaluate
-from unasdiff_teach.training.crops import CropConfig, ManifestCrops
+from unasdiff_teach.training.crops import CropConfig, ManifestCrops, rows_of
+from unasdiff_teach.training.separator import Mixer
 
 
 def tone(seconds=0.3, rate=48_000, frequency=440.0, amplitude=0.3):
@@ -836,6 +837,22 @@ def test_crops_levels_lengths_and_speeds(sounds):
 def test_speech_is_one_class(voices):
     _, labels = ManifestCrops(voices, "fit", seconds=0.2)(20, torch.Generator().manual_seed(0))
     assert voices.labels == () and set(labels.tolist()) == {0}
+
+
+def test_a_process_reads_only_the_examples_that_are_its_own(sounds, monkeypatch):
+    """Of each source of a mixture too, also where labels that met were drawn again; the examples are those of the whole batch."""
+    read = []
+    original = ManifestCrops._read
+    monkeypatch.setattr(ManifestCrops, "_read", lambda self, *where: read.append(where) or original(self, *where))
+    draw = ManifestCrops(sounds, "train", seconds=0.2)
+    for whole in (draw, Mixer({"sound": draw}, ("sound", "sound"))):
+        batch, left = rows_of(whole, 8, torch.Generator().manual_seed(0), slice(None)), torch.Generator().manual_seed(0)
+        read.clear()
+        own = rows_of(whole, 8, left, slice(1, None, 4))
+        assert len(read) == (2 if whole is draw else 4)
+        batch, own = ((a,) if isinstance(a, torch.Tensor) else a for a in (batch, own))
+        for a, b in zip(batch, own, strict=True):
+            assert torch.equal(a[1::4], b)
 
 
 def test_a_damaged_clip_is_named(own_sounds):

@@ -131,7 +131,7 @@ def separator(
         changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
         fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
         trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
-        length = chosen.cut(trainer.separator_config.sample_rate).length
+        length = chosen.cut(trainer.model.sample_rate).length
         _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
 
 
