@@ -633,6 +633,29 @@ def test_vctk_of_an_archive(root, vctk_archive):
     assert vctk.prepare(root).converted == 0
 
 
+@pytest.mark.parametrize("part", ["vctk", "fsd"])
+def test_no_archive_stays_open(root, vctk_archive, monkeypatch, part):
+    """Neither when it has been listed nor when it has been converted, also for one who keeps the list."""
+    opened = []
+
+    class Watched(zipfile.ZipFile):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            opened.append(self)
+
+    if part == "vctk":
+        (root / "VCTK-Corpus-0.92.zip").write_bytes(vctk_archive)
+    else:
+        for name, files in fsd_parts().items():
+            zipped(root / f"{name}.zip", files)
+    monkeypatch.setattr(archives.zipfile, "ZipFile", Watched)
+    listing = (vctk if part == "vctk" else fsdkaggle2018).listing(root)
+    assert opened and all(archive.fp is None for archive in opened)
+    assert convert.convert(listing, root / "new", part, "speech" if part == "vctk" else "sound", fsdkaggle2018.LABELS).converted
+    assert all(archive.fp is None for archive in opened) and listing.items[0].member.read()
+    listing.items[0].member.close()
+
+
 def test_vctk_of_the_other_microphone(root, vctk_archive):
     (root / "VCTK-Corpus-0.92.zip").write_bytes(vctk_archive)
     first, second = vctk.prepare(root), vctk.prepare(root, "mic2")

@@ -128,6 +128,8 @@ def convert(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        for close in {item.member.close for item in listing.items}:
+            close()
     unusable = {file for file, _ in left_out}
     rows = [done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable]
     if not rows:
