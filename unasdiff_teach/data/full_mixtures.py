@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._files import Journal
 from .archives import room
 from .audio import read
 from .manifest import Manifest, write_table
@@ -275,7 +275,8 @@ def write(
         "rules": {placement: asdict(rules(placement, plan.sample_rate)) for placement in PLACEMENTS},
         "data": {kind: {"name": m.name, "fingerprint": m.fingerprint} for kind, m in sorted(manifests.items())},
     }  # fmt: skip
-    done = _open_journal(plan.folder / JOURNAL, head)
+    journal = Journal(plan.folder / JOURNAL)
+    done = _done(journal, head)
     entries = {task: draw(task, manifests, split, plan.count, seed) for task in plan.tasks}
     todo = [
         (task, placement, entry)
@@ -285,13 +286,11 @@ def write(
         if f"{slug(task)}_{placement}_{entry.index:03d}" not in done
     ]
     room(plan.folder, round(plan.bytes * len(todo) / plan.mixtures), "writing the mixtures")
-    with open(plan.folder / JOURNAL, "a", encoding="utf-8") as journal:
-        for task, placement, entry in tqdm(todo, unit="mixture", desc="mixtures", disable=not progress):
-            mixture = make(entry, task, placement, manifests, seed)
-            rows = _write_one(mixture, entry, placement, split, plan.folder)
-            journal.write(json.dumps(rows) + "\n")
-            journal.flush()
-            done[mixture.id] = rows
+    for task, placement, entry in tqdm(todo, unit="mixture", desc="mixtures", disable=not progress):
+        mixture = make(entry, task, placement, manifests, seed)
+        rows = _write_one(mixture, entry, placement, split, plan.folder)
+        journal.append(rows, sync=False)
+        done[mixture.id] = rows
     return _save([row for rows in done.values() for row in rows], head, plan.folder / TABLE)
 
 
@@ -320,20 +319,13 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _open_journal(path: Path, head: Mapping) -> dict[str, list[dict]]:
-    """{id: rows} of the mixtures that are written; begins a journal where there is none."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    if lines and not lines[-1].endswith(b"\n"):  # torn by a stop
-        lines.pop()
-        os.truncate(path, sum(map(len, lines)))
-    if not lines:
-        path.write_text(json.dumps(head) + "\n", encoding="utf-8")
-        return {}
-    made, now = json.loads(lines[0]), json.loads(json.dumps(head))
+def _done(journal: Journal, head: Mapping) -> dict[str, list[dict]]:
+    """{id: rows} of the mixtures that are written; the first line of the journal says what they are."""
+    made, items = journal.begin(head)
+    now, folder = json.loads(json.dumps(head)), journal.path.parent
     if changed := sorted(key for key in {*made, *now} if made.get(key) != now.get(key)):
-        raise ValueError(f"{path.parent} holds lists made with another {', '.join(changed)}; choose another folder")
-    items = [json.loads(line) for line in lines[1:]]
-    whole = (rows for rows in items if all((path.parent / name).is_file() for name in _files(rows)))
+        raise ValueError(f"{folder} holds lists made with another {', '.join(changed)}; choose another folder")
+    whole = (rows for rows in items if all((folder / name).is_file() for name in _files(rows)))
     return {rows[0]["id"]: rows for rows in whole}
 
 
