@@ -23,6 +23,11 @@ REAL_AUDIO = "UNASDIFF_REAL_AUDIO"
 SILENT_BELOW_DB = -60.0  # a crop this quiet holds nothing that could be scaled to a level
 
 
+def slug(task: str) -> str:
+    """A task as part of a file name: "1 speech + 1 sound" is 1speech_1sound."""
+    return task.replace(" + ", "_").replace(" ", "")
+
+
 @dataclass(frozen=True)
 class MixtureRules:
     """How single sources become a mixture (the paper's section on mixture generation).

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from .mixing import TASKS, Mixture, of_clips
+from .mixing import TASKS, Mixture, of_clips, slug
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
 
@@ -104,7 +104,7 @@ def draw_entries(
             chosen = [decks[label].deal() for label in labels]
             seconds = [(lambda: 2.0) if c.kind == "speech" else (lambda: rng.uniform(*SOUND_SECONDS)) for c in chosen]
             if parts := draw(list(zip((c.audio for c in chosen), seconds, strict=True)), rng):
-                name = f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}"
+                name = f"recorded_{slug(task)}_{split}_{len(found):02d}"
                 found.append((chosen, {"id": name, "sources": parts}))
                 break
     return found
