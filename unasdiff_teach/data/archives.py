@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
 import ssl
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 
 from .._files import replacing
+from .._machine import free_disk
 
 CHUNK = 1 << 20
 TRIES = 5  # in a row without a single new byte
@@ -294,7 +294,7 @@ def _transfer(url: str, part: Path, archive: Archive, progress: bool) -> bool:
 
 def room(folder: Path, needed: int, what: str) -> None:
     """Raise OSError, before anything is written, if the disk of `folder` has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
+    free = free_disk(folder)
     if free < needed:
         raise OSError(errno.ENOSPC, f"{what} takes {gigabytes(needed)}, and the disk of {folder} has {gigabytes(free)} free")
 
