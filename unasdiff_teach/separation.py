@@ -87,20 +87,13 @@ class SeparationConfig:
     @classmethod
     def short(cls, guidance: Guidance | None = None) -> SeparationConfig:
         """Algorithm 1 in 33 steps, even in log-SNR, with a step size to match: gradients that a CPU can afford."""
-        return cls(
-            guidance=guidance or Hybrid(s_floor=0.004, sigma_scale=0.2),
-            normalize="peak",
-            project=True,
-            steps=33,
-            start="init_step",
-        )
+        rule = guidance or Hybrid(s_floor=0.004, sigma_scale=0.2)
+        return cls(guidance=rule, normalize="peak", project=True, steps=33, start="init_step")
 
     @classmethod
     def recommended(cls) -> SeparationConfig:
         """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs."""
-        return cls(
-            guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4
-        )
+        return cls(guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4)
 
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)
