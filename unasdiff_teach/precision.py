@@ -20,6 +20,7 @@ from importlib.util import find_spec
 import torch
 
 from . import _machine
+from ._checks import one_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTO = "auto"
@@ -45,8 +46,7 @@ def canonical(word: str, auto: bool = False) -> str:
     """
     word = _ALIASES.get(word, word)
     accepted = (*[AUTO] * auto, *PRECISIONS)
-    if word not in accepted:
-        raise ValueError(f"precision is {word!r}; accepted: {', '.join(map(repr, accepted))}")
+    one_of("precision", word, accepted)
     return word
 
 

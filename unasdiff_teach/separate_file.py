@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from . import _expectation, _forecast, _machine, _result
 from . import precision as precisions
+from ._checks import one_of
 from ._console import duration
 from ._forecast import Cost
 from .data.audio import resample, rms_db
@@ -47,7 +48,7 @@ from .priors import NeuralPrior
 from .priors.named import NamedPrior, Source, find_sources, load_prior, titles
 from .schedule import NoiseSchedule
 from .separation import SeparationConfig
-from .task import RunState, one_of
+from .task import RunState
 
 __all__ = [
     "Cost", "Job", "NamedPrior", "Source", "find_sources", "load_prior", "prepare", "titles", "working_gain", "write_sound",

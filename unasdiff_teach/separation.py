@@ -12,11 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from .diffusion import Prior, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
 from .guidance import Estimates, GradientRule, Guidance, Hybrid, Wiener
 from .reconstruction import Loss, ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .._checks import one_of
 from .manifest import Manifest
 from .mixing import TASKS, Mixture, MixtureRules, Part, build, slug, synthesise
 
@@ -26,16 +27,14 @@ DRAWS = 1000  # of clips, before a list is said to be too long for its data set
 
 def rules(placement: str, sample_rate: int = 16_000, seconds: float = SECONDS) -> MixtureRules:
     """The rules of a placement, at the level of the sum of the sources."""
-    if placement not in PLACEMENTS:
-        raise ValueError(f"placement is {placement!r}; accepted: {', '.join(map(repr, PLACEMENTS))}")
+    one_of("placement", placement, PLACEMENTS)
     base = MixtureRules.paper() if placement == "paper" else MixtureRules.authors()
     return base.replace(length=round(seconds * sample_rate), sample_rate=sample_rate, peak=None)
 
 
 def check_task(task: str, manifests: Mapping[str, Manifest]) -> None:
     """Raises ValueError if there is no such task, or no manifest for a kind of its sources."""
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
+    one_of("task", task, TASKS)
     if missing := sorted(set(TASKS[task]) - set(manifests)):
         raise ValueError(f"{task!r} needs a manifest of {' and of '.join(missing)}")
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .._checks import one_of
 from ..networks import DiffWave, DiffWaveConfig, TriplePathConfig, TriplePathUNet
 from ..networks.files import read_model, write_model
 from ..schedule import NoiseSchedule
@@ -48,10 +49,8 @@ class NeuralPrior(nn.Module):
         condition: Condition = "time",
     ):
         super().__init__()
-        if condition not in ("time", "beta"):
-            raise ValueError(f"condition is {condition!r}; accepted are 'time' and 'beta'")
-        if target not in ("eps", "preconditioned"):
-            raise ValueError(f"target is {target!r}; accepted are 'eps' and 'preconditioned'")
+        one_of("condition", condition, ("time", "beta"))
+        one_of("target", target, ("eps", "preconditioned"))
         self.net, self.schedule, self.sample_rate = net, schedule, sample_rate
         self.labels, self.target, self.sigma_data = tuple(labels), target, sigma_data
         self.time_scale, self.cfg_scale, self.card = time_scale, cfg_scale, card or {}
