@@ -1,7 +1,8 @@
-"""Files that survive a stop at any moment: written whole or not at all, journals of lines, and a lock on a folder."""
+"""Files that survive a stop at any moment: written whole or not at all, journals of lines, a lock on a folder; and their hash."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -11,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCK = ".lock"
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file (hexadecimal)."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -8,9 +8,14 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._files import replacing
+
+if TYPE_CHECKING:
+    import torch
 
 GAIN = 0.8  # more threads must take less than this part of the time: they take processors from everything else
 
@@ -78,6 +83,17 @@ def _layers() -> float:
     for _ in range(20):
         x = F.gelu(F.layer_norm(x @ weight, (72,))) + x
     return time.perf_counter() - started
+
+
+def timed(work: Callable[[], object], device: str | torch.device) -> tuple[float, float]:
+    """Seconds of a call: by the clock, and of CPU time, all threads together, which a busy machine hardly stretches."""
+    import torch
+
+    started, busy = time.perf_counter(), time.process_time()
+    work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, time.process_time() - busy
 
 
 def check_device(device: str) -> None:

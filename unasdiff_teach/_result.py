@@ -9,7 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
-from .data.sound_file import file_hash
+from ._files import file_hash
 
 REPORT = "separation.json"
 NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow

@@ -132,20 +132,10 @@ def _ratio(work: Callable[[], object], device: str) -> float:
     for turn in range(6):
         for precision in PRECISIONS:
             with autocast(device, precision):
-                seconds = _timed(work, device)
+                clock, busy = _machine.timed(work, device)
+            seconds = busy if torch.device(device).type == "cpu" else clock
             if turn:  # the first of each loads what it needs
                 best[precision] = min(seconds, best.get(precision, seconds))
         if turn and time.perf_counter() > end:
             break
     return best["float32"] / best["bfloat16"]
-
-
-def _timed(work: Callable[[], object], device: str) -> float:
-    """Seconds of a piece of work: on a processor those that all threads are given, which a busy machine hardly stretches."""
-    on_cpu = torch.device(device).type == "cpu"
-    clock = time.process_time if on_cpu else time.perf_counter
-    started = clock()
-    work()
-    if not on_cpu:
-        torch.cuda.synchronize(device)
-    return clock() - started

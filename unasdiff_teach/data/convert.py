@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._files import Journal, replacing
+from .._files import Journal, file_hash, replacing
 from . import manifest as manifests
 from .archives import Member, room
 from .audio import decode, resample, write
@@ -156,7 +156,7 @@ def verify(manifest: Manifest, progress: bool = False) -> list[tuple[str, str]]:
         place = manifest.folder / path
         if not place.is_file():
             damaged.append((path, "missing"))
-        elif hashlib.sha256(place.read_bytes()).hexdigest() != expected:
+        elif file_hash(place) != expected:
             damaged.append((path, "changed since it was converted"))
     return damaged
 

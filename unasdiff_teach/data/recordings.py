@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from .._checks import one_of
+from .._files import file_hash
 from .mixing import TASKS, Mixture, of_clips, slug
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
@@ -110,7 +111,7 @@ def draw_entries(
 
 def recordings_hash(folder: Path) -> str:
     """SHA-256 of the manifest (hexadecimal), for model cards."""
-    return hashlib.sha256((Path(folder) / "manifest.csv").read_bytes()).hexdigest()
+    return file_hash(Path(folder) / "manifest.csv")
 
 
 def manifest_rows(folder: Path) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from .._files import file_hash
 
 SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
 SILENT_DB = -90.0
@@ -95,12 +96,6 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
         words = f"{share:.2f}" if share < 10 else f"{share:.0f}"
         warnings.append(f"{seen.clipped} samples ({words} %) look clipped; they are separated as they are")
     return Recording(audio, rate, seen.channels, sha256, tuple(warnings))
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Seen:
