@@ -28,7 +28,8 @@ from unasdiff_teach.data.convert import Item, Listing
 from unasdiff_teach.data.mixing import TASKS, build
 from unasdiff_teach.evaluation.methods import unprocessed
 from unasdiff_teach.evaluation.run import evaluate
-from unasdiff_teach.training.crops import CropConfig, ManifestCrops
+from unasdiff_teach.training.crops import CropConfig, ManifestCrops, rows_of
+from unasdiff_teach.training.separator import Mixer
 
 
 def tone(seconds=0.3, rate=48_000, frequency=440.0, amplitude=0.3):
@@ -632,6 +633,29 @@ def test_vctk_of_an_archive(root, vctk_archive):
     assert vctk.prepare(root).converted == 0
 
 
+@pytest.mark.parametrize("part", ["vctk", "fsd"])
+def test_no_archive_stays_open(root, vctk_archive, monkeypatch, part):
+    """Neither when it has been listed nor when it has been converted, also for one who keeps the list."""
+    opened = []
+
+    class Watched(zipfile.ZipFile):
+        def __init__(self, *arguments, **named):
+            super().__init__(*arguments, **named)
+            opened.append(self)
+
+    if part == "vctk":
+        (root / "VCTK-Corpus-0.92.zip").write_bytes(vctk_archive)
+    else:
+        for name, files in fsd_parts().items():
+            zipped(root / f"{name}.zip", files)
+    monkeypatch.setattr(archives.zipfile, "ZipFile", Watched)
+    listing = (vctk if part == "vctk" else fsdkaggle2018).listing(root)
+    assert opened and all(archive.fp is None for archive in opened)
+    assert convert.convert(listing, root / "new", part, "speech" if part == "vctk" else "sound", fsdkaggle2018.LABELS).converted
+    assert all(archive.fp is None for archive in opened) and listing.items[0].member.read()
+    listing.items[0].member.close()
+
+
 def test_vctk_of_the_other_microphone(root, vctk_archive):
     (root / "VCTK-Corpus-0.92.zip").write_bytes(vctk_archive)
     first, second = vctk.prepare(root), vctk.prepare(root, "mic2")
@@ -836,6 +860,22 @@ def test_crops_levels_lengths_and_speeds(sounds):
 def test_speech_is_one_class(voices):
     _, labels = ManifestCrops(voices, "fit", seconds=0.2)(20, torch.Generator().manual_seed(0))
     assert voices.labels == () and set(labels.tolist()) == {0}
+
+
+def test_a_process_reads_only_the_examples_that_are_its_own(sounds, monkeypatch):
+    """Of each source of a mixture too, also where labels that met were drawn again; the examples are those of the whole batch."""
+    read = []
+    original = ManifestCrops._read
+    monkeypatch.setattr(ManifestCrops, "_read", lambda self, *where: read.append(where) or original(self, *where))
+    draw = ManifestCrops(sounds, "train", seconds=0.2)
+    for whole in (draw, Mixer({"sound": draw}, ("sound", "sound"))):
+        batch, left = rows_of(whole, 8, torch.Generator().manual_seed(0), slice(None)), torch.Generator().manual_seed(0)
+        read.clear()
+        own = rows_of(whole, 8, left, slice(1, None, 4))
+        assert len(read) == (2 if whole is draw else 4)
+        batch, own = ((a,) if isinstance(a, torch.Tensor) else a for a in (batch, own))
+        for a, b in zip(batch, own, strict=True):
+            assert torch.equal(a[1::4], b)
 
 
 def test_a_damaged_clip_is_named(own_sounds):

@@ -21,8 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "_lazy _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
-    "task separation dirac long_audio separators data training evaluation show check _expectation _forecast separate_file bench "
+    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
+    "task separation dirac long_audio separators data training evaluation show check _expectation _forecast _result separate_file _forms bench "
     "_commands reproduce doctor cli"
 ).split()
 

@@ -20,10 +20,11 @@ from reference import reference_weights
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut
-from unasdiff_teach import _expectation, _forecast
+from unasdiff_teach import _expectation, _forecast, _result, long_audio
 from unasdiff_teach import separate_file as room
 from unasdiff_teach._console import duration
 from unasdiff_teach.cli import app
+from unasdiff_teach.data import sound_file
 from unasdiff_teach.data.audio import active_span, resample
 from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.priors import named
@@ -205,7 +206,7 @@ def test_gains_follow_the_windows_and_not_single_samples():
     assert room.working_gain(y, windows)[0, 1500] > 9.5 / 3.01, "a click counts no more than the crest of ordinary sound"
     silent = torch.zeros(1, 8000)
     silent[0, 4000:] = y[0, 4000:]
-    assert room.working_gain(silent, windows).max() <= 0.95 / room.FLOOR / 0.9
+    assert room.working_gain(silent, windows).max() <= 0.95 / long_audio.FLOOR / 0.9
     alone = torch.zeros(1, 1000)
     alone[0, 100] = 0.3  # nothing but a click
     assert torch.isfinite(room.working_gain(alone, windows)).all()
@@ -293,7 +294,7 @@ def test_channels_that_cancel_each_other(tmp_path, sources):
     path = recorded(tmp_path, torch.stack([one, -one]), RATE, subtype="FLOAT")
     with pytest.raises(ValueError, match="cancel each other"):
         job(path, sources)
-    assert job(path, sources, channels="each").signal.shape == (2, len(one))
+    assert job(path, sources, channels="each").recording.audio.shape == (2, len(one))
 
 
 @pytest.mark.parametrize(
@@ -383,7 +384,7 @@ def test_names_that_are_too_long(tmp_path, sources, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE, "ä" * 100 + ".wav")
     written = prepare(path, sources, window=WINDOW).run()
-    assert written.name.endswith("ä-separated") and len(written.name.encode()) <= room.NAME_BYTES
+    assert written.name.endswith("ä-separated") and len(written.name.encode()) <= _result.NAME_BYTES
     with pytest.raises(ValueError, match="has 240 bytes; at most 200"):
         prepare(path, sources, "x" * 240, window=WINDOW)
 
@@ -393,8 +394,8 @@ def test_large_files_and_many_channels(tmp_path, sources, monkeypatch):
     path = recorded(tmp_path, sounds(0.3, RATE).sum(0).expand(10, -1), RATE, subtype="FLOAT")
     with pytest.raises(ValueError, match="FLAC file holds 8 channels at most.*has 10"):
         job(path, sources, channels="each", format="flac")
-    assert job(path, sources, format="flac").signal.shape[0] == 1
-    monkeypatch.setattr(room, "WAV_BYTES", 1000)
+    assert job(path, sources, format="flac").recording.audio.shape[0] == 1
+    monkeypatch.setattr(sound_file, "WAV_BYTES", 1000)
     room.write_sound(tmp_path / "large.wav", torch.rand(2, 5000), RATE, "wav")
     assert (tmp_path / "large.wav").read_bytes()[:4] == b"RF64" and soundfile.info(tmp_path / "large.wav").frames == 5000
 
@@ -497,7 +498,7 @@ def test_the_same_sound_is_the_same_file(tmp_path, monkeypatch):
     room.write_sound(tmp_path / "a.wav", audio, RATE, "wav")
     time.sleep(1.1)
     room.write_sound(tmp_path / "b.wav", audio, RATE, "wav")
-    monkeypatch.setattr(room, "WAV_BYTES", 100)
+    monkeypatch.setattr(sound_file, "WAV_BYTES", 100)
     room.write_sound(tmp_path / "c.wav", audio, RATE, "wav")
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     for name in ("a.wav", "c.wav"):
@@ -527,7 +528,7 @@ def test_a_killed_run_leaves_no_folder(tmp_path, sources):
 
 def test_given_up_states_go_when_a_run_is_finished(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
-    for name, age in {".out.state-old": 2 * room.ABANDONED, ".out.state-new": 60, ".other.state-old": 2 * room.ABANDONED}.items():
+    for name, age in {".out.state-old": 2 * _result.ABANDONED, ".out.state-new": 60, ".other.state-old": 2 * _result.ABANDONED}.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     job(path, sources).run()

@@ -281,7 +281,7 @@ def test_a_separator_is_a_method(tmp_path):
 def test_pocket_separators_have_the_size_that_is_promised(name, tmp_path):
     run = pocket.trainer(name, tmp_path)
     assert sum(v.numel() for v in run.net.state_dict().values()) < 1.25e6
-    assert run.separator_config.kinds == ut.data.mixtures(task=pocket.NAMES[name][1], count=1)[0].kinds
+    assert run.model_config.kinds == ut.data.mixtures(task=pocket.NAMES[name][1], count=1)[0].kinds
 
 
 def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):

@@ -272,6 +272,37 @@ def test_repeats_only_if_asked(opened):
     assert root.evaluate("r => r.deck.time") == 0
 
 
+def test_a_damaged_file_stops_the_player(opened, folder):
+    """Its button does not stay at Pause, and the page does not draw on for ever."""
+    page, beside, place = folder / "page.html", folder / "_static/audio/00/beside", folder / "_static/audio/00/damaged"
+    (folder / "damaged.html").write_text(page.read_text(encoding="utf-8").replace("00/beside/1-", "00/damaged/1-"), encoding="utf-8")
+    sound, place = (beside / "1-mixture.flac").read_bytes(), shutil.copytree(beside, place)
+    half = len(sound) // 2
+    for damaged in (sound[:half] + bytes(500) + sound[half + 500 :], sound[:100]):  # noticed while it plays, and before
+        (place / "1-mixture.flac").write_bytes(damaged)
+        tab = opened("damaged.html")
+        root = tool(tab, PLAYER)
+        root.get_by_role("button", name="Play").click()
+        tab.wait_for_function("r => r.deck.current.error && !r.deck.playing", arg=root.element_handle(), timeout=10_000)
+
+
+def test_a_failed_seek_starts_again_once(opened):
+    """What cannot be decoded would fail at the same place again and again."""
+    tab = opened()
+    root = tool(tab, PLAYER)
+    root.get_by_role("button", name="Play").click()
+    root.evaluate("""r => {
+        const audio = r.deck.current, fail = () => setTimeout(() => audio.dispatchEvent(new Event("error")), 50);
+        Object.defineProperty(audio, "error", { value: { code: MediaError.MEDIA_ERR_DECODE } });
+        audio.loads = 0;
+        audio.load = () => { audio.loads += 1; fail(); };
+        r.deck.seek(1);
+        fail();
+    }""")
+    tab.wait_for_timeout(1000)
+    assert root.evaluate("r => [r.deck.current.loads, r.deck.playing]") == [1, False]
+
+
 def test_one_tool_sounds_at_a_time(opened):
     tab = opened()
     for number in (PLAYER, INLINE, SCRUBBER):

@@ -14,7 +14,15 @@ MEASURED = {
     ("sound", "sound", "sound"): {"sound": 2.5},
     ("speech", "speech"): {"speech": -0.1},
 }
+SHIPPED = ("pocket-speech", "pocket-sound")
 UNPROCESSED = {2: 0.0, 3: -3.1}  # of the mixture itself, by number of sources
+
+
+def expected(preset: str, priors: list[str]) -> list[str]:
+    """What has been measured for mixtures of these kinds, in a line, where all priors are shipped ones; else nothing."""
+    if preset != "recommended" or set(priors) - set(SHIPPED):
+        return []
+    return [measured([name.removeprefix("pocket-") for name in priors])]
 
 
 def measured(kinds: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""Files that survive a stop at any moment: written whole or not at all, journals of lines, and a lock on a folder."""
+"""Files that survive a stop at any moment: written whole or not at all, journals of lines, a lock on a folder; and their hash."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -11,6 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCK = ".lock"
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file (hexadecimal)."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -39,16 +46,22 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Journal:
-    """A file of JSON objects, one a line, to which one process appends. A line that a stop has torn off does not count."""
+    """A file of JSON values, one a line, to which one process appends. A line that a stop has torn off does not count."""
 
     path: Path
 
-    def read(self) -> list[dict]:
+    def read(self) -> list:
         """All whole lines; none where there is no file."""
         return [json.loads(line) for line in self._whole().splitlines()]
 
-    def append(self, record: dict) -> None:
-        """Add a line; when this returns it is on the disk. A torn line before it is cut off."""
+    def begin(self, head: dict) -> tuple[dict, list]:
+        """The first line and the others; a journal that is not there begins with `head`."""
+        if not (lines := self.read()):
+            self.rewrite(lines := [json.loads(_line(head))])
+        return lines[0], lines[1:]
+
+    def append(self, record: dict | list, sync: bool = True) -> None:
+        """Add a line. When this returns it is on the disk, or with the system if not `sync`. A torn line before it is cut off."""
         with open(self.path, "a+b") as file:
             if end := file.tell():
                 file.seek(end - 1)
@@ -56,7 +69,8 @@ class Journal:
                     file.truncate(len(self._whole()))
             file.write(_line(record))
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
 
     def rewrite(self, records: Sequence[dict]) -> None:
         """Make these all that the journal holds, in one step."""
@@ -70,7 +84,7 @@ class Journal:
         return content[: content.rfind(b"\n") + 1]
 
 
-def _line(record: dict) -> bytes:
+def _line(record: dict | list) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 

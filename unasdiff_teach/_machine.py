@@ -1,4 +1,4 @@
-"""The machine: its name, threads that help, memory that is free, and where its measurements are kept."""
+"""The machine: its name, threads that help, memory and disk that are free, and where its measurements are kept."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._files import replacing
+
+if TYPE_CHECKING:
+    import torch
 
 GAIN = 0.8  # more threads must take less than this part of the time: they take processors from everything else
 
@@ -79,6 +85,27 @@ def _layers() -> float:
     return time.perf_counter() - started
 
 
+def timed(work: Callable[[], object], device: str | torch.device) -> tuple[float, float]:
+    """Seconds of a call: by the clock, and of CPU time, all threads together, which a busy machine hardly stretches."""
+    import torch
+
+    started, busy = time.perf_counter(), time.process_time()
+    work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, time.process_time() - busy
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError if torch finds no such device here."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device is {device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one") from None
+
+
 def free_memory(device: str = "cpu") -> float:
     """Bytes that are free for this process; infinite where the system does not tell."""
     import torch
@@ -94,6 +121,12 @@ def free_memory(device: str = "cpu") -> float:
     except (OSError, KeyError, ValueError):  # not Linux, or no limit
         pass
     return free
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made."""
+    folder = folder.absolute()
+    return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
 
 
 def name(device: str = "cpu") -> str:

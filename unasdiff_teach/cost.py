@@ -19,6 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
+from ._machine import timed
+
 aten = torch.ops.aten
 # The fraction of a device's peak matmul FLOP/s that the paper's network reaches, for estimates: on a CPU, and on the
 # GPU of evaluation/results/gpu_bench.parquet.
@@ -129,15 +131,6 @@ def copy_bandwidth(device: torch.device | str, seconds: float = 0.5) -> float:
 def usual_mfu(device: torch.device | str, dtype: torch.dtype = torch.float32) -> float:
     """The fraction of `peak_matmul_flops` that the paper's network reaches, for estimates; small ones less on a GPU."""
     return USUAL_MFU["cpu" if torch.device(device).type == "cpu" else str(dtype).removeprefix("torch.")]
-
-
-def timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds of a call: by the clock, and of CPU time, all threads together."""
-    started, busy = time.perf_counter(), time.process_time()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started, time.process_time() - busy
 
 
 def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:

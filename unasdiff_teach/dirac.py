@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from .diffusion import Prior
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised, one_of
+from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from .reconstruction import Loss
 from .schedule import NoiseSchedule
 
@@ -157,8 +158,7 @@ class DSG(GradientRule):
         return cls(sigma_scale=1.0)
 
     def __post_init__(self):
-        if self.variant not in ("authors", "original"):
-            raise ValueError(f"variant is {self.variant!r}; accepted are 'authors' and 'original'")
+        one_of("variant", self.variant, ("authors", "original"))
 
     def strength(self, schedule: NoiseSchedule) -> Tensor:
         """sigma_scale sigma(t), the curve of Fig. 3, [T]."""

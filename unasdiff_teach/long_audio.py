@@ -15,6 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from .diffusion import Prior
 from .reconstruction import Loss
 from .separation import Label, Separation, SeparationConfig, separate
+from .task import PEAK
+
+CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
+FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,33 @@ class WindowedLoss:
         root = self.windows.weights(mixture.shape[-1]).sqrt().to(mixture)
         y, y_hat = ((root * self.windows.cut(x)).flatten(0, 1) for x in (mixture, estimate))
         return self.base(y, y_hat).unflatten(0, (-1, len(root))).sum(1)
+
+
+def working_gain(y: Tensor, windows: Windows) -> Tensor:
+    """The gain that brings each window of a signal to the level that the priors know, a peak of 0.95.
+
+    The level of a window is its peak, but at most `CREST` times what 99 % of its samples stay below: a click says nothing
+    about the rest. Windows below `FLOOR` of the loudest are raised with it, and no further. From window to window the gain
+    in dB fades as the windows do.
+
+    Args:
+        y: [C, N].
+
+    Returns:
+        [C, N], positive, float64: some samplers are chaotic, and a recording should not sound different at another level.
+    """
+    N = y.shape[-1]
+    levels = []
+    for span in windows.spans(N):
+        size = y[:, span].abs()
+        levels.append(torch.minimum(size.amax(-1), CREST * size.quantile(0.99, -1)))
+    level = torch.stack(levels, -1).double()  # [C, W]
+    loudest = level.amax(-1, keepdim=True)
+    loudest = torch.where(loudest > 0, loudest, y.abs().amax(-1, keepdim=True).double())  # nothing but a click
+    logarithm = torch.zeros_like(y, dtype=torch.float64)
+    for w, (span, weight) in enumerate(zip(windows.spans(N), windows.fades(N), strict=True)):
+        logarithm[:, span] += weight * (level[:, w : w + 1] / loudest).clamp_min(FLOOR).log()
+    return PEAK / loudest * torch.exp(-logarithm)
 
 
 def separate_long(

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 import torch
 
 from . import _machine
+from ._checks import one_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTO = "auto"
@@ -45,8 +46,7 @@ def canonical(word: str, auto: bool = False) -> str:
     """
     word = _ALIASES.get(word, word)
     accepted = (*[AUTO] * auto, *PRECISIONS)
-    if word not in accepted:
-        raise ValueError(f"precision is {word!r}; accepted: {', '.join(map(repr, accepted))}")
+    one_of("precision", word, accepted)
     return word
 
 
@@ -99,11 +99,22 @@ def choose(asked: str, device: str, key: object, work: Callable[[], object]) -> 
     return Choice(precision, f"{precision}: bfloat16 is {ratio:.2g} times as fast as float32 on this machine (measured {measured}{cached})")
 
 
+def missing_compiler(device: str | torch.device) -> str | None:
+    """What `torch.compile` needs for a device and does not find, and what to do about it; None where nothing is missing."""
+    given = os.environ.get("CXX")
+    if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
+        return (
+            f"a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu: apt install g++;"
+            " macOS: xcode-select --install), or set CXX to yours"
+        )
+    if torch.device(device).type == "cuda" and find_spec("triton") is None:
+        return "triton for a GPU: pip install triton"
+    return None
+
+
 def has_compiler(device: str | torch.device) -> bool:
-    """Whether `torch.compile` finds what it needs: Triton on a GPU, a C++ compiler on a processor."""
-    if torch.device(device).type == "cuda":
-        return find_spec("triton") is not None
-    return torch.device(device).type == "cpu" and any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++", "cl")))
+    """Whether `torch.compile` finds what it needs: a C++ compiler, and on a GPU Triton."""
+    return torch.device(device).type in ("cpu", "cuda") and missing_compiler(device) is None
 
 
 def _native(device: str | torch.device) -> bool:
@@ -121,20 +132,10 @@ def _ratio(work: Callable[[], object], device: str) -> float:
     for turn in range(6):
         for precision in PRECISIONS:
             with autocast(device, precision):
-                seconds = _timed(work, device)
+                clock, busy = _machine.timed(work, device)
+            seconds = busy if torch.device(device).type == "cpu" else clock
             if turn:  # the first of each loads what it needs
                 best[precision] = min(seconds, best.get(precision, seconds))
         if turn and time.perf_counter() > end:
             break
     return best["float32"] / best["bfloat16"]
-
-
-def _timed(work: Callable[[], object], device: str) -> float:
-    """Seconds of a piece of work: on a processor those that all threads are given, which a busy machine hardly stretches."""
-    on_cpu = torch.device(device).type == "cpu"
-    clock = time.process_time if on_cpu else time.perf_counter
-    started = clock()
-    work()
-    if not on_cpu:
-        torch.cuda.synchronize(device)
-    return clock() - started

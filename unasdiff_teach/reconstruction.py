@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._checks import one_of
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """loss(mixture [B, N], estimate [B, N]) -> [B], differentiable in the estimate. `ReconstructionLoss` is one, and any callable will do."""
 
@@ -43,8 +45,7 @@ class ReconstructionLoss:
         return cls(group_reduce="mean", squared=True)
 
     def __post_init__(self):
-        if self.group_reduce not in ("sum", "mean"):
-            raise ValueError(f"group_reduce is {self.group_reduce!r}; accepted are 'sum' and 'mean'")
+        one_of("group_reduce", self.group_reduce, ("sum", "mean"))
         if min(self.time, self.group, self.stft) < 0 or not self.time + self.group + self.stft:
             raise ValueError(f"weights are {self.time}, {self.group}, {self.stft}; need none negative and one positive")
 

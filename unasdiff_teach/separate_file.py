@@ -19,7 +19,6 @@ What is decided here, and stated in what is written:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -27,7 +26,6 @@ import math
 import platform
 import shutil
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,36 +36,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from . import _expectation, _forecast, _machine
+from . import _expectation, _forecast, _machine, _result
 from . import precision as precisions
+from ._checks import one_of
 from ._console import duration
 from ._forecast import Cost
 from .data.audio import resample, rms_db
-from .data.sound_file import Recording, file_hash, read_recording
-from .long_audio import Windows, separate_long
+from .data.sound_file import FLAC_CHANNELS, FORMATS, Recording, read_recording, write_sound
+from .long_audio import Windows, separate_long, working_gain
 from .priors import NeuralPrior
 from .priors.named import NamedPrior, Source, find_sources, load_prior, titles
 from .schedule import NoiseSchedule
 from .separation import SeparationConfig
-from .task import PEAK, RunState
+from .task import RunState
 
 __all__ = [
     "Cost", "Job", "NamedPrior", "Source", "find_sources", "load_prior", "prepare", "titles", "working_gain", "write_sound",
 ]  # fmt: skip
 
-SHIPPED = ("pocket-speech", "pocket-sound")
 PRESETS = ("recommended", "short", "paper", "authors")
-FORMATS = {"wav": "FLOAT", "flac": "PCM_24"}
-FLAC_CHANNELS = 8
-WAV_BYTES = 2**32 - 2**20  # what the header of a WAV file can count, less the header
-RESULT = "separation.json"
-NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
-CREST = 3.0  # peak over what 99 % of samples stay below: of the shipped test mixtures, 1.4 to 2.9
-FLOOR = 0.01  # of the loudest window: softer ones are not brought to full level
-ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
 BROAD = 0.1  # of a recording's power beyond the priors: worth a warning
-BUSY = 1.5  # times as long by the clock as in processor time: worth a word
 LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
+BUSY = 1.5  # times as long by the clock as in processor time: worth a word
 # Of a checkout; without them the page is a table of sounds that play.
 TOOLS = [Path(__file__).resolve().parent.parent / "book" / "_static" / name for name in ("tools.css", "tools.js")]
 
@@ -114,18 +104,13 @@ class Job:
     warnings: tuple[str, ...]
 
     @property
-    def signal(self) -> Tensor:
-        """What is separated, at the recording's rate: [1, N] or [C, N]."""
-        return self.recording.audio
-
-    @property
     def titles(self) -> list[str]:
         """A name for each source; see `titles`."""
         return titles([source.name for source in self.sources])
 
     def describe(self) -> list[str]:
         """What will be done and what it costs, in a few lines."""
-        C, N = self.recording.channels, self.signal.shape[-1]
+        C, N = self.recording.channels, self.recording.audio.shape[-1]
         count, overlap = len(self.windows.starts(self._length)), self.windows.overlap / self.rate
         form = f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
         gradients = " with gradients" if self.config.guidance.needs_gradient else ""
@@ -138,7 +123,7 @@ class Job:
             "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
             *self.notes,
-            *self._expected,
+            *_expectation.expected(self.preset, [s.prior.where for s in self.sources]),
             f"cost: {round(left * self.cost.calls)} network calls{gradients}, about {duration(left * self.cost.seconds)} on {self.device} and "
             f"up to {self.cost.bytes / 1e9:.2g} GB of memory{busy}",
             *[f"goes on after step {done} of {steps} of an earlier run"] * bool(done),
@@ -146,16 +131,9 @@ class Job:
         ]
 
     @property
-    def _expected(self) -> list[str]:
-        """What has been measured for mixtures of these kinds, where the priors are the shipped ones."""
-        if self.preset != "recommended" or {s.prior.where for s in self.sources} - set(SHIPPED):
-            return []
-        return [_expectation.measured([s.prior.where.removeprefix("pocket-") for s in self.sources])]
-
-    @property
     def _length(self) -> int:
         """Samples at the rate of the priors."""
-        return _length(self.signal.shape[-1], self.recording.rate, self.rate)
+        return _length(self.recording.audio.shape[-1], self.recording.rate, self.rate)
 
     @property
     def state(self) -> RunState:
@@ -183,7 +161,7 @@ class Job:
         Raises:
             OSError: it cannot be written.
         """
-        partial = self.out.with_name(f".{self.out.name}.writing-{uuid.uuid4().hex[:8]}")
+        partial = _result.companion(self.out, "writing")
         partial.mkdir(parents=True)  # now: a folder that cannot be written should show before hours of work
         partial.rmdir()  # but is not left behind by one who is killed in them
         started, begun = datetime.now().astimezone(), time.perf_counter()
@@ -191,44 +169,16 @@ class Job:
         try:
             partial.mkdir()
             self._write(partial, y, estimates, {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun})
-            written = self._place(partial)
+            written = _result.place(partial, self.out, self.replaces)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        self._forget()
+        _result.forget_states(self.out, self.state.path)
         return written
-
-    def _forget(self) -> None:
-        """Remove the state of this run, and those of runs into the same folder with other settings that nobody goes on with."""
-        self.state.path.unlink(missing_ok=True)
-        beginning = f".{self.out.name}.state-"  # no pattern: names may hold brackets
-        for path in self.out.parent.iterdir():
-            with contextlib.suppress(OSError):
-                if path.name.startswith(beginning) and time.time() - path.stat().st_mtime > ABANDONED:
-                    path.unlink()
-
-    def _place(self, partial: Path) -> Path:
-        """Give the finished folder its name. What has appeared there since the start is not ours, and stays."""
-        aside = self.out.with_name(f".{self.out.name}.replaced-{uuid.uuid4().hex[:8]}")
-        if self.replaces is not None and _report_hash(self.out) == self.replaces:
-            self.out.rename(aside)
-        for number in range(1, 1000):
-            place = self.out if number == 1 else self.out.with_name(f"{self.out.name}-{number}")
-            if place.is_file() or place.is_dir() and any(place.iterdir()):
-                continue
-            try:
-                partial.replace(place)  # fails where something has appeared this very moment
-            except OSError:
-                if not place.exists():
-                    raise
-                continue
-            shutil.rmtree(aside, ignore_errors=True)
-            return place
-        raise OSError(f"{self.out} and 999 numbered names beside it are taken")
 
     def _separate(self, progress: bool) -> tuple[Tensor, Tensor]:
         """Mixture [C, n] without its mean and estimates [C, K, n] at the rate of the priors."""
-        signal = self.signal - self.signal.mean(-1, keepdim=True)
+        signal = self.recording.audio - self.recording.audio.mean(-1, keepdim=True)
         y = resample(signal, _fitting_rate(self.recording.rate, self.rate), self.rate)
         del signal
         gain = working_gain(y, self.windows)
@@ -265,7 +215,7 @@ class Job:
             levels[title] = float(rms_db(audio.flatten()))
             write_sound(folder / files[title], audio, self.recording.rate, self.format)
 
-        residual, N = self.signal.clone(), self.signal.shape[-1]
+        residual, N = self.recording.audio.clone(), self.recording.audio.shape[-1]
         for k, title in enumerate(self.titles):  # one at a time: a long one is large
             audio = resample(estimates[:, k], self.rate, _fitting_rate(self.recording.rate, self.rate))
             audio = nn.functional.pad(audio, (0, max(0, N - audio.shape[-1])))[..., :N]
@@ -280,97 +230,35 @@ class Job:
         tools = [path for path in TOOLS if path.is_file()]
         for path in tools:
             shutil.copyfile(path, folder / "_static" / path.name)
-        (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), tools, RESULT), encoding="utf-8")
-        (folder / RESULT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), tools, _result.REPORT), encoding="utf-8")
+        (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _report(self, when: dict, warnings: list[str], files: dict[str, str], levels: dict[str, float]) -> dict:
         """The content of `separation.json`."""
         from . import __version__
 
-        N = self.signal.shape[-1]
-        count = len(self.windows.starts(self._length))
+        audio, windows = self.recording.audio, self.windows
         described = [
             {"source": title, "file": files[title], "level_db": round(levels[title], 1), "label": s.label, "prior": s.prior.where,
              "prior_sha256": s.prior.sha256}
             for title, s in zip(self.titles, self.sources)
-        ]  # fmt: skip
+        ]
         return {
-            "file": self.path.name,
-            "sha256": self.recording.sha256,
-            "seconds_of_sound": round(N / self.recording.rate, 3),
-            "sample_rate": self.recording.rate,
-            "channels": self.recording.channels,
-            "separated": self.channels,
-            "sources": described,
-            "residual": {"file": files["residual"], "level_db": round(levels["residual"], 1)},
-            "priors_rate": self.rate,
-            "windows": {"count": count, "seconds": self.windows.size / self.rate, "overlap_seconds": self.windows.overlap / self.rate},
-            "preset": self.preset,
-            "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)},
-            "seed": self.seed,
-            "network_calls": self.cost.calls,
-            "windows_at_once": self.cost.chunk,
-            "expected": self._expected,
-            "power_above_priors": round(_expectation.power_above(self.signal, self.recording.rate, self.rate / 2), 4),
-            "device": self.device,
-            "precision": self.precision,
-            "threads": torch.get_num_threads(),
-            "expected_seconds": round(self.cost.seconds, 1),
-            **when,
-            "versions": {
-                "unasdiff-teach": __version__, "torch": torch.__version__, "soundfile": version("soundfile"),
-                "python": platform.python_version(),
-            },
+            "file": self.path.name, "sha256": self.recording.sha256, "seconds_of_sound": round(audio.shape[-1] / self.recording.rate, 3),
+            "sample_rate": self.recording.rate, "channels": self.recording.channels, "separated": self.channels, "sources": described,
+            "residual": {"file": files["residual"], "level_db": round(levels["residual"], 1)}, "priors_rate": self.rate,
+            "windows": {"count": len(windows.starts(self._length)), "seconds": windows.size / self.rate,
+                        "overlap_seconds": windows.overlap / self.rate},
+            "preset": self.preset, "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)}, "seed": self.seed,
+            "network_calls": self.cost.calls, "windows_at_once": self.cost.chunk,
+            "expected": _expectation.expected(self.preset, [s.prior.where for s in self.sources]),
+            "power_above_priors": round(_expectation.power_above(audio, self.recording.rate, self.rate / 2), 4),
+            "device": self.device, "precision": self.precision, "threads": torch.get_num_threads(),
+            "expected_seconds": round(self.cost.seconds, 1), **when,
+            "versions": {"unasdiff-teach": __version__, "torch": torch.__version__, "soundfile": version("soundfile"),
+                         "python": platform.python_version()},
             "warnings": warnings,
-        }
-
-
-def working_gain(y: Tensor, windows: Windows) -> Tensor:
-    """The gain that brings each window of a signal to the level that the priors know, a peak of 0.95.
-
-    The level of a window is its peak, but at most `CREST` times what 99 % of its samples stay below: a click says nothing
-    about the rest. Windows below `FLOOR` of the loudest are raised with it, and no further. From window to window the gain
-    in dB fades as the windows do.
-
-    Args:
-        y: [C, N].
-
-    Returns:
-        [C, N], positive, float64: some samplers are chaotic, and a recording should not sound different at another level.
-    """
-    N = y.shape[-1]
-    levels = []
-    for span in windows.spans(N):
-        size = y[:, span].abs()
-        levels.append(torch.minimum(size.amax(-1), CREST * size.quantile(0.99, -1)))
-    level = torch.stack(levels, -1).double()  # [C, W]
-    loudest = level.amax(-1, keepdim=True)
-    loudest = torch.where(loudest > 0, loudest, y.abs().amax(-1, keepdim=True).double())  # nothing but a click
-    logarithm = torch.zeros_like(y, dtype=torch.float64)
-    for w, (span, weight) in enumerate(zip(windows.spans(N), windows.fades(N), strict=True)):
-        logarithm[:, span] += weight * (level[:, w : w + 1] / loudest).clamp_min(FLOOR).log()
-    return PEAK / loudest * torch.exp(-logarithm)
-
-
-def write_sound(path: Path, audio: Tensor, rate: int, format: str) -> None:
-    """Write [C, N] as WAV in floating point, in its 64-bit form where the file exceeds 4 GiB, or as FLAC of 24 bits."""
-    import soundfile
-
-    large = format == "wav" and audio.numel() * 4 > WAV_BYTES
-    with soundfile.SoundFile(path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()) as file:
-        for block in audio.split(2**20, -1):
-            file.write(block.clamp(-1, 1).T.numpy() if format == "flac" else block.T.numpy())
-    _forget_time(path)
-
-
-def _forget_time(path: Path) -> None:
-    """Zero the time that libsndfile writes into the PEAK chunk of a float WAV, so that the same sound is the same file."""
-    with open(path, "r+b") as file:
-        head = file.read(4096)
-        place = head.find(b"PEAK", 0, head.find(b"data"))
-        if head[:4] == b"RIFF" and place >= 0:
-            file.seek(place + 12)  # after its name, size and version
-            file.write(bytes(4))
+        }  # fmt: skip
 
 
 def prepare(
@@ -412,21 +300,14 @@ def prepare(
         MemoryError: more is needed than is free.
     """
     path = Path(path)
-    if preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; accepted are {', '.join(PRESETS)}")
-    if channels not in ("mid", "each"):
-        raise ValueError(f"channels is {channels!r}; accepted are 'mid' and 'each'")
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}; accepted are {', '.join(FORMATS)}")
+    one_of("preset", preset, PRESETS)
+    one_of("channels", channels, ("mid", "each"))
+    one_of("format", format, tuple(FORMATS))
     if memory is not None and memory <= 0:
         raise ValueError(f"memory is {memory / 1e9:g} GB; more than 0 is needed")
     precision = precisions.canonical(precision, auto=True)
-    device = _checked_device(device)
-    out = Path(out or f"{_short(path.stem)}-separated").resolve()
-    if len(out.name.encode()) > NAME_BYTES:
-        raise ValueError(f"the name of the folder {out.name[:40]}... has {len(out.name.encode())} bytes; at most {NAME_BYTES} are possible: shorten --out")
-    _check_out(out, overwrite)
-    replaces = _report_hash(out)
+    _machine.check_device(device)
+    out, replaces = _result.result_folder(out, path, overwrite)
     rates = {s.name: rate for s in sources if (rate := getattr(s.prior.prior, "sample_rate", None))}
     if len(set(rates.values())) > 1:
         raise ValueError("the priors work at different rates: " + ", ".join(f"{name} at {rate} Hz" for name, rate in rates.items()))
@@ -442,7 +323,7 @@ def prepare(
     above = _expectation.power_above(recording.audio, recording.rate, rate / 2)
     if above > BROAD:
         warnings.append(f"{above:.0%} of the recording's power lies above {rate / 2:g} Hz, which these priors do not know: it goes to the residual")
-    if (free := shutil.disk_usage(_existing(out)).free) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
+    if (free := _machine.free_disk(out)) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
@@ -472,38 +353,22 @@ def prepare(
         precision = begun[0]
         notes.append(f"precision: {precision}, as the run began")
     compiled = _forecast.compile_networks(compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes)
+    found = None
     if precision == precisions.AUTO:
-        found = cost("float32")
+        precision, found = "float32", cost("float32")
         if found.seconds > LONG or compiled:
-            choice = precisions.choose(precision, device, *_forecast.trial(sources[0], windows.size, config, schedule, device))
-            precision = choice.precision
+            choice = precisions.choose(precisions.AUTO, device, *_forecast.trial(sources[0], windows.size, config, schedule, device))
+            precision, found = choice.precision, found if choice.precision == "float32" else None
             notes.append(f"precision: {choice.why}")
-        else:
-            precision = "float32"
     else:
         precisions.check(precision, device)
-        found = None
-    if found is None or precision != "float32":
-        found = cost(precision)
+    found = found or cost(precision)
     if found.bytes > (free := _machine.free_memory(device)):
         raise MemoryError(
             f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the recording in parts, "
             "or its mean (--channels mid)"
         )
     return job(precision, found, *notes)
-
-
-def _short(stem: str) -> str:
-    """A file's name without its ending, cut to what a folder's name can hold."""
-    return stem.encode()[: NAME_BYTES - len("-separated")].decode(errors="ignore")
-
-
-def _checked_device(device: str) -> str:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device is {device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one") from None
-    return device
 
 
 def _windows(window: float | None, overlap: float | None, rate: int) -> Windows:
@@ -530,32 +395,3 @@ def _bytes_written(audio: Tensor, K: int, rate: int, file_rate: int) -> int:
     """Sources and residual, and 16-bit sounds of the page, at most."""
     C, N = audio.shape
     return (K + 1) * 4 * N * C + (K + 2) * 2 * round(N * rate / file_rate) + 1_000_000
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.is_dir())
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to lose anything but an earlier result that may be replaced."""
-    if out.is_file():
-        raise ValueError(f"{out} is a file; --out names a folder")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    if not (out / RESULT).is_file():
-        raise ValueError(f"the folder {out} holds something else; name another with --out")
-    if not overwrite:
-        raise ValueError(f"{out} holds an earlier result; name another folder with --out, or add --overwrite")
-    try:
-        report = json.loads((out / RESULT).read_text(encoding="utf-8"))
-        own = {RESULT, "listen.html", "_static", report["residual"]["file"], *(source["file"] for source in report["sources"])}
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{out / RESULT} is damaged, so that nothing says what belongs to the result; move the folder, or name another with --out") from None
-    if strangers := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
-        raise ValueError(f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out")
-
-
-def _report_hash(out: Path) -> str | None:
-    """What tells one earlier result from another."""
-    return file_hash(out / RESULT) if (out / RESULT).is_file() else None

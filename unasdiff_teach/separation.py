@@ -12,11 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from .diffusion import Prior, forward_noise, posterior_mean, posterior_step, reverse_weights, tweedie
 from .guidance import Estimates, GradientRule, Guidance, Hybrid, Wiener
 from .reconstruction import Loss, ReconstructionLoss
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised, one_of
+from .task import Label, NoiseSource, RunState, Separation, SeparationTask, checked_config, countdown, normalised
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,13 @@ class SeparationConfig:
     @classmethod
     def short(cls, guidance: Guidance | None = None) -> SeparationConfig:
         """Algorithm 1 in 33 steps, even in log-SNR, with a step size to match: gradients that a CPU can afford."""
-        return cls(
-            guidance=guidance or Hybrid(s_floor=0.004, sigma_scale=0.2),
-            normalize="peak",
-            project=True,
-            steps=33,
-            start="init_step",
-        )
+        rule = guidance or Hybrid(s_floor=0.004, sigma_scale=0.2)
+        return cls(guidance=rule, normalize="peak", project=True, steps=33, start="init_step")
 
     @classmethod
     def recommended(cls) -> SeparationConfig:
         """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs."""
-        return cls(
-            guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4
-        )
+        return cls(guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4)
 
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)

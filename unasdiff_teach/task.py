@@ -270,12 +270,6 @@ def countdown(start: int, progress: bool) -> Iterable[int]:
     return tqdm(steps, total=start + 1, unit="step")
 
 
-def one_of(name: str, value: object, accepted: tuple) -> None:
-    """Raises ValueError, which names the argument and what is accepted, for any other value."""
-    if value not in accepted:
-        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(map(repr, accepted))}")
-
-
 def checked_config(config: object, kind: type) -> object:
     """Raises TypeError for a configuration of another type, such as the name of a preset."""
     if not isinstance(config, kind):

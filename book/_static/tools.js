@@ -33,9 +33,11 @@
     }
     watch(audio) {
       audio.addEventListener("error", () => {
-        if (audio.error.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED) return; // no such file
-        audio.load(); // a failed seek: from the start again
-        if (this.playing && this.group.includes(audio)) this.start(audio);
+        const again = audio.sought && audio.error.code !== MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED;
+        audio.sought = false;
+        if (again) audio.load(); // a failed seek: from the start again
+        if (again && this.playing && this.group.includes(audio)) this.start(audio);
+        if (!again && audio === this.current) this.pause(); // a missing or damaged file
       });
       audio.addEventListener("ended", () => {
         if (audio !== this.current || !this.playing) return;
@@ -48,7 +50,9 @@
     /* Chromium cannot seek in the last block of a FLAC file, 1152 samples. */
     place(audio, time) {
       const goal = Math.max(0, Math.min(time, (audio.duration || Infinity) - LAST_BLOCK));
-      if (Math.abs(audio.currentTime - goal) > TOGETHER || audio.ended) audio.currentTime = goal;
+      if (Math.abs(audio.currentTime - goal) <= TOGETHER && !audio.ended) return;
+      audio.sought = true;
+      audio.currentTime = goal;
     }
     seek(time) {
       this.group.forEach((audio) => this.place(audio, time));
@@ -56,7 +60,9 @@
     }
     start(audio) {
       audio.muted = audio !== this.current;
-      audio.play().catch(() => {}); // paused again before it began
+      audio.play().catch((error) => { // AbortError: paused again before it began
+        if (error.name === "NotSupportedError" && audio === this.current) this.pause();
+      });
     }
     play() {
       if (sounding && sounding !== this) sounding.pause();

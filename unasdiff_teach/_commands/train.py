@@ -12,7 +12,7 @@ import typer
 
 from .._console import duration, errors
 from .._files import replacing
-from .._machine import use_threads
+from .._machine import free_disk, use_threads
 from . import Compile, Precision, Threads, say
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def separator(
         changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
         fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
         trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
-        length = chosen.cut(trainer.separator_config.sample_rate).length
+        length = chosen.cut(trainer.model.sample_rate).length
         _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
 
 
@@ -255,14 +255,6 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
         f"{total:.2g} FLOP for {c.steps:,} steps",
         f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at {mfu:.0%} of that "
         f"about {duration(seconds)} (the progress bar will know better)",
-        f"state and weights go to {trainer.folder}; free there: {_free(trainer.folder) / 1e9:.0f} GB",
+        f"state and weights go to {trainer.folder}; free there: {free_disk(trainer.folder) / 1e9:.0f} GB",
     ]
     return lines + [f"goes on at step {trainer.step:,}"] * bool(trainer.step)
-
-
-def _free(folder: Path) -> int:
-    """Bytes free where a folder is, or will be made."""
-    import shutil
-
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free

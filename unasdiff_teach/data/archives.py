@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
 import ssl
 import time
 import urllib.error
@@ -15,9 +14,12 @@ import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from .._files import replacing
+from .._machine import free_disk
 
 CHUNK = 1 << 20
 TRIES = 5  # in a row without a single new byte
@@ -46,11 +48,33 @@ class Archive:
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a data set, in an archive or in a folder: its name there, its bytes, and how to read it whole."""
+    """One file of a data set, in an archive or in a folder: its name there, its bytes, and how to read it whole.
+
+    Reading opens the archive, which stays open for the next member; `close` closes it.
+    """
 
     name: str
     size: int
     read: Callable[[], bytes]
+    close: Callable[[], None] = lambda: None
+
+
+class _Zip:
+    """A zip file that is opened when something is first read of it."""
+
+    def __init__(self, path: Path):
+        self.path, self._file, self._lock = path, None, Lock()
+
+    def read(self, info: zipfile.ZipInfo) -> bytes:
+        with self._lock:
+            self._file = self._file or zipfile.ZipFile(self.path)
+        return self._file.read(info)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file:
+                self._file.close()
+            self._file = None
 
 
 def inspect(root: Path, archive: Archive) -> str:
@@ -78,14 +102,12 @@ def members(root: Path, archive: Archive) -> list[Member]:
     path = root / archive.name
     if path.is_file():
         try:
-            opened = zipfile.ZipFile(path)
+            with zipfile.ZipFile(path) as opened:
+                files = [info for info in opened.infolist() if not info.is_dir()]
         except zipfile.BadZipFile as error:
             raise ValueError(f"{path} is not a zip archive: {error}") from error
-        found = [
-            Member(f"{archive.name}/{info.filename}", info.file_size, lambda info=info: opened.read(info))
-            for info in opened.infolist()
-            if not info.is_dir()
-        ]
+        source = _Zip(path)
+        found = [Member(f"{archive.name}/{info.filename}", info.file_size, partial(source.read, info), source.close) for info in files]
     elif folder := unpacked(root, archive):
         files = (place for place in folder.rglob("*") if place.is_file())
         found = [Member(f.relative_to(root).as_posix(), f.stat().st_size, f.read_bytes) for f in files]
@@ -139,8 +161,8 @@ def _stamp(path: Path, archive: Archive) -> list:
 
 def _remember(root: Path, archive: Archive) -> None:
     checked = _checked(root) | {archive.name: _stamp(root / archive.name, archive)}
-    with replacing(root / CHECKED, shared=True) as partial:
-        partial.write_text(json.dumps(checked, indent=1), encoding="utf-8")
+    with replacing(root / CHECKED, shared=True) as new:
+        new.write_text(json.dumps(checked, indent=1), encoding="utf-8")
 
 
 def _checked(root: Path) -> dict:
@@ -272,7 +294,7 @@ def _transfer(url: str, part: Path, archive: Archive, progress: bool) -> bool:
 
 def room(folder: Path, needed: int, what: str) -> None:
     """Raise OSError, before anything is written, if the disk of `folder` has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
+    free = free_disk(folder)
     if free < needed:
         raise OSError(errno.ENOSPC, f"{what} takes {gigabytes(needed)}, and the disk of {folder} has {gigabytes(free)} free")
 

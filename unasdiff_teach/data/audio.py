@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from .._checks import one_of
 from .._files import replacing
 
 SILENCE_DB = -120.0
@@ -62,8 +63,7 @@ def decode(file, name, sample_rate=None, mono="error"):
     """Read audio from an open file: what `read` does behind a path; `name` stands in errors."""
     import soundfile
 
-    if mono not in ("error", "mean", "first"):
-        raise ValueError(f'mono is {mono!r}; accepted: "error", "mean", "first"')
+    one_of("mono", mono, ("error", "mean", "first"))
     try:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:

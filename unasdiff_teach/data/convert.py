@@ -6,7 +6,6 @@ import csv
 import errno
 import hashlib
 import io
-import json
 import math
 import os
 import struct
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._files import replacing
+from .._files import Journal, file_hash, replacing
 from . import manifest as manifests
 from .archives import Member, room
 from .audio import decode, resample, write
@@ -102,24 +101,21 @@ def convert(
         raise ValueError(f"there is nothing to convert for {name}: {_first(listing.left_out)}")
     folder.mkdir(exist_ok=True)
     settings = {"sample_rate": sample_rate, "mono": mono, "resampler": RESAMPLER}
-    done = _open_journal(folder, settings)
+    journal = Journal(folder / JOURNAL)
+    done = _done(journal, settings)
     todo = [item for item in listing.items if not _is_done(folder, item, done.get(item.id))]
     room(folder, estimate(todo, sample_rate), f"converting {name}")
     left_out, converted = list(listing.left_out), 0
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:
-        with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
-            results = pool.map(lambda item: _convert_one(item, folder, sample_rate, mono), todo)
-            bar = tqdm(zip(todo, results), total=len(todo), unit="clip", desc=name, disable=not progress)
-            for item, result in bar:
-                if isinstance(result, str):
-                    left_out.append((item.member.name, result))
-                    continue
-                journal.write(json.dumps(result) + "\n")
-                journal.flush()
-                done[item.id] = result
-                converted += 1
-            os.fsync(journal.fileno())
+        results = pool.map(lambda item: _convert_one(item, folder, sample_rate, mono), todo)
+        for item, result in tqdm(zip(todo, results), total=len(todo), unit="clip", desc=name, disable=not progress):
+            if isinstance(result, str):
+                left_out.append((item.member.name, result))
+                continue
+            journal.append(result, sync=False)
+            done[item.id] = result
+            converted += 1
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -128,6 +124,8 @@ def convert(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        for close in {item.member.close for item in listing.items}:
+            close()
     unusable = {file for file, _ in left_out}
     rows = [done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable]
     if not rows:
@@ -158,7 +156,7 @@ def verify(manifest: Manifest, progress: bool = False) -> list[tuple[str, str]]:
         place = manifest.folder / path
         if not place.is_file():
             damaged.append((path, "missing"))
-        elif hashlib.sha256(place.read_bytes()).hexdigest() != expected:
+        elif file_hash(place) != expected:
             damaged.append((path, "changed since it was converted"))
     return damaged
 
@@ -208,25 +206,18 @@ def _cut_off(content: bytes) -> str | None:
 # ---------------------------------------------------------------------------------------------------- what is done
 
 
-def _open_journal(folder: Path, settings: Mapping[str, object]) -> dict[str, dict]:
-    """{id: row} of what has been converted; begins a journal where there is none, its first line the settings.
+def _done(journal: Journal, settings: Mapping[str, object]) -> dict[str, dict]:
+    """{id: row} of what has been converted; the first line of the journal is the settings.
 
     Raises:
         ValueError: it was begun with other settings.
     """
-    path = folder / JOURNAL
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-    if lines and not lines[-1].endswith(b"\n"):  # torn by a stop
-        lines.pop()
-        os.truncate(path, sum(map(len, lines)))
-    if not lines:
-        path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
-        return {}
-    made = json.loads(lines[0])["settings"]
+    head, rows = journal.begin({"settings": settings})
+    made, folder = head["settings"], journal.path.parent
     if changed := sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key)):
         was = ", ".join(f"{key} = {made.get(key)!r}, now {settings.get(key)!r}" for key in changed)
         raise ValueError(f"{folder} was made with {was}; choose another folder, or remove this one")
-    return {row["id"]: row for row in map(json.loads, lines[1:])}
+    return {row["id"]: row for row in rows}
 
 
 def _is_done(folder: Path, item: Item, row: dict | None) -> bool:

@@ -6,6 +6,7 @@ import zlib
 from collections import defaultdict
 from pathlib import Path
 
+from .._checks import one_of
 from .archives import Member
 from .convert import Item, Listing, Result, convert
 from .manifest import SPLITS
@@ -34,8 +35,7 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
         ValueError: another kind or share.
     """
     root = Path(root)
-    if kind not in ("speech", "sound"):
-        raise ValueError(f'kind is {kind!r}; accepted: "speech", "sound"')
+    one_of("kind", kind, ("speech", "sound"))
     if not 0 <= test < 1:
         raise ValueError(f"test is {test}; accepted: 0 to less than 1")
     if not root.is_dir():

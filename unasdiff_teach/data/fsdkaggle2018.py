@@ -53,6 +53,7 @@ def listing(root: str | Path) -> Listing:
         if LISTS[split] not in lists:
             raise FileNotFoundError(f"{meta.name} in {root} has no {LISTS[split]}")
         rows = _read_list(lists[LISTS[split]], ("fname", "label", "license"))
+        lists[LISTS[split]].close()
         try:
             recordings = {PurePosixPath(member.name).name: member for member in members(root, archive)}
         except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._checks import one_of
 from .._files import replacing
 from .audio import read
 
@@ -105,8 +106,7 @@ class Manifest:
         Raises:
             ValueError: another subset, or one without clips.
         """
-        if subset not in SUBSETS:
-            raise ValueError(f"subset is {subset!r}; accepted: {', '.join(map(repr, SUBSETS))}")
+        one_of("subset", subset, SUBSETS)
         rows = self.rows[self.rows["split"] == ("train" if subset == "fit" else subset)]
         if subset in ("fit", "validation") and not (self.rows["split"] == "validation").any():
             train = self.rows[self.rows["split"] == "train"]
@@ -148,8 +148,7 @@ def build(
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS).sort_values("id", ignore_index=True)
     if twice := sorted(set(frame["id"][frame["id"].duplicated()])):
         raise ValueError(f"the manifest has {', '.join(twice[:5])} more than once")
-    if kind not in ("speech", "sound"):
-        raise ValueError(f'kind is {kind!r}; accepted: "speech", "sound"')
+    one_of("kind", kind, ("speech", "sound"))
     if strange := sorted(set(frame["split"]) - set(SPLITS)):
         raise ValueError(f"split is {', '.join(strange)}; accepted: {', '.join(SPLITS)}")
     if strange := sorted(set(frame["label"].dropna()) - set(labels)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .._checks import one_of
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
 from .pocket_corpus import CORPORA, CORPUS, SAMPLE_RATE, clip_by_id, pocket_hash
 
@@ -21,6 +22,11 @@ TASKS = {
 LIST_SPLITS = ("validation", "test")
 REAL_AUDIO = "UNASDIFF_REAL_AUDIO"
 SILENT_BELOW_DB = -60.0  # a crop this quiet holds nothing that could be scaled to a level
+
+
+def slug(task: str) -> str:
+    """A task as part of a file name: "1 speech + 1 sound" is 1speech_1sound."""
+    return task.replace(" + ", "_").replace(" ", "")
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,8 @@ class MixtureRules:
     peak: float | None = None
 
     def __post_init__(self):
-        if self.rms_over not in ("canvas", "active"):
-            raise ValueError(f'rms_over is {self.rms_over!r}; accepted: "canvas", "active"')
-        if self.placement not in ("paper", "authors"):
-            raise ValueError(f'placement is {self.placement!r}; accepted: "paper", "authors"')
+        one_of("rms_over", self.rms_over, ("canvas", "active"))
+        one_of("placement", self.placement, ("paper", "authors"))
         if self.length < 1:
             raise ValueError(f"length is {self.length}; at least one sample is needed")
         if self.level_db[0] > self.level_db[1]:
@@ -235,10 +239,8 @@ def mixtures(task=SPEECH_SOUND, split="test", count=None, corpus="rendered"):
     Raises ValueError for an unknown task, split or corpus, for more mixtures than there are, and if the
     list was made for another corpus.
     """
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
-    if split not in LIST_SPLITS:
-        raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, LIST_SPLITS))}")
+    one_of("task", task, TASKS)
+    one_of("split", split, LIST_SPLITS)
     clips = clip_by_id(split, corpus)
     stored = json.loads((CORPORA[corpus] / "mixtures.json").read_text(encoding="utf-8"))
     if stored["corpus"] != pocket_hash(corpus):

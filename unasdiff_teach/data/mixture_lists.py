@@ -18,6 +18,7 @@ from .mixing import (
     MixtureRules,
     read_real,
     real_audio_folder,
+    slug,
     synthesise,
 )
 from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
@@ -115,7 +116,7 @@ def draw_list(task, split):
             clips = speech + [decks[label].deal() for label in classes]
             parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
         entries.append({
-            "id": f"{task.replace(' + ', '_').replace(' ', '')}_{split}_{i:02d}",
+            "id": f"{slug(task)}_{split}_{i:02d}",
             "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
         })
     return entries

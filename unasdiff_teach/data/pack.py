@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import shutil
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from .._files import file_hash
 from .audio import read
 from .mixing import LIST_SPLITS, TASKS, MixtureRules
 from .mixture_lists import write_json
@@ -75,7 +75,7 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
             }
             for task in TASKS
         }
-        digest = hashlib.sha256((fresh / "manifest.csv").read_bytes()).hexdigest()
+        digest = file_hash(fresh / "manifest.csv")
         rules = asdict(MixtureRules.pocket())
         write_json(fresh / "mixtures.json", {"version": VERSION, "corpus": digest, "rules": rules, "lists": lists})
         for name in ("README.md", "speakers.csv"):  # the first is written by hand, the second comes with the recordings
@@ -102,7 +102,7 @@ def _store(root: Path, clip: Clip, credit: dict[str, str]) -> tuple[Clip, dict[s
     audio, _ = read(root / file)
     row = {
         "id": clip.id.rpartition(".")[0], "kind": clip.kind, "label": clip.label, "split": clip.split, "file": file.as_posix(),
-        "samples": len(audio), "sha256": hashlib.sha256((root / file).read_bytes()).hexdigest(),
+        "samples": len(audio), "sha256": file_hash(root / file),
         "licence": credit["license"], "credit": credit["attribution"], "source": credit["source"],
     }  # fmt: skip
     return Clip(row["id"], clip.kind, clip.label, clip.split, clip.heard, "", len(audio), root / file), row

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .._checks import one_of
 from .audio import read
 
 SAMPLE_RATE = 8000
@@ -99,10 +100,8 @@ def pocket(kind, split="train", corpus="rendered"):
     kind: "speech" or "sound". split: "train", "validation" or "test". corpus: "rendered" or "recorded".
     Returns a `PocketSet`. Raises ValueError for another kind, split or corpus.
     """
-    if kind not in LABELS:
-        raise ValueError(f"kind is {kind!r}; accepted: {', '.join(map(repr, LABELS))}")
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, SPLITS))}")
+    one_of("kind", kind, LABELS)
+    one_of("split", split, SPLITS)
     folder = _folder(corpus)
     rows = [row for row in manifest_rows(folder / "manifest.csv") if row["kind"] == kind]
     rendered = corpus == "rendered"
@@ -125,6 +124,5 @@ def clip_by_id(split, corpus="rendered"):
 
 
 def _folder(corpus):
-    if corpus not in CORPORA:
-        raise ValueError(f"corpus is {corpus!r}; accepted: {', '.join(map(repr, CORPORA))}")
+    one_of("corpus", corpus, CORPORA)
     return CORPORA[corpus]

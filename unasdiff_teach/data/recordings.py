@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from .mixing import TASKS, Mixture, of_clips
+from .._checks import one_of
+from .._files import file_hash
+from .mixing import TASKS, Mixture, of_clips, slug
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
 
@@ -57,10 +59,8 @@ def recordings(folder: Path, kind: str, split: str) -> tuple[Clip, ...]:
         FileNotFoundError: the folder has no manifest.
         ValueError: another kind or split.
     """
-    if kind not in LABELS:
-        raise ValueError(f"kind is {kind!r}; accepted: {', '.join(map(repr, LABELS))}")
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; accepted: {', '.join(map(repr, SPLITS))}")
+    one_of("kind", kind, LABELS)
+    one_of("split", split, SPLITS)
     rows = [row for row in manifest_rows(folder) if row["kind"] == kind]
     splits = _speech_splits(rows) if kind == "speech" else _sound_splits(rows)
     return tuple(
@@ -77,8 +77,7 @@ def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[
     Raises:
         FileNotFoundError, ValueError: as `recordings`; or another task.
     """
-    if task not in TASKS:
-        raise ValueError(f"task is {task!r}; accepted: {', '.join(map(repr, TASKS))}")
+    one_of("task", task, TASKS)
     clips = {kind: recordings(folder, kind, split) for kind in LABELS}
     return tuple(of_clips(chosen, entry, task, split) for chosen, entry in draw_entries(clips, task, split, count))
 
@@ -104,7 +103,7 @@ def draw_entries(
             chosen = [decks[label].deal() for label in labels]
             seconds = [(lambda: 2.0) if c.kind == "speech" else (lambda: rng.uniform(*SOUND_SECONDS)) for c in chosen]
             if parts := draw(list(zip((c.audio for c in chosen), seconds, strict=True)), rng):
-                name = f"recorded_{task.replace(' + ', '_').replace(' ', '')}_{split}_{len(found):02d}"
+                name = f"recorded_{slug(task)}_{split}_{len(found):02d}"
                 found.append((chosen, {"id": name, "sources": parts}))
                 break
     return found
@@ -112,7 +111,7 @@ def draw_entries(
 
 def recordings_hash(folder: Path) -> str:
     """SHA-256 of the manifest (hexadecimal), for model cards."""
-    return hashlib.sha256((Path(folder) / "manifest.csv").read_bytes()).hexdigest()
+    return file_hash(Path(folder) / "manifest.csv")
 
 
 def manifest_rows(folder: Path) -> list[dict[str, str]]:

@@ -1,8 +1,7 @@
-"""Recordings of any kind, read block by block: no more memory than what is kept of them, and everything odd about them noticed."""
+"""Recordings of any kind, read and written block by block: no more memory than what is kept, and everything odd about them noticed."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._files import file_hash
+
 SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
 SILENT_DB = -90.0
 OPPOSED_DB = -20.0  # the mean of channels that are so far below them has lost most of what they hold
 BLOCK = 2**18  # samples of each channel
 MOST = 2**33  # samples that a header may promise and be believed
+FORMATS = {"wav": "FLOAT", "flac": "PCM_24"}
+FLAC_CHANNELS = 8
+WAV_BYTES = 2**32 - 2**20  # what the header of a WAV file can count, less the header
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,6 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
     return Recording(audio, rate, seen.channels, sha256, tuple(warnings))
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class _Seen:
     """What is noticed in passing: levels, samples that are no numbers, samples that look clipped."""
 
@@ -172,3 +170,24 @@ def _advice(path: Path) -> str:
     from .folder import UNREADABLE
 
     return "; convert it: ffmpeg -i FILE NEW.wav" if path.suffix.lower() in UNREADABLE else ""
+
+
+def write_sound(path: Path, audio: Tensor, rate: int, format: str) -> None:
+    """Write [C, N] as WAV in floating point, in its 64-bit form where the file exceeds 4 GiB, or as FLAC of 24 bits."""
+    import soundfile
+
+    large = format == "wav" and audio.numel() * 4 > WAV_BYTES
+    with soundfile.SoundFile(path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()) as file:
+        for block in audio.split(2**20, -1):
+            file.write(block.clamp(-1, 1).T.numpy() if format == "flac" else block.T.numpy())
+    _forget_time(path)
+
+
+def _forget_time(path: Path) -> None:
+    """Zero the time that libsndfile writes into the PEAK chunk of a float WAV, so that the same sound is the same file."""
+    with open(path, "r+b") as file:
+        head = file.read(4096)
+        place = head.find(b"PEAK", 0, head.find(b"data"))
+        if head[:4] == b"RIFF" and place >= 0:
+            file.seek(place + 12)  # after its name, size and version
+            file.write(bytes(4))

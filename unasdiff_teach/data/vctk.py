@@ -10,6 +10,7 @@ import random
 import re
 from pathlib import Path
 
+from .._checks import one_of
 from .archives import Archive, members
 from .convert import Item, Listing, Result, convert
 
@@ -57,8 +58,7 @@ def listing(root: str | Path, microphone: str = "mic1") -> Listing:
         FileNotFoundError: neither is there.
         ValueError: another microphone.
     """
-    if microphone not in MICROPHONES:
-        raise ValueError(f"microphone is {microphone!r}; accepted: {', '.join(map(repr, MICROPHONES))}")
+    one_of("microphone", microphone, MICROPHONES)
     items, left_out = {}, []
     for member in members(Path(root), *ARCHIVES):
         found = _FILE.search(member.name)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch.overrides import TorchFunctionMode
 
+from .._checks import one_of
 from ..cost import CostCounter
 from .conv_tasnet import ConvTasNet, ConvTasNetConfig
 from .diffwave import DiffWave, DiffWaveConfig
@@ -44,8 +45,7 @@ def flops(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCof
     Raises:
         ValueError: another `work`.
     """
-    if work not in ("forward", "guided", "training"):
-        raise ValueError(f"work is {work!r}; accepted are 'forward', 'guided' and 'training'")
+    one_of("work", work, ("forward", "guided", "training"))
     with shapes_alone():
         net = NETWORKS[type(config)](config).requires_grad_(work == "training")
         x = torch.empty(1, samples, requires_grad=work == "guided")

@@ -7,6 +7,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from .._checks import one_of
+
 
 @dataclass(frozen=True)
 class ConvTasNetConfig:
@@ -54,8 +56,7 @@ class ConvTasNetConfig:
             raise ValueError(f"window is {self.window}; it must be even, since the hop is half of it")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}; it must be odd")
-        if self.mask not in ("sigmoid", "relu"):
-            raise ValueError(f"mask is {self.mask!r}; accepted are 'sigmoid' and 'relu'")
+        one_of("mask", self.mask, ("sigmoid", "relu"))
 
 
 class ConvTasNet(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from .._files import file_hash
 from .diffwave import DiffWave, DiffWaveConfig
 from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
 from .triple_path import TriplePathConfig, TriplePathUNet
@@ -245,9 +245,7 @@ def state_dict_of(content: object, what: str | Path) -> dict[str, Tensor]:
 
 def describe(path: Path, net: nn.Module) -> dict:
     """What every card of a foreign checkpoint begins with."""
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": path.name, "sha256": digest, "parameters": sum(p.numel() for p in net.parameters())}
+    return {"file": path.name, "sha256": file_hash(path), "parameters": sum(p.numel() for p in net.parameters())}
 
 
 def _fitted(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callable[[str], str]) -> nn.Module:

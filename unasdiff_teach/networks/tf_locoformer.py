@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .triple_path import fold_patches, fused_attention, turn_pairs, unfold_patches
+from .attention import fused_attention, turn_pairs
+from .layers import fold_patches, unfold_patches
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import math
 import os
-import shutil
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -16,7 +11,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-HEAD_MULTIPLE = 8  # what a GPU's fused attention asks of the width of a head
+from ..precision import missing_compiler
+from .attention import HEAD_MULTIPLE, Attention, constant_factors, fused_attention, rotate
+from .layers import (
+    Conv2d,
+    FeedForward,
+    Linear,
+    SwiGLU,
+    TimeEmbedding,
+    at_least_float32,
+    fold_patches,
+    modulate,
+    norm,
+    swiglu,
+    unfold_patches,
+)
+
+__all__ = [
+    "Attention", "AxialPath", "GlobalPath", "SwiGLU", "TimeEmbedding", "TriplePathConfig", "TriplePathUNet", "fused_attention", "rotate",
+    "unfold_patches",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,14 +100,11 @@ class TriplePathConfig:
         return (self.n_fft // 2 + 1) // self.patch[0]
 
     def __post_init__(self):
-        object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "patch", tuple(self.patch))
-        object.__setattr__(self, "paths", tuple(self.paths))
-        if (self.n_fft // 2 + 1) % (4 * self.patch[0] * self.sub_bands):
-            raise ValueError(
-                f"n_fft = {self.n_fft} has {self.n_fft // 2 + 1} bins; they must be a multiple of 4 x patch x sub_bands"
-                f" = {4 * self.patch[0] * self.sub_bands}"
-            )
+        for name in ("depths", "patch", "paths"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        bins, multiple = self.n_fft // 2 + 1, 4 * self.patch[0] * self.sub_bands
+        if bins % multiple:
+            raise ValueError(f"n_fft = {self.n_fft} has {bins} bins; they must be a multiple of 4 x patch x sub_bands = {multiple}")
         if self.channels % (2 * self.heads):
             raise ValueError(f"channels = {self.channels} must be a multiple of 2 x heads = {2 * self.heads}")
         if not set(self.paths) <= {"global", "frame", "frequency"}:
@@ -176,10 +187,11 @@ class TriplePathUNet(nn.Module):
             RuntimeError: a compiler is missing; the message says which.
         """
         if backend == "inductor":
-            _require_compiler(self.window.device)
+            if missing := missing_compiler(self.window.device):
+                raise RuntimeError(f"compiling the network needs {missing}, or leave compiling out")
             cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-        torch.compiler.assume_constant_result(_constant_factors)  # marks it; as a decorator it would load the compiler at import
+        torch.compiler.assume_constant_result(constant_factors)  # marks it; as a decorator it would load the compiler at import
         settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
         settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
         options = {"backend": backend, "fullgraph": True, "dynamic": False}
@@ -229,7 +241,7 @@ class TriplePathUNet(nn.Module):
     def _waveform(self, h: Tensor, length: int) -> Tensor:
         """The inverse of `_spectrum`, cut to `length` samples."""
         c = self.config
-        h = unfold_patches(_at_least_float32(h), c.patch)
+        h = unfold_patches(at_least_float32(h), c.patch)
         z = torch.view_as_complex(h.permute(0, 2, 3, 1).contiguous())
         padded = (z.shape[-1] - 1) * c.hop
         x = torch.istft(z, c.n_fft, c.hop, window=self.window, normalized=c.normalized_stft, length=max(padded, length))
@@ -320,13 +332,13 @@ class AxialPath(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
-        h = _swiglu(self.pre(_norm(x)))  #                      [B, F, T, C]
-        h = _modulate(_norm(h), scale1, shift1)
+        h = swiglu(self.pre(norm(x)))  #                      [B, F, T, C]
+        h = modulate(norm(h), scale1, shift1)
         h = h.transpose(1, 2) if self.swap else h  #            [B, other axis, attended axis, C]
         h = self.attention(h.flatten(0, 1).contiguous()).unflatten(0, h.shape[:2])
         h = h.transpose(1, 2) if self.swap else h
         x = torch.addcmul(x, gate1, h)
-        return torch.addcmul(x, gate2, self.ffn(_modulate(_norm(x), scale2, shift2)))
+        return torch.addcmul(x, gate2, self.ffn(modulate(norm(x), scale2, shift2)))
 
 
 class GlobalPath(nn.Module):
@@ -346,101 +358,16 @@ class GlobalPath(nn.Module):
         B, n_bins, T, C = x.shape
         S, Q = self.sub_bands, self.squeezed
         shift, scale, gate = modulation[:, 0].chunk(3, -1)  #   [B, 1, feature]
-        h = _norm(x).unflatten(1, (n_bins // S, S)).permute(0, 1, 3, 4, 2).flatten(3)  # channel c S + (f mod S)
-        h = _swiglu(self.squeeze(h))  #                         [B, F/S, T, Q]
+        h = norm(x).unflatten(1, (n_bins // S, S)).permute(0, 1, 3, 4, 2).flatten(3)  # channel c S + (f mod S)
+        h = swiglu(self.squeeze(h))  #                         [B, F/S, T, Q]
         h = h.permute(0, 2, 3, 1).flatten(2)  #                 [B, T, Q F/S]
-        h = gate * self.attention(_modulate(_norm(h), scale, shift))
+        h = gate * self.attention(modulate(norm(h), scale, shift))
         # The norm after the gate takes most of the gate's size away again; kept, as trained weights rely on it.
-        h = _norm(h).unflatten(2, (Q, n_bins // S)).permute(0, 2, 3, 1)  # [B, Q, F/S, T]
+        h = norm(h).unflatten(2, (Q, n_bins // S)).permute(0, 2, 3, 1)  # [B, Q, F/S, T]
         h = self.recover(h).unflatten(1, (C, S)).permute(0, 3, 2, 4, 1)  # [B, F/S, S, T, C]
         x = x + h.flatten(1, 2)
         shift, scale, gate = modulation_ffn.chunk(3, -1)
-        return torch.addcmul(x, gate, self.ffn(_modulate(_norm(x), scale, shift)))
-
-
-class FeedForward(nn.Module):
-    """SwiGLU layer (Shazeer 2020) of twice the width."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.enter = Linear(dim, 4 * dim)
-        self.leave = Linear(2 * dim, dim)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.leave(_swiglu(self.enter(h)))
-
-
-class Attention(nn.Module):
-    """Self-attention [M, L, D] -> [M, L, D] with rotary positions."""
-
-    def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads, self.size = heads, dim // heads
-        self.qkv = Linear(dim, 3 * dim)
-        self.out = Linear(dim, dim)
-        self.attend = fused_attention
-
-    def forward(self, h: Tensor) -> Tensor:
-        qkv = self.qkv(h).unflatten(-1, (3, self.heads, -1))  #                    [M, L, 3, heads, d]
-        q, k = rotate(qkv[:, :, :2], self.size).permute(2, 0, 3, 1, 4)  #         [M, heads, L, d]
-        v = qkv[:, :, 2].transpose(1, 2)
-        if v.requires_grad:  # a copy, so that what is not rotated need not be kept
-            v = v.clone(memory_format=torch.contiguous_format)
-        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
-
-    def prepare(self, dtype: torch.dtype, multiple: int) -> None:
-        """Prepare the weights in `dtype` with zeros that make each head's width a multiple of this."""
-        pad, per_head = -self.size % multiple, (self.heads, self.size)
-        if not pad:
-            return
-        # Attention divides by the root of the width that it sees: q makes up for what the zeros add to it.
-        gain = self.qkv.weight.new_tensor([math.sqrt(1 + pad / self.size), 1, 1])
-        weight = gain[:, None, None, None] * self.qkv.weight.unflatten(0, (3, *per_head))
-        bias = gain[:, None, None] * self.qkv.bias.unflatten(0, (3, *per_head))
-        self.qkv.prepare(F.pad(weight, (0, 0, 0, pad)).flatten(0, 2), F.pad(bias, (0, pad)).flatten(), dtype)
-        self.out.prepare(F.pad(self.out.weight.unflatten(1, per_head), (0, pad)).flatten(1), self.out.bias, dtype)
-
-
-class Prepared:
-    """Weights of a layer that may have a second form beside their parameters: see `TriplePathUNet.for_inference`."""
-
-    prepared: tuple[Tensor, Tensor | None] | None = None
-
-    def prepare(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.prepared = tuple(None if a is None else a.detach().to(dtype) for a in (weight, bias))
-
-    @property
-    def weights(self) -> tuple[Tensor, Tensor | None]:
-        if self.prepared is not None and not self.weight.requires_grad:
-            kind = self.weight.device.type
-            asked = torch.get_autocast_dtype(kind) if _is_autocasting(kind) else self.weight.dtype
-            if self.prepared[0].dtype == asked:
-                return self.prepared
-        return self.weight, self.bias
-
-
-class Linear(Prepared, nn.Linear):
-    def forward(self, h: Tensor) -> Tensor:
-        return F.linear(h, *self.weights)
-
-
-class Conv2d(Prepared, nn.Conv2d):
-    def forward(self, h: Tensor) -> Tensor:
-        return self._conv_forward(h, *self.weights)
-
-
-class TimeEmbedding(nn.Module):
-    """Sinusoids of the scaled time through a two-layer perceptron, [B] -> [B, dim]."""
-
-    def __init__(self, dim: int, sinusoids: int = 128):
-        super().__init__()
-        self.register_buffer("frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False)
-        self.enter = Linear(2 * sinusoids, dim)
-        self.leave = Linear(dim, dim)
-
-    def forward(self, time: Tensor) -> Tensor:
-        angle = time[:, None].to(self.frequencies.dtype) * self.frequencies
-        return self.leave(F.silu(self.enter(torch.cat([angle.cos(), angle.sin()], -1))))
+        return torch.addcmul(x, gate, self.ffn(modulate(norm(x), scale, shift)))
 
 
 class Head(nn.Module):
@@ -455,161 +382,14 @@ class Head(nn.Module):
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
         shift, scale = self.modulation(F.silu(self.embed_time(time)))[:, None, None].chunk(2, -1)
-        h = _modulate(_norm(_last(self.smooth(_first(h)))), scale, shift)
+        h = modulate(norm(_last(self.smooth(_first(h)))), scale, shift)
         return self.out(_first(h))
-
-
-def fold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
-    """Patches into channels, [B, C, H, W] -> [B, C p q, H / p, W / q] for patch = (p, q)."""
-    if patch == (1, 1):
-        return h
-    p, q = patch
-    return h.unflatten(3, (-1, q)).unflatten(2, (-1, p)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
-
-
-def unfold_patches(h: Tensor, patch: tuple[int, int]) -> Tensor:
-    """The inverse of `fold_patches`."""
-    if patch == (1, 1):
-        return h
-    return h.unflatten(1, (-1, *patch)).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-
-
-def fused_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v by the fused kernel; on a GPU a head size that it cannot take is padded with zeros."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad:  # whose kernel for gradients is slow
-        with torch.autocast("cpu", enabled=False):
-            return fused_attention(q.float(), k.float(), v.float()).to(q.dtype)
-    d = q.shape[-1]
-    pad = -d % HEAD_MULTIPLE if q.is_cuda else 0
-    if pad:
-        q, k, v = (F.pad(a, (0, pad)) for a in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
-
-
-def rotate(q: Tensor, size: int | None = None) -> Tensor:
-    """Rotary positions: turn each adjacent pair (2i, 2i+1) of [M, L, ..., d] by the angle position 10000^(-2i/size).
-
-    `size` is d, or less where the last channels are nothing but zeros.
-    """
-    shape, size = tuple(q.shape[1:]), size or q.shape[-1]
-    if torch.compiler.is_compiling():  # which knows no complex numbers
-        return _turn_by_real(q, *_constant_factors(shape, size, q.device, q.dtype))
-    if q.dtype in (torch.float16, torch.bfloat16):  # which have none that would not be wider
-        return _turn_by_real(q, *_real_factors(shape, size, q.device, q.dtype))
-    return turn_pairs(q, torch.view_as_complex(_rotary_table(shape, size, q.device)))
-
-
-def turn_pairs(q: Tensor, turn: Tensor) -> Tensor:
-    """Multiply each adjacent pair of [..., d], as a complex number, by `turn`, broadcastable to [..., d / 2]."""
-    wide = _at_least_float32(q).unflatten(-1, (-1, 2))
-    turned = torch.view_as_real(torch.view_as_complex(wide) * turn.to(wide.dtype.to_complex()))
-    return turned.flatten(-2).to(q.dtype)
-
-
-def _turn_by_real(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """(a, b) -> (a cos - b sin, b cos + a sin) for each pair, in the type of q."""
-    other = q.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(q * cosine, other, sine)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a later call may want gradients
-def _rotary_table(shape: tuple[int, ...], size: int, device: torch.device) -> Tensor:
-    """Cosine and sine for each position and pair of [L, ..., d], [L, ..., d / 2, 2]: whole, as kernels are slow at short rows."""
-    length, *between, d = shape
-    rate = 10000.0 ** (-torch.arange(0, d, 2, dtype=torch.float64) / size)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
-    table = torch.stack([angle.cos(), angle.sin()], -1).to(torch.float32).to(device)
-    return table.view(length, *(1 for _ in between), -1, 2).expand(length, *between, -1, -1).contiguous()
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _real_factors(shape: tuple[int, ...], size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Factors of each channel of [L, ..., d] and of its neighbour in the pair: (cos, cos) and (-sin, sin)."""
-    cosine, sine = _rotary_table(shape, size, device).to(dtype).unbind(-1)
-    return torch.stack([cosine, cosine], -1).flatten(-2), torch.stack([-sine, sine], -1).flatten(-2)
-
-
-def _constant_factors(*arguments) -> tuple[Tensor, Tensor]:
-    return _real_factors(*arguments)
 
 
 def _log_magnitude(h: Tensor) -> Tensor:
     """log10 |z| of real parts and imaginary parts [B, 2 n, F, T] -> [B, n, F, T], about -2 to 2."""
     real, imaginary = h.chunk(2, 1)
     return 0.5 * (real.square() + imaginary.square() + 1e-4).log10()
-
-
-def _at_least_float32(h: Tensor) -> Tensor:
-    return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
-
-
-def _norm(h: Tensor) -> Tensor:
-    """Layer norm in the type of h; its sums are in float32 all the same."""
-    # The CPU's kernel is vectorised only where it is given factors and shifts.
-    factors = _one_and_zero(h.shape[-1], h.dtype) if h.device.type == "cpu" and not torch.compiler.is_compiling() else (None, None)
-    kind = h.device.type
-    with torch.autocast(kind, enabled=False) if _is_autocasting(kind) else nullcontext():  # which would make it float32 on a GPU
-        return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
-
-
-def _is_autocasting(kind: str) -> bool:
-    """Whether autocast is on for a type of device; the meta device, where costs are counted, knows none."""
-    return kind != "meta" and torch.is_autocast_enabled(kind)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _one_and_zero(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return torch.ones(dim, dtype=dtype, device="cpu"), torch.zeros(dim, dtype=dtype, device="cpu")
-
-
-def _require_compiler(device: torch.device) -> None:
-    """Raises RuntimeError if inductor lacks what it compiles with."""
-    given = os.environ.get("CXX")
-    if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
-        raise RuntimeError(
-            f"compiling the network needs a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu:"
-            " apt install g++; macOS: xcode-select --install), or set CXX to yours, or leave compiling out"
-        )
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise RuntimeError("compiling the network for a GPU needs triton: pip install triton, or leave compiling out")
-
-
-def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return torch.addcmul(shift, h, 1 + scale)
-
-
-def _swiglu(h: Tensor) -> Tensor:
-    return SwiGLU.apply(h) if torch.is_grad_enabled() and h.requires_grad else SwiGLU.forward(h)
-
-
-class SwiGLU(torch.autograd.Function):
-    """value * silu(gate) of [..., 2 C] -> [..., C], keeping its input alone for the backward pass."""
-
-    @staticmethod
-    def forward(h: Tensor) -> Tensor:
-        value, gate = h.chunk(2, -1)
-        return value * F.silu(gate)  # not in place: compiled, that loses the gradient
-
-    @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (h,) = ctx.saved_tensors
-        value, gate = h.chunk(2, -1)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative
-            share = gate.sigmoid()
-            return torch.cat([gradient * gate * share, gradient * value * share * (1 + gate * (1 - share))], -1)
-        through = torch.empty_like(h)
-        through_value, through_gate = through.chunk(2, -1)
-        torch.mul(gradient, F.silu(gate), out=through_value)
-        torch.mul(gradient, value, out=through_gate)
-        torch.ops.aten.silu_backward.grad_input(through_gate, gate, grad_input=through_gate)
-        return through
 
 
 def _last(h: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from .._checks import one_of
 from ..networks import DiffWave, TriplePathUNet
 from ..networks.foreign import describe, read_checkpoint, state_dict_of, undiff_name
 from ..schedule import NoiseSchedule
@@ -38,8 +39,7 @@ def from_authors_checkpoint(
         FileNotFoundError: no such file.
         ValueError: not such a file, or its weights do not fit the paper's network; the message names the difference.
     """
-    if weights not in ("ema", "model"):
-        raise ValueError(f"weights is {weights!r}; accepted are 'ema' and 'model'")
+    one_of("weights", weights, ("ema", "model"))
     path = Path(path)
     content = read_checkpoint(path)
     if not isinstance(content, dict) or weights not in content:
@@ -72,8 +72,7 @@ def from_undiff_checkpoint(path: str | Path, weights: Literal["model", "ema"] = 
         FileNotFoundError: no such file.
         ValueError: not such a file, or its weights do not fit a DiffWave; the message names the difference.
     """
-    if weights not in ("ema", "model"):
-        raise ValueError(f"weights is {weights!r}; accepted are 'model' and 'ema'")
+    one_of("weights", weights, ("ema", "model"))
     path = Path(path)
     content = read_checkpoint(path)
     lightning = isinstance(content, dict) and "state_dict" in content

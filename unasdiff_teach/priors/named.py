@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from .._files import file_hash
 from ..diffusion import Prior
 from .foreign import from_authors_checkpoint, from_undiff_checkpoint
 from .neural import read
@@ -75,9 +75,7 @@ def load_prior(spec: str) -> NamedPrior:
     bad = [key for key, weight in prior.named_parameters() if not torch.isfinite(weight).all()]
     if bad:
         raise ValueError(f"prior {path} has NaN or infinite weights ({bad[0]} and {len(bad) - 1} more): its training has failed")
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, sha256)
+    return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, file_hash(path))
 
 
 def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Source]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from .._checks import one_of
 from ..networks import DiffWave, DiffWaveConfig, TriplePathConfig, TriplePathUNet
-from ..networks.files import fill, read_weights, write_weights
+from ..networks.files import read_model, write_model
 from ..schedule import NoiseSchedule
 
-FORMAT = "unasdiff_teach prior 1"
 Target = Literal["eps", "preconditioned"]
 Condition = Literal["time", "beta"]
 
@@ -50,10 +49,8 @@ class NeuralPrior(nn.Module):
         condition: Condition = "time",
     ):
         super().__init__()
-        if condition not in ("time", "beta"):
-            raise ValueError(f"condition is {condition!r}; accepted are 'time' and 'beta'")
-        if target not in ("eps", "preconditioned"):
-            raise ValueError(f"target is {target!r}; accepted are 'eps' and 'preconditioned'")
+        one_of("condition", condition, ("time", "beta"))
+        one_of("target", target, ("eps", "preconditioned"))
         self.net, self.schedule, self.sample_rate = net, schedule, sample_rate
         self.labels, self.target, self.sigma_data = tuple(labels), target, sigma_data
         self.time_scale, self.cfg_scale, self.card = time_scale, cfg_scale, card or {}
@@ -158,11 +155,7 @@ def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, c
     Args:
         dtype: of the parameters, by default float16; what is no parameter stays in float32.
     """
-    header = {
-        "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
-        "card": json.dumps(card),
-    }  # fmt: skip
-    write_weights(path, state_dict, config.network, header, dtype)
+    write_model(path, "prior", state_dict, config, card, dtype)
 
 
 def read(path: str | Path) -> NeuralPrior:
@@ -172,13 +165,4 @@ def read(path: str | Path) -> NeuralPrior:
         FileNotFoundError: no such file.
         ValueError: not such a file, or its weights do not fit its configuration.
     """
-    state, header = read_weights(path, "prior", FORMAT)
-    values = json.loads(header["config"])
-    networks = {c.__name__: c for c in (TriplePathConfig, DiffWaveConfig)}
-    kind = header.get("network", "TriplePathConfig")  # files from before there was a choice do not say
-    if kind not in networks:
-        raise ValueError(f"{path} wants a network {kind!r}; known are {', '.join(networks)}")
-    config = PriorConfig(**values | {"network": networks[kind](**values["network"])})
-    prior = config.build(card=json.loads(header["card"]))
-    fill(prior.net, state, path)
-    return prior.eval().requires_grad_(False)
+    return read_model(path, "prior", PriorConfig, (TriplePathConfig, DiffWaveConfig))

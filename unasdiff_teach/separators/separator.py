@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..networks import ConvTasNet, ConvTasNetConfig, TFLoCoformer, TFLoCoformerConfig
-from ..networks.files import fill, read_weights, write_weights
+from ..networks.files import read_model, write_model
 
-FORMAT = "unasdiff_teach separator 1"
 NETWORKS = {ConvTasNetConfig: ConvTasNet, TFLoCoformerConfig: TFLoCoformer}
 
 
@@ -80,10 +78,7 @@ def save(path: str | Path, state_dict: dict[str, Tensor], config: SeparatorConfi
     Args:
         dtype: of the parameters, by default float16; what is no parameter stays in float32.
     """
-    header = {
-        "format": FORMAT, "network": type(config.network).__name__, "config": json.dumps(asdict(config)), "card": json.dumps(card),
-    }  # fmt: skip
-    write_weights(path, state_dict, config.network, header, dtype)
+    write_model(path, "separator", state_dict, config, card, dtype)
 
 
 def read(path: str | Path) -> Separator:
@@ -93,12 +88,4 @@ def read(path: str | Path) -> Separator:
         FileNotFoundError: no such file.
         ValueError: not such a file, or its weights do not fit its configuration.
     """
-    state, header = read_weights(path, "separator", FORMAT)
-    networks = {c.__name__: c for c in NETWORKS}
-    if header["network"] not in networks:
-        raise ValueError(f"{path} wants a network {header['network']!r}; known are {', '.join(networks)}")
-    values = json.loads(header["config"])
-    config = SeparatorConfig(**values | {"network": networks[header["network"]](**values["network"])})
-    separator = config.build(card=json.loads(header["card"]))
-    fill(separator.net, state, path)
-    return separator.eval().requires_grad_(False)
+    return read_model(path, "separator", SeparatorConfig, tuple(NETWORKS))

@@ -1,8 +1,8 @@
 """Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports this room."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from .._lazy import lazy
 from .players import Player, Track, player
 from .scrubbers import Scrubber, scrubber
 from .sound import log_spectrograms
@@ -18,23 +18,10 @@ __all__ = [
     "use_style", "waveforms",
 ]
 
+# A player needs neither seaborn and pandas, as the figures do, nor IPython, as the explorer does.
 _HOMES = {
     "explorer": "GammaExplorer curves gamma_explorer",
     "figures": "bars_with_intervals guidance_curves schedule_curves spectrograms trajectories waveforms",
     "style": "PALETTE use_style",
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
-
-
-def __getattr__(name: str):
-    # A player needs neither seaborn and pandas, as the figures do, nor IPython, as the explorer does.
-    if name in _HOMES:
-        return import_module(f".{name}", __name__)
-    if name in _HOME:
-        globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOMES)

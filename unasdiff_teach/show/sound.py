@@ -6,7 +6,6 @@ import io
 import math
 import re
 import struct
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import soundfile
 import torch
 from matplotlib import colormaps, image
 from torch import Tensor
+
+from .._files import replacing
 
 FOLDER = Path("_static", "audio")
 """Where a page's sounds lie, seen from its notebook, which is where a notebook runs."""
@@ -166,20 +167,9 @@ def write_beside(folder: Path, sounds: Mapping[str, bytes], pictures: Mapping[st
     present = all((folder / name).is_file() for name in pictures)
     if present and all(_is_same(folder / name, sound) for name, sound in sounds.items()):
         return
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in {**sounds, **pictures}.items():
-        _write_whole(folder / name, content)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, whatever stops the writing."""
-    partial = path.with_name(f".writing-{uuid.uuid4().hex}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        with replacing(folder / name, shared=True) as partial:
+            partial.write_bytes(content)
 
 
 def _is_same(path: Path, sound: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,35 @@ class CropConfig:
     layered_labels: tuple[int, ...] = ()
 
 
-class Crops:
+def rows_of(draw: Callable, batch: int, generator: torch.Generator, rows: slice) -> Tensor | tuple[Tensor, ...]:
+    """These rows of draw(batch, generator), with the same numbers from the generator; a draw that has `rows` reads no others."""
+    if hasattr(draw, "rows"):
+        return draw.rows(batch, generator, rows)
+    drawn = draw(batch, generator)
+    return drawn[rows] if isinstance(drawn, Tensor) else tuple(a[rows] for a in drawn)
+
+
+class Draws:
+    """draw(batch, generator) -> signals [batch, N], labels [batch], in two steps: examples are chosen, then made."""
+
+    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return self.rows(batch, generator, slice(None))
+
+    def rows(self, batch: int, generator: torch.Generator, rows: slice) -> tuple[Tensor, Tensor]:
+        """These rows of a batch; no other example is made."""
+        chosen, label = self.choose(batch, generator)
+        return self.signals(chosen[rows]), label[rows]
+
+    def choose(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What makes each example, [batch, ...], and its label [batch]; all that is random."""
+        raise NotImplementedError
+
+    def signals(self, chosen: Tensor) -> Tensor:
+        """The examples [B, N] of what was chosen [B, ...]."""
+        raise NotImplementedError
+
+
+class Crops(Draws):
     """draw(batch, generator) -> signals [batch, N], labels [batch]; first a class is drawn, then one of its clips.
 
     Args:
@@ -75,7 +103,7 @@ class Crops:
         self.reach = (shares / shares.sum()).cumsum(0)
         self.members = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)
 
-    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def choose(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         c = self.config
         uniform = torch.rand(6, batch, generator=generator)
         group = torch.searchsorted(self.reach, uniform[0]).clamp(max=len(self.count) - 1)
@@ -90,6 +118,9 @@ class Crops:
         level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * uniform[5]) / 20)
         sign = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
         return x0 * (sign * level)[:, None] / _rms(x0), label
+
+    def signals(self, chosen: Tensor) -> Tensor:
+        return chosen  # from memory they are made at once
 
     def _cut(self, group: Tensor, uniform: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One example [B, N] and label [B] of each group [B], from uniform numbers [4, B]."""
@@ -139,7 +170,7 @@ def _rms(x0: Tensor) -> Tensor:
     return x0.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4)
 
 
-class ManifestCrops:
+class ManifestCrops(Draws):
     """draw(batch, generator) -> signals [batch, N], labels [batch], read from the files of a manifest, a crop at a time.
 
     First a class is drawn, then one of its clips, both uniformly, then one of its active spans in proportion to its length. A
@@ -175,17 +206,20 @@ class ManifestCrops:
         """Clips to draw from."""
         return len(self.paths)
 
-    def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        uniform = torch.rand(batch, 10, generator=generator, dtype=torch.float64).tolist()
-        drawn = [self._example(u) for u in uniform]
-        return torch.stack([signal for signal, _ in drawn]), torch.stack([label for _, label in drawn])
+    def choose(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        uniform = torch.rand(batch, 10, generator=generator, dtype=torch.float64)
+        return uniform, self.label[[self._clip(u_class, u_clip) for u_class, u_clip in uniform[:, :2].tolist()]]
 
-    def _example(self, uniform: list[float]) -> tuple[Tensor, Tensor]:
-        """One example [N] and its label, from ten uniform numbers in 0..1."""
-        c = self.config
-        u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign = uniform
+    def signals(self, chosen: Tensor) -> Tensor:
+        return torch.stack([self._example(*uniform) for uniform in chosen.tolist()])
+
+    def _clip(self, u_class: float, u_clip: float) -> int:
         members = self.members[int(u_class * len(self.members))]
-        clip = int(members[int(u_clip * len(members))])
+        return int(members[int(u_clip * len(members))])
+
+    def _example(self, u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign) -> Tensor:
+        """One example [N], from ten uniform numbers in 0..1."""
+        c, clip = self.config, self._clip(u_class, u_clip)
         first, last = self._span(clip, u_span)
         speed = c.speeds[int(u_speed * len(c.speeds))]
         length = c.length
@@ -202,7 +236,7 @@ class ManifestCrops:
         x0[place : place + len(piece)] = piece
         rms = x0.square().mean().sqrt().clamp(min=1e-4)
         level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * u_level) / 20)
-        return x0 * ((level if u_sign < 0.5 else -level) / rms), self.label[clip]
+        return x0 * ((level if u_sign < 0.5 else -level) / rms)
 
     def _span(self, clip: int, uniform: float) -> tuple[int, int]:
         """First and one-past-last sample of an active span, drawn in proportion to its length."""

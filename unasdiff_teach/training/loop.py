@@ -1,26 +1,32 @@
-"""The loop that a training runs: resumable to the bit, on one processor or many, with averaged weights, an atomic state and a log."""
+"""The loop that a training runs: resumable to the bit, in one process or many, with averaged weights, an atomic state and a log."""
 
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._files import Journal, locked, replacing
+from ..networks.files import write_model
 from ..precision import autocast, canonical
+from .state import differences, read_state, signature
+from .workers import Ahead, SharedLoss, processes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    from ..priors.neural import PriorConfig
+    from ..separators import SeparatorConfig
+
+__all__ = ["LoopConfig", "Trainer", "processes"]
 
 # What may change between two calls on one folder; everything else belongs to the training.
 FREE = ("steps", "log_every", "save_every", "save_minutes", "milestone_every", "ahead", "precision", "reschedule")
@@ -77,37 +83,8 @@ class LoopConfig:
         return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
 
 
-def processes(accelerator: str, devices: int) -> Fabric:
-    """A launched Fabric for `devices` processes of one machine, or for those that torchrun has started on one or more.
-
-    Tried with several processes on CPUs, and with one GPU; on several GPUs the same code has not run yet.
-
-    Args:
-        accelerator: "cpu" (gloo between the processes), "cuda" (NCCL) or "mps".
-        devices: processes on this machine, each with a device of its own; under torchrun what torchrun says counts.
-    """
-    from lightning_fabric import Fabric
-
-    nodes = 1
-    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    strategy = "ddp" if devices * nodes > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
-    fabric.launch()
-    return fabric
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed the processor's global generator, for initial weights; afterwards it is as it was, and those of GPUs always are."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
 class Trainer:
-    """Trains one network into a folder; started again on the same folder it goes on where it stopped, to the same weights.
+    """Trains one model into a folder; started again on the same folder it goes on where it stopped, to the same weights.
 
     Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss, seconds,
     and how many steps were skipped so far), `step_*.safetensors` (averaged weights). They are written by `fit` alone, which
@@ -116,33 +93,43 @@ class Trainer:
     A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row stop
     the training. A state that is not finite is never saved, so that the last good one stays.
 
-    What is trained is up to three methods: `examples(generator)` draws a batch, `loss(*examples)` gives the loss of each
-    example, and `export(path)` writes a file to use. All randomness of a step comes from (seed, step) through that
-    generator: the step and the seed in the state are the whole state of the sampler and of all random numbers.
+    How it is trained is up to two methods: `examples(generator, rows)` draws a batch, and `loss(*examples)` gives the loss of
+    each example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
+    are the whole state of the sampler and of all random numbers.
 
-    Of several processes each takes its share of the examples of every batch, so that how many there are changes rounding
-    alone. The first of them writes the files, which all of them must see.
+    Of several processes each takes some of the examples of every batch, so that how many there are changes rounding alone.
+    The first of them writes the files, which all of them must see.
+
+    Attributes:
+        what: is trained, as its file calls it.
+        model: what is trained, with the network `net`.
+        average: the averaged weights.
 
     Args:
         folder: of this training alone.
-        net: network with its initial weights.
-        config, data: as the subclass says; `data` describes the data in the card, where "sha256" is their fingerprint.
+        model: what is trained.
+        config: how.
+        data: description of the data for the card, where "sha256" is their fingerprint.
         device: where to train as a single process.
         fabric: launched Fabric of `processes`, instead of `device`.
+        start: initial weights of a run that is not resumed, for instance those of a joint training.
 
     Raises:
         ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, the state of
             another training, or one that a cosine over another number of steps has led to (see `LoopConfig.reschedule`).
     """
 
+    what: str
+
     def __init__(
         self,
         folder: str | Path,
-        net: nn.Module,
+        model: PriorConfig | SeparatorConfig,
         config: LoopConfig,
         data: dict,
         device: str = "cpu",
         fabric: Fabric | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ):
         from lightning_fabric import Fabric
 
@@ -152,22 +139,27 @@ class Trainer:
             fabric = Fabric(accelerator=where.type, devices=only)
         if config.batch % fabric.world_size:
             raise ValueError(f"batch is {config.batch}; {fabric.world_size} processes cannot share it evenly")
-        self.folder, self.net, self.config, self.data = Path(folder), net.to(fabric.device), config, data
-        self.fabric, self.device = fabric, fabric.device
-        self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        with torch.random.fork_rng(devices=[]):  # the caller's generators stay as they are
+            torch.default_generator.manual_seed(config.seed)
+            self.model = model.build()
+        if start is not None:
+            self.model.net.load_state_dict(start)
+        self.folder, self.model_config, self.config, self.data = Path(folder), model, config, data
+        self.fabric, self.device, self.net = fabric, fabric.device, self.model.net.to(fabric.device)
+        self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.step, self.seconds, self.log = 0, 0.0, []
         self.skipped, self.skipped_in_row = 0, 0  # steps whose gradient was not finite: of all, and of the last ones
         self.rescheduled = []  # changes of the number of steps under a cosine, for the card
         self._journal, self._path = Journal(self.folder / "log.jsonl"), self.folder / "state.pt"
-        self._saved, self._seen = 0, _signature(self._path)  # the step of the state in the folder, and which file it is
+        self._saved, self._seen = 0, signature(self._path)  # the step of the state in the folder, and which file it is
         self.running, self.since = torch.zeros((), device=self.device), 0  # sum of the losses not logged yet, and their number
         self._resume()
-        self._shared, self._update = fabric.setup(_Loss(net, self.loss, self.autocast), self.optimiser)
-        self._batches = _Ahead(self._rows, config.ahead)
+        self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
+        self._batches = Ahead(self._rows, config.ahead)
 
-    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """A batch of `config.batch` examples, tensors [batch, ...] on the CPU, with all randomness of the step."""
+    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
+        """These rows of a batch of `config.batch` examples, tensors [batch, ...] on the CPU, with all randomness of the step."""
         raise NotImplementedError
 
     def loss(self, *examples: Tensor) -> Tensor:
@@ -177,13 +169,14 @@ class Trainer:
     def export(
         self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
     ) -> None:
-        """Write the averaged weights, or the last ones, as a file to use.
+        """Write the averaged weights, or the last ones (difference 16), as a file to use.
 
         Args:
             dtype: of the parameters in the file, by default float16; what is no parameter stays in float32. The card says it.
             notes: added to the card.
         """
-        raise NotImplementedError
+        card = self.card() | {"weights": weights, "dtype": str(dtype).removeprefix("torch.")} | notes
+        write_model(path, self.what, self.average if weights == "ema" else self.net.state_dict(), self.model_config, card, dtype)
 
     def begin(self) -> None:
         """Called by `fit` before its first step, by all processes: what a subclass opens and puts in order."""
@@ -198,7 +191,8 @@ class Trainer:
     def identity(self) -> dict:
         """What must be the same when a training goes on, as plain values."""
         settings = {name: value for name, value in asdict(self.config).items() if name not in FREE}
-        return {"train": settings, "data": {k: v for k, v in self.data.items() if k == "sha256"}}
+        data = {k: v for k, v in self.data.items() if k == "sha256"}
+        return {"train": settings, "data": data, self.what: asdict(self.model_config)}
 
     def fit(self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None) -> bool:
         """Train to `config.steps`, or for a time. Returns whether all steps are made.
@@ -256,17 +250,14 @@ class Trainer:
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}",
         }
 
-    def _exported(self, weights: Literal["ema", "model"], dtype: torch.dtype) -> dict:
-        """The card of a file of weights."""
-        return self.card() | {"weights": weights, "dtype": str(dtype).removeprefix("torch.")}
-
-    def _weights(self, weights: Literal["ema", "model"]) -> dict[str, Tensor]:
-        return self.average if weights == "ema" else self.net.state_dict()
+    @property
+    def _own(self) -> slice:
+        """Which examples of a batch are this process's."""
+        return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     def _rows(self, step: int) -> tuple[Tensor, ...]:
         """This process's examples of the batch of a step."""
-        batch = self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
-        return tuple(a[self.fabric.global_rank :: self.fabric.world_size] for a in batch)
+        return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), self._own)
 
     def _train_step(self) -> Tensor | None:
         """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing changes."""
@@ -331,7 +322,7 @@ class Trainer:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:
             raise OSError(f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was") from error
-        self._saved, self._seen = self.step, _signature(self._path)
+        self._saved, self._seen = self.step, signature(self._path)
         every = self.config.milestone_every or self.config.save_every
         if self.step % every == 0 or self.step == self.config.steps:
             self.export(self.folder / f"step_{self.step:06d}.safetensors")
@@ -352,7 +343,7 @@ class Trainer:
             if self.fabric.is_global_zero:
                 try:
                     stack.enter_context(locked(self.folder, "training"))
-                    if _signature(self._path) != self._seen:
+                    if signature(self._path) != self._seen:
                         raise RuntimeError(f"another training has changed {self._path} since it was read; start again from what it holds")
                     self._journal.rewrite(self.log)  # steps between the state and a stop are done again, and logged again
                 except (OSError, RuntimeError) as error:
@@ -363,13 +354,13 @@ class Trainer:
 
     def _resume(self) -> None:
         c, path = self.config, self._path
-        state = _read(path, self.device) if path.is_file() else {"step": 0}
+        state = read_state(path, self.device) if path.is_file() else {"step": 0}
         steps = self.fabric.all_gather(torch.tensor(state["step"], device=self.device)).flatten().tolist()
         if len(set(steps)) > 1:
             raise ValueError(f"the processes find states of steps {steps} in {self.folder}; all must see the same folder")
         if not state["step"]:
             return
-        if changed := _differences(state.get("identity", {}), self.identity()):
+        if changed := differences(state.get("identity", {}), self.identity()):
             raise ValueError(f"{path} is the state of another training: {'; '.join(changed)}. Use another folder")
         try:
             self.net.load_state_dict(state["model"])
@@ -391,73 +382,3 @@ class Trainer:
                     "another folder, or set reschedule, which the card notes"
                 )
             self.rescheduled.append({"step": self.step, "from": before, "to": c.steps})
-
-
-class _Loss(nn.Module):
-    """A network and the loss that is computed with it: the call of this module is what processes share."""
-
-    def __init__(self, net: nn.Module, loss: Callable[..., Tensor], autocast: Callable[[], torch.autocast]):
-        super().__init__()
-        self.net, self._loss, self._autocast = net, loss, autocast
-
-    def forward(self, *examples: Tensor) -> Tensor:
-        with self._autocast():
-            return self._loss(*examples)
-
-
-class _Ahead:
-    """rows(step) for one step after the other, those of the next `count` steps computed meanwhile by threads."""
-
-    def __init__(self, rows: Callable[[int], tuple[Tensor, ...]], count: int):
-        self.rows, self.count, self.pool, self.waiting = rows, count, None, {}
-
-    def __enter__(self) -> _Ahead:
-        self.pool = ThreadPoolExecutor(self.count) if self.count else None
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.pool:
-            self.pool.shutdown(cancel_futures=True)
-        self.pool, self.waiting = None, {}
-
-    def __call__(self, step: int) -> tuple[Tensor, ...]:
-        if not self.pool:
-            return self.rows(step)
-        for later in range(step, step + 1 + self.count):
-            if later not in self.waiting:
-                self.waiting[later] = self.pool.submit(self.rows, later)
-        return self.waiting.pop(step).result()
-
-
-def _signature(path: Path) -> tuple[int, ...] | None:
-    """What differs when a file has been replaced; None where there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _read(path: Path, device: torch.device) -> dict:
-    """A state, checked for being one."""
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of the reader
-        what = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path} is damaged, or no state of a training: {what}") from error
-    needed = {"model", "average", "optimiser", "step", "seconds"}
-    if not isinstance(state, dict) or not needed <= state.keys():
-        raise ValueError(f"{path} is no state of a training of this package")
-    return state
-
-
-def _differences(before: dict, now: dict, prefix: str = "") -> list[str]:
-    """Where two nested settings differ, among the keys that both have."""
-    found = []
-    for key in before.keys() & now.keys():
-        a, b = before[key], now[key]
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(f"{prefix}{key} was {a!r}, is now {b!r}")
-    return sorted(found)

@@ -148,7 +148,7 @@ def _pocket_priors(changes: Mapping) -> list[Training]:
             joint = trainer("joint", folder)
             if joint.step < joint.config.steps:
                 raise ValueError(f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}")
-            start = pocket.branch(stage, joint.prior_config.labels, joint.average)
+            start = pocket.branch(stage, joint.prior.labels, joint.average)
         return pocket.trainer(stage, folder / stage, configs[stage], start)
 
     def network(stage: str) -> TriplePathConfig | DiffWaveConfig:

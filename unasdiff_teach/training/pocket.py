@@ -169,7 +169,7 @@ def main() -> None:
             joint = trainer("joint", folder["joint"], configs["joint"], corpus=corpus)
             if joint.step < steps["joint"]:
                 parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {steps['joint']}")
-            start = branch(stage, joint.prior_config.labels, joint.average)
+            start = branch(stage, joint.prior.labels, joint.average)
         run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device, **origin)
         finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
         if args.recordings or finished:

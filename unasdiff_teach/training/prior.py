@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .._files import Journal
 from ..diffusion import ancestral_sample, denoising_loss
-from ..priors.neural import NeuralPrior, PriorConfig, preconditioning, save
+from ..priors.neural import NeuralPrior, PriorConfig, preconditioning
 from ..schedule import NoiseSchedule
 from .board import Board
-from .loop import LoopConfig, Trainer, seeded
+from .crops import rows_of
+from .loop import LoopConfig, Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -98,19 +99,12 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
 
 
 class PriorTrainer(Trainer):
-    """Trains one prior; see `Trainer` for its files, for how it resumes, and for several processes.
+    """Trains one prior; see `Trainer` for its files, for how it resumes, for several processes, and for the other arguments.
 
     With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`.
 
     Args:
-        folder: of this training alone.
-        prior: what is trained.
-        config: how.
         draw: fresh training examples, for instance `Crops`.
-        data: description of the data for the card.
-        device: where to train as a single process.
-        start: initial weights of a run that is not resumed, for instance those of a joint training.
-        fabric: launched `loop.processes`, instead of `device`.
         validation: examples that are not trained on; None leaves them out.
         watch: what is looked at, and when.
         board: write the losses, validations, and generated audio with its spectrograms for TensorBoard into `folder`/board.
@@ -119,6 +113,8 @@ class PriorTrainer(Trainer):
         ImportError: a board is wanted, and the package `tensorboard` is missing.
         ValueError: a level of `watch` lies beyond the chain, or as for `Trainer`.
     """
+
+    what = "prior"
 
     def __init__(
         self,
@@ -134,15 +130,12 @@ class PriorTrainer(Trainer):
         watch: Watch | None = None,
         board: bool = False,
     ):
-        self.prior_config, self.draw = prior, draw
+        self.draw = draw
         self.validation, self.watching = validation, watch or Watch()
         if self.validation and not 0 <= min(self.watching.levels) <= max(self.watching.levels) < prior.T:
             raise ValueError(f"watch.levels is {self.watching.levels}; accepted are steps 0..{prior.T - 1}")
-        with seeded(config.seed):
-            self.prior = prior.build()
-        if start is not None:
-            self.prior.net.load_state_dict(start)
-        super().__init__(folder, self.prior.net, config, data, device, fabric)
+        super().__init__(folder, prior, config, data, device, fabric, start)
+        self.prior: NeuralPrior = self.model
         self.board = Board(self.folder / "board") if board and self.fabric.is_global_zero else None
         self._validations = Journal(self.folder / "validation.jsonl")
 
@@ -151,25 +144,16 @@ class PriorTrainer(Trainer):
         """(step, loss) of each line of the log."""
         return [(line["step"], line["loss"]) for line in self.log]
 
-    def identity(self) -> dict:
-        return super().identity() | {"prior": asdict(self.prior_config)}
-
-    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
         c = self.config
-        x0, label = self.draw(c.batch, generator)
-        t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)
-        dropped = torch.rand(c.batch, generator=generator) < c.label_dropout
+        x0, label = rows_of(self.draw, c.batch, generator, rows)
+        t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)[rows]
+        dropped = (torch.rand(c.batch, generator=generator) < c.label_dropout)[rows]
         label = torch.where(dropped, self.prior.unconditional, label)
-        return x0, t, torch.randn(x0.shape, generator=generator), label
+        return x0, t, torch.randn((c.batch, x0.shape[-1]), generator=generator)[rows], label
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, label: Tensor) -> Tensor:
         return prior_loss(self.prior, x0, t, noise, label)
-
-    def export(
-        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
-    ) -> None:
-        """Write the averaged weights, or the last ones (difference 16), as a prior file; see `Trainer.export`."""
-        save(path, self._weights(weights), self.prior_config, self._exported(weights, dtype) | notes, dtype)
 
     def begin(self) -> None:
         if self.board:
@@ -190,9 +174,9 @@ class PriorTrainer(Trainer):
     def loss_by_level(self) -> Tensor:
         """Mean loss of the averaged weights on the fixed validation examples at each of `watch.levels`, [levels]."""
         w, generator = self.watching, torch.Generator().manual_seed(self.config.seed)
-        x0, label = self.validation(w.examples, generator)
-        noise = torch.randn(x0.shape, generator=generator)
-        own = [a[self.fabric.global_rank :: self.fabric.world_size].to(self.device) for a in (x0, noise, label)]
+        x0, label = rows_of(self.validation, w.examples, generator, self._own)
+        noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self._own]
+        own = [a.to(self.device) for a in (x0, noise, label)]
         total = torch.zeros(len(w.levels), device=self.device)
         with self._averaged(), self.autocast():
             for i, t in enumerate(w.levels):

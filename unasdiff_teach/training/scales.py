@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._checks import one_of
 from ..networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig
 from ..priors.neural import PriorConfig
 from ..separators import SeparatorConfig
@@ -196,8 +197,7 @@ def separator_trainer(
     Raises:
         ValueError: a network that is not known, a kind without data, or data of other rates.
     """
-    if network not in scale.separators:
-        raise ValueError(f"network is {network!r}; accepted: {', '.join(scale.separators)}")
+    one_of("network", network, scale.separators)
     if missing := sorted(set(kinds) - set(sources)):
         raise ValueError(f"no data of kind {' or '.join(missing)}, which the mixtures need")
     used = [sources[kind] for kind in sorted(set(kinds))]

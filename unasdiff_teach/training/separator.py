@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..separators import SeparatorConfig, save
-from .crops import Crops, ManifestCrops
-from .loop import LoopConfig, Trainer, seeded
+from ..separators import SeparatorConfig
+from .crops import Crops, ManifestCrops, rows_of
+from .loop import LoopConfig, Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -79,29 +79,29 @@ class Mixer:
                 raise ValueError(f"{self.kinds.count(kind)} sources of kind {kind!r} need as many labels; there are {len(crops[kind].members)}")
 
     def __call__(self, batch: int, generator: torch.Generator) -> Tensor:
+        return self.rows(batch, generator, slice(None))
+
+    def rows(self, batch: int, generator: torch.Generator, rows: slice) -> Tensor:
+        """These rows of a batch; no other example is read."""
         sources, labels = [], []
         for k, kind in enumerate(self.kinds):
-            source, label = self.crops[kind](batch, generator)
+            chosen, label = self.crops[kind].choose(batch, generator)
             earlier = [labels[j] for j in range(k) if self.kinds[j] == kind]
             while len(again := torch.nonzero(sum((label == other for other in earlier), torch.zeros(batch, dtype=torch.bool))).flatten()):
-                source[again], label[again] = self.crops[kind](len(again), generator)
-            sources.append(source)
+                chosen[again], label[again] = self.crops[kind].choose(len(again), generator)
+            sources.append(self.crops[kind].signals(chosen[rows]))
             labels.append(label)
         return torch.stack(sources, 1)
 
 
 class SeparatorTrainer(Trainer):
-    """Trains one separator; see `Trainer` for its files, for how it resumes, and for several processes.
+    """Trains one separator; see `Trainer` for its files, for how it resumes, for several processes, and for the other arguments.
 
     Args:
-        folder: of this training alone.
-        separator: what is trained.
-        config: how.
         draw: sources of fresh mixtures, for instance a `Mixer`.
-        data: description of the data for the card.
-        device: where to train as a single process.
-        fabric: launched `loop.processes`, instead of `device`.
     """
+
+    what = "separator"
 
     def __init__(
         self,
@@ -113,25 +113,14 @@ class SeparatorTrainer(Trainer):
         device: str = "cpu",
         fabric: Fabric | None = None,
     ):
-        self.separator_config, self.draw = separator, draw
-        with seeded(config.seed):
-            net = separator.build().net
-        super().__init__(folder, net, config, data, device, fabric)
+        self.draw = draw
+        super().__init__(folder, separator, config, data, device, fabric)
 
-    def identity(self) -> dict:
-        return super().identity() | {"separator": asdict(self.separator_config)}
-
-    def examples(self, generator: torch.Generator) -> tuple[Tensor]:
-        return (self.draw(self.config.batch, generator),)
+    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor]:
+        return (rows_of(self.draw, self.config.batch, generator, rows),)
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
         if not estimate.isfinite().all():  # no order of the sources is best; a gradient of NaN makes the loop skip the step
             return math.nan * estimate.sum((-2, -1))
-        return separation_loss(estimate, sources, self.separator_config.kinds)
-
-    def export(
-        self, path: str | Path, weights: Literal["ema", "model"] = "ema", dtype: torch.dtype = torch.float16, **notes
-    ) -> None:
-        """Write the averaged weights, or the last ones, as a separator file; see `Trainer.export`."""
-        save(path, self._weights(weights), self.separator_config, self._exported(weights, dtype) | notes, dtype)
+        return separation_loss(estimate, sources, self.model_config.kinds)

@@ -73,7 +73,7 @@ def main() -> None:
     for name in args.names:
         run = trainer(name, args.folder / name)
         run.fit()
-        separator = run.separator_config.build()
+        separator = run.model
         separator.net.load_state_dict(run.average)
         scores = {split: round(score(separator.eval(), NAMES[name][1], split), 2) for split in ("validation", "test")}
         run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)

@@ -1,0 +1,99 @@
+"""The folder of a separation: it appears whole, and replaces nothing but an earlier result that may be replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+from ._files import file_hash
+
+REPORT = "separation.json"
+NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
+ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
+
+
+def result_folder(out: str | Path | None, recording: Path, overwrite: bool) -> tuple[Path, str | None]:
+    """The folder to write, and the hash of the report of an earlier result there, None where there is none.
+
+    Args:
+        out: what was asked for; by default NAME-separated in the current folder.
+
+    Raises:
+        ValueError: its name is too long, or something there would be lost.
+    """
+    stem = recording.stem.encode()[: NAME_BYTES - len("-separated")].decode(errors="ignore")
+    out = Path(out or f"{stem}-separated").resolve()
+    if len(out.name.encode()) > NAME_BYTES:
+        raise ValueError(f"the name of the folder {out.name[:40]}... has {len(out.name.encode())} bytes; at most {NAME_BYTES} are possible: shorten --out")
+    check_free(out, overwrite)
+    return out, report_hash(out)
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Refuse to lose anything but an earlier result that may be replaced."""
+    if out.is_file():
+        raise ValueError(f"{out} is a file; --out names a folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / REPORT).is_file():
+        raise ValueError(f"the folder {out} holds something else; name another with --out")
+    if not overwrite:
+        raise ValueError(f"{out} holds an earlier result; name another folder with --out, or add --overwrite")
+    try:
+        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        own = {REPORT, "listen.html", "_static", report["residual"]["file"], *(source["file"] for source in report["sources"])}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{out / REPORT} is damaged, so that nothing says what belongs to the result; move the folder, or name another with --out") from None
+    if strangers := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
+        raise ValueError(f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out")
+
+
+def report_hash(out: Path) -> str | None:
+    """What tells one earlier result from another."""
+    return file_hash(out / REPORT) if (out / REPORT).is_file() else None
+
+
+def companion(out: Path, what: str) -> Path:
+    """A hidden place beside a folder, of a name of its own."""
+    return out.with_name(f".{out.name}.{what}-{uuid.uuid4().hex[:8]}")
+
+
+def place(partial: Path, out: Path, replaces: str | None) -> Path:
+    """Give a finished folder its name. What has appeared there since the start is not ours, and stays.
+
+    Args:
+        replaces: hash of the report of the earlier result that may be replaced.
+
+    Returns:
+        `out`, or where something else has appeared there meanwhile, one beside it with a number.
+    """
+    aside = companion(out, "replaced")
+    if replaces is not None and report_hash(out) == replaces:
+        out.rename(aside)
+    for number in range(1, 1000):
+        free = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        if free.is_file() or free.is_dir() and any(free.iterdir()):
+            continue
+        try:
+            partial.replace(free)  # fails where something has appeared this very moment
+        except OSError:
+            if not free.exists():
+                raise
+            continue
+        shutil.rmtree(aside, ignore_errors=True)
+        return free
+    raise OSError(f"{out} and 999 numbered names beside it are taken")
+
+
+def forget_states(out: Path, own: Path) -> None:
+    """Remove the state of a finished run, and those of runs into the same folder with other settings that nobody goes on with."""
+    own.unlink(missing_ok=True)
+    beginning = f".{out.name}.state-"  # no pattern: names may hold brackets
+    for path in out.parent.iterdir():
+        with contextlib.suppress(OSError):
+            if path.name.startswith(beginning) and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
