@@ -326,6 +326,7 @@ def prepare(
     if (free := _machine.free_disk(out)) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
+    warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
     config = getattr(SeparationConfig, preset)().replace(normalize="none")
     if config.hypotheses > 1 and len({(id(s.prior.prior), s.label) for s in sources}) < len(sources):

@@ -20,9 +20,10 @@ def separate(
         list[str],
         typer.Option(
             help="[NAME=]WHERE, repeated: a shipped prior, a .safetensors file or a folder with some, a checkpoint of the paper's "
-            "authors (.pt) or of UnDiff (.ckpt). NAME is what a prior without classes stands for (default: speech)."
+            "authors (.pt) or of UnDiff (.ckpt). NAME is what a prior without classes stands for (default: speech). The first that "
+            "knows a source is asked: by default those of real recordings, then that of rendered sounds."
         ),
-    ] = ["pocket-speech", "pocket-sound"],
+    ] = ["recorded-speech", "recorded-sound", "pocket-sound"],
     preset: Annotated[str, typer.Option(help="recommended, short, paper or authors.")] = "recommended",
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     channels: Annotated[str, typer.Option(help="Of several channels, separate their mean (mid), or each.")] = "mid",
@@ -43,7 +44,7 @@ def separate(
     It appears whole or not at all.
 
     \b
-    unasdiff-teach separate talk.wav --sources speech,Chime
+    unasdiff-teach separate talk.wav --sources speech,rain
     unasdiff-teach separate band.flac --sources violin_or_fiddle,flute,snare_drum --out band --seed 1
     unasdiff-teach separate talk.wav --sources speech,Cello --prior speech.pt --prior sound.pt --preset authors
     unasdiff-teach separate bay.wav --sources whale,rain --prior whale=runs/whale --prior rain=rain.safetensors

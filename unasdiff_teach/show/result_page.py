@@ -22,6 +22,7 @@ def result_page(report: dict, player: str, tools: Sequence[Path], result: str) -
         return f'<tr><th scope="row">{escape(title)}</th><td><a href="{file}">{file}</a></td><td>{level}</td></tr>'
 
     rows = "".join(row(s["source"], s) for s in report["sources"]) + row("residual", report["residual"])
+    expected = "".join(f"<p>{escape(text[:1].upper() + text[1:])}.</p>" for text in report["expected"])
     warnings = "".join(f'<p class="warning">Warning: {escape(text)}.</p>' for text in report["warnings"])
     above = ""
     if report["sample_rate"] > report["priors_rate"]:
@@ -59,6 +60,7 @@ table.facts td {{ overflow-wrap: anywhere; }}
 <body>
 <h1>{name}, separated</h1>
 <p>{report["seconds_of_sound"]:.1f} s.{separated} The residual is the recording less the sum of the sources.{above}</p>
+{expected}
 {warnings}
 {player}
 <h2>Files</h2>
