@@ -3,10 +3,8 @@
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -84,19 +82,3 @@ def test_another_corpus_is_refused():
     for call in (lambda: pocket("speech", corpus="studio"), lambda: mixtures(corpus="studio"), lambda: pocket_hash("studio")):
         with pytest.raises(ValueError, match="corpus is 'studio'; accepted: 'rendered', 'recorded'"):
             call()
-
-
-def test_measuring_keeps_to_the_classes_that_a_prior_knows(tmp_path, monkeypatch):
-    from unasdiff_teach.evaluation import recorded, unprocessed
-
-    calls = {"recorded": ("Rooster", "Sea_waves", *SOUND_CLASSES), "rendered": ("Flute",)}
-    monkeypatch.setattr(recorded, "separating", lambda corpus: (replace(unprocessed(), name=f"{corpus} priors"), calls[corpus]))
-    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    for _ in range(2):  # the second time nothing is left to do
-        recorded.measure(tmp_path, ["1 speech + 1 sound"], "validation")
-    (table,) = tmp_path.glob("validation_*/results.parquet")
-    scores = pd.read_parquet(table)
-    flutes = [m for m in mixtures("1 speech + 1 sound", "validation", corpus="recorded") if m.labels[1] == "Flute"]
-    rendered = scores[scores["method"] == "rendered priors"]
-    assert set(rendered["mixture"]) == {m.id for m in flutes} and 0 < len(flutes) < 24
-    assert scores[scores["method"] == "recorded priors"]["mixture"].nunique() == 24

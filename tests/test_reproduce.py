@@ -117,7 +117,7 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(tmp_path):
     assert run.parameters["evaluation"]["separators"] == weights[4:] and len(weights) == 8
     assert run.parameters["evaluation"]["systems"] == str(tmp_path / "training")
     costs = run.evaluation_flops()  # on two mixtures a task, tuning takes more than what is tuned
-    assert costs["hybrid"] > costs["rest of the benchmark"] / 3 > 0 and "Table 4" not in costs
+    assert costs["rest of the benchmark"] > costs["hybrid"] > 0 and "Table 4" not in costs
 
 
 @pytest.mark.slow
