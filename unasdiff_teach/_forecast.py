@@ -118,12 +118,8 @@ def compile_networks(
     """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
     passes = steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
     networks = {id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")}.values()
-    if not networks or asked is False or asked is None and not (device.startswith("cuda") and passes > COMPILED):
-        return False
-    if not precisions.has_compiler(device):
-        notes.append("networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly")
-        return False
-    for net in networks:
+    compiled, line = precisions.compiling(asked, device, passes > COMPILED) if networks else (False, "")
+    for net in networks if compiled else ():
         net.compile_core()
-    notes.append("networks: compiled, which takes a minute or two before the first step (--no-compile does without)")
-    return True
+    notes += [line] * bool(line)
+    return compiled

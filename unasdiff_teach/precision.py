@@ -117,6 +117,19 @@ def has_compiler(device: str | torch.device) -> bool:
     return torch.device(device).type in ("cpu", "cuda") and missing_compiler(device) is None
 
 
+def compiling(asked: bool | None, device: str | torch.device, long: bool) -> tuple[bool, str]:
+    """Whether networks are to be compiled, and a line about it where it has to be said.
+
+    Args:
+        asked: what the user asks for; None compiles for `long` runs on a GPU.
+    """
+    if asked is False or asked is None and not (long and torch.device(device).type == "cuda"):
+        return False, ""
+    if not has_compiler(device):
+        return False, "networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly"
+    return True, "networks: compiled, so that the first steps take minutes (--no-compile does without)"
+
+
 def _native(device: str | torch.device) -> bool:
     """Whether a device computes in bfloat16 itself rather than imitating it."""
     kind = torch.device(device).type
