@@ -18,7 +18,7 @@ from .separation import SeparationConfig
 MEMORY = 2e9  # bytes for what the priors remember for the gradient
 STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
 GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
-ROWS = 8  # windows at once on a processor, which gains nothing from more
+ROWS = 8  # windows at once on a CPU, which gains nothing from more
 COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 
 

@@ -2,7 +2,7 @@
 
 bfloat16 means that products are rounded to it, by autocast, and in the triple-path network everything between its two
 transforms. Trained weights, transforms and the states of a run stay in float32.
-Which is faster depends on the machine and on the network: on a GPU mostly bfloat16; on a processor with matrix units bfloat16
+Which is faster depends on the machine and on the network: on a GPU mostly bfloat16; on a CPU with matrix units bfloat16
 for a forward pass, and float32 for a training.
 """
 

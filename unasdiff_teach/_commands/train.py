@@ -41,7 +41,7 @@ SaveMinutes = Annotated[float | None, typer.Option(help="Save the state at least
 Reschedule = Annotated[
     bool, typer.Option("--reschedule", help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the weights and of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(help="Random seed for the weights and for everything that is drawn.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
 
 
@@ -188,7 +188,7 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
             before = "bfloat16" if trainer.device.type == "cuda" else "float32"
             return before, f"{before}, as the training began"
         if trainer.device.type == "cpu":
-            return "float32", "float32: on processors bfloat16 trains more slowly"
+            return "float32", "float32: on CPUs bfloat16 trains more slowly"
     batch = [part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))]
 
     def work() -> None:

@@ -24,7 +24,7 @@ VERSION = 1
 NAME = "manifest.parquet"
 SPLITS = ("train", "validation", "test")
 SUBSETS = (*SPLITS, "fit")
-HELD_OUT = 0.02  # share of the training clips that "validation" takes where the data set has none of its own
+HELD_OUT = 0.02  # fraction of the training clips that "validation" takes where the data set has none of its own
 
 COLUMNS = {
     "id": "string",  # unique in the manifest

@@ -60,7 +60,7 @@ class Training:
     @property
     def bytes(self) -> int:
         """On the disk at the end: weights, their average and two moments in the state, and a file of averages at each milestone."""
-        milestones = -(-self.config.steps // (self.config.milestone_every or self.config.save_every))
+        milestones = -(-self.config.steps // (self.config.checkpoint_every or self.config.save_every))
         return 4 * self.parameters * (4 + milestones + 1)
 
     def run(self, folder: str | Path, progress: bool = False) -> Path:

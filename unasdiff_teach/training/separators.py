@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help=f"default: {' '.join(NAMES)}")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/NAME")
-    parser.add_argument("--threads", type=int, help="of the processor; several names can train side by side with one each")
+    parser.add_argument("--threads", type=int, help="CPU threads; several names can train side by side with one each")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
