@@ -29,7 +29,7 @@ def gain(db: float) -> float:
     return 10.0 ** (db / 20)
 
 
-def active_mask(audio: Tensor, sample_rate: int, range_db: float = 40.0, window: float = 0.05, hop: float = 0.025) -> Tensor:
+def active_mask(audio: Tensor, sample_rate: int, range_db: float = 40.0) -> Tensor:
     """Samples that belong to a 50 ms window (every 25 ms) at most `range_db` below the loudest.
 
     The window and hop are the authors'; they compare with a fixed energy (1e-4), which depends on
@@ -37,7 +37,7 @@ def active_mask(audio: Tensor, sample_rate: int, range_db: float = 40.0, window:
 
     audio: [N]. Returns a boolean tensor [N]; all False for silence.
     """
-    size, step = round(window * sample_rate), round(hop * sample_rate)
+    size, step = round(0.05 * sample_rate), round(0.025 * sample_rate)
     padded = torch.nn.functional.pad(audio.detach(), (0, max(0, size - len(audio))))
     padded = torch.nn.functional.pad(padded, (0, -(len(padded) - size) % step))
     levels = rms_db(padded.unfold(0, size, step))

@@ -17,7 +17,6 @@ from .._checks import one_of
 from .audio import read
 
 SAMPLE_RATE = 8000
-CORPUS_VERSION = "1"
 CORPUS, RECORDED = (Path(__file__).parent / name for name in ("corpus", "recorded"))
 CORPORA = {"rendered": CORPUS, "recorded": RECORDED}
 SPLITS = ("train", "validation", "test")

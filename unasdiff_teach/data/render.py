@@ -111,10 +111,10 @@ def play(midi: bytes, folder: Path) -> tuple[Tensor, int]:
     return read(folder / "phrases.wav", mono="mean")
 
 
-def trim(audio: Tensor, margin: float = 0.02) -> Tensor:
-    """Cut silence from both ends of `audio` [N] at 8 kHz, but for `margin` seconds."""
+def trim(audio: Tensor) -> Tensor:
+    """Cut silence from both ends of `audio` [N] at 8 kHz, but for 20 ms."""
     start, end = active_span(audio, SAMPLE_RATE, RANGE_DB)
-    pad = round(margin * SAMPLE_RATE)
+    pad = SAMPLE_RATE // 50
     return audio[max(0, start - pad) : end + pad]
 
 

@@ -31,13 +31,13 @@ CONFIGS = {
 SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
 
 
-def mixer(task: str, split: str = "train") -> Mixer:
-    """Sources of a task's mixtures from the clips of a split, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
+def mixer(task: str) -> Mixer:
+    """Sources of a task's mixtures from the training clips, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
     rules = MixtureRules.pocket()
     shortest = SOUND_SECONDS[0] * rules.sample_rate / rules.length
     crops = {}
     for kind in set(TASKS[task]):
-        clips = data.pocket(kind, split)
+        clips = data.pocket(kind, "train")
         config = CropConfig(rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS)
         crops[kind] = Crops([clip.audio for clip in clips], [clips.labels.index(clip.label) for clip in clips], config)
     return Mixer(crops, TASKS[task])
