@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -82,6 +82,14 @@ def manifest_rows(path: str | Path = CORPUS / "manifest.csv") -> list[dict[str, 
     """The manifest as a list of dictionaries of strings, one for each clip."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def write_manifest(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Write a manifest, with the same bytes on every system."""
+    with open(path, "w", newline="\n", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 @cache

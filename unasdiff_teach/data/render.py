@@ -7,14 +7,13 @@ samples; the manifest hashes samples, not files, so the version of the FLAC enco
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import random
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from . import _phrases, _sentences, mixture_lists
 from .audio import active_mask, active_span, gain, read, resample, rms_db, write
-from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash, write_manifest
 
 SEED = 20260
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -189,17 +188,6 @@ def render_class(root: Path, folder: Path, label: str, split: str) -> Iterator[R
         yield store(root, "sound", label, split, i, clip, "fluidsynth", f"seed {seed}")
 
 
-def write_manifest(rows: Sequence[Row], path: Path) -> None:
-    """Write the manifest; refuses two clips with the same samples."""
-    if len({row.sha256 for row in rows}) != len(rows):
-        raise RuntimeError("two clips hold the same samples")
-    with open(path, "w", newline="\n", encoding="utf-8") as file:
-        names = [field.name for field in fields(Row)]
-        table = csv.DictWriter(file, names, lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
-
-
 def render_clips(root: Path, folder: Path) -> list[Row]:
     """Render all clips below `root`; `folder` takes what is in between. Returns the rows."""
     rows, used, begin = [], set(), time.time()
@@ -224,7 +212,9 @@ def render(root: str | Path = CORPUS) -> None:
     with tempfile.TemporaryDirectory() as name:
         fresh = Path(name) / "corpus"
         rows = render_clips(fresh, Path(name))
-        write_manifest(rows, fresh / "manifest.csv")
+        if len({row.sha256 for row in rows}) != len(rows):
+            raise RuntimeError("two clips hold the same samples")
+        write_manifest(fresh / "manifest.csv", [field.name for field in fields(Row)], map(asdict, rows))
         size = sum((fresh / row.file).stat().st_size for row in rows)
         for kind in ("speech", "sound"):
             shutil.rmtree(root / kind, ignore_errors=True)
