@@ -98,11 +98,11 @@ class Trainer:
     A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row stop
     the training. A state that is not finite is never saved, so that the last good one stays.
 
-    How it is trained is up to two methods: `examples(generator, rows)` draws a batch, and `loss(*examples)` gives the loss of
-    each example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
+    How it is trained is up to two methods: `examples(generator)` draws a batch, and `loss(*examples)` gives the loss of each
+    example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
     are the whole state of the sampler and of all random numbers.
 
-    Of several processes each takes some of the examples of every batch, so that how many there are changes rounding alone.
+    Of several processes each takes its `rows` of every batch, so that how many there are changes rounding alone.
     The first of them writes the files, which all of them must see.
 
     Attributes:
@@ -163,8 +163,8 @@ class Trainer:
         self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
         self._batches = Ahead(self._rows, config.ahead)
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
-        """These rows of a batch of `config.batch` examples, tensors [batch, ...] on the CPU, with all randomness of the step."""
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """This process's `rows` of a batch of `config.batch` examples, tensors on the CPU, with all randomness of the step."""
         raise NotImplementedError
 
     def loss(self, *examples: Tensor) -> Tensor:
@@ -256,13 +256,13 @@ class Trainer:
         }
 
     @property
-    def _own(self) -> slice:
-        """Which examples of a batch are this process's."""
+    def rows(self) -> slice:
+        """Which examples of a batch are this process's; all, if it is the only one."""
         return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     def _rows(self, step: int) -> tuple[Tensor, ...]:
         """This process's examples of the batch of a step."""
-        return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), self._own)
+        return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
 
     def _train_step(self) -> Tensor | None:
         """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing changes."""

@@ -145,8 +145,8 @@ class PriorTrainer(Trainer):
         """(step, loss) of each line of the log."""
         return [(line["step"], line["loss"]) for line in self.log]
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
-        c = self.config
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        c, rows = self.config, self.rows
         x0, label = rows_of(self.draw, c.batch, generator, rows)
         t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)[rows]
         dropped = (torch.rand(c.batch, generator=generator) < c.label_dropout)[rows]
@@ -175,8 +175,8 @@ class PriorTrainer(Trainer):
     def loss_by_level(self) -> Tensor:
         """Mean loss of the averaged weights on the fixed validation examples at each of `watch.levels`, [levels]."""
         w, generator = self.watching, torch.Generator().manual_seed(self.config.seed)
-        x0, label = rows_of(self.validation, w.examples, generator, self._own)
-        noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self._own]
+        x0, label = rows_of(self.validation, w.examples, generator, self.rows)
+        noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self.rows]
         own = [a.to(self.device) for a in (x0, noise, label)]
         total = torch.zeros(len(w.levels), device=self.device)
         with self._averaged(), self.autocast():

@@ -117,8 +117,8 @@ class SeparatorTrainer(Trainer):
         self.draw = draw
         super().__init__(folder, separator, config, data, device, fabric)
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor]:
-        return (rows_of(self.draw, self.config.batch, generator, rows),)
+    def examples(self, generator: torch.Generator) -> tuple[Tensor]:
+        return (rows_of(self.draw, self.config.batch, generator, self.rows),)
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
