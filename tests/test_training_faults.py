@@ -16,7 +16,7 @@ from unasdiff_teach._commands.train import app
 from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import read, save
-from unasdiff_teach.training import scales
+from unasdiff_teach.training import SeparatorTrainConfig, TrainConfig, scales
 from unasdiff_teach.training.prior import Watch
 
 RARE = replace(CONFIG, log_every=10, save_every=4)  # the state is saved more often than the loss is looked at
@@ -213,3 +213,14 @@ def test_what_is_no_parameter_stays_exact(tmp_path):
     kept = load_file(tmp_path / "d.safetensors")
     assert kept["embed.frequencies"].dtype == torch.float32 and torch.equal(kept["embed.frequencies"], weights["embed.frequencies"])
     assert {v.dtype for name, v in kept.items() if name != "embed.frequencies"} == {torch.float16}
+
+
+def test_old_names_of_settings_serve_with_a_warning():
+    for config in (TrainConfig.pocket(), SeparatorTrainConfig()):
+        with pytest.warns(DeprecationWarning, match="milestone_every is now checkpoint_every"):
+            changed = replace(config, milestone_every=7)
+        with pytest.warns(DeprecationWarning, match="clip is now max_grad_norm"):
+            assert changed.checkpoint_every == 7 and changed.clip == config.max_grad_norm
+        assert replace(changed, checkpoint_every=config.checkpoint_every) == config
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            config.nothing  # noqa: B018

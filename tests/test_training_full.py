@@ -34,7 +34,7 @@ TINY = TriplePathConfig(
 )
 PRIOR = PriorConfig(8000, ("low", "high"), target="preconditioned", sigma_data=0.1, network=TINY)
 CONFIG = TrainConfig(
-    steps=20, batch=4, learning_rate=2e-3, warmup=2, cosine=True, ema_decay=0.9, log_uniform=0.8, log_every=5, save_every=5, milestone_every=20
+    steps=20, batch=4, learning_rate=2e-3, warmup=2, cosine=True, ema_decay=0.9, log_uniform=0.8, log_every=5, save_every=5, checkpoint_every=20
 )
 
 
@@ -130,7 +130,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 # --- killed at any moment --------------------------------------------------------------------------------------------
 
-LONG = replace(CONFIG, steps=210, batch=2, save_every=2, log_every=3, milestone_every=100)
+LONG = replace(CONFIG, steps=210, batch=2, save_every=2, log_every=3, checkpoint_every=100)
 
 
 def killable(folder, drawn, limit):
@@ -236,7 +236,7 @@ def test_other_data_are_refused(straight):
 
 
 def test_what_does_not_change_the_weights_may_change(straight):
-    free = replace(CONFIG, log_every=1, save_every=7, save_minutes=1.0, milestone_every=None, ahead=2)
+    free = replace(CONFIG, log_every=1, save_every=7, save_minutes=1.0, checkpoint_every=None, ahead=2)
     assert trainer(straight, free).step == 20
 
 

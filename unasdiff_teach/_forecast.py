@@ -18,7 +18,7 @@ from .separation import SeparationConfig
 MEMORY = 2e9  # bytes for what the priors remember for the gradient
 STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
 GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
-ROWS = 8  # windows at once on a processor, which gains nothing from more
+ROWS = 8  # windows at once on a CPU, which gains nothing from more
 COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 
 
@@ -118,12 +118,8 @@ def compile_networks(
     """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
     passes = steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
     networks = {id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")}.values()
-    if not networks or asked is False or asked is None and not (device.startswith("cuda") and passes > COMPILED):
-        return False
-    if not precisions.has_compiler(device):
-        notes.append("networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly")
-        return False
-    for net in networks:
+    compiled, line = precisions.compiling(asked, device, passes > COMPILED) if networks else (False, "")
+    for net in networks if compiled else ():
         net.compile_core()
-    notes.append("networks: compiled, which takes a minute or two before the first step (--no-compile does without)")
-    return True
+    notes += [line] * bool(line)
+    return compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from importlib import import_module
 
 
@@ -47,3 +48,28 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], object]:
         return getattr(import_module(f".{place}", __package__) if place else sys.modules[module], new)
 
     return get
+
+
+def renamed_arguments(**names: str) -> Callable[[type], type]:
+    """Decorate a class some of whose arguments were replaced (old name = new one); the old ones, and attributes of them, warn."""
+
+    def decorate(cls: type) -> type:
+        made = cls.__init__
+
+        def new_name(old: str) -> str:
+            warnings.warn(f"{cls.__name__}.{old} is now {names[old]}", DeprecationWarning, stacklevel=3)
+            return names[old]
+
+        @wraps(made)
+        def init(self, *arguments, **named):
+            made(self, *arguments, **named | {new_name(old): named.pop(old) for old in names.keys() & named.keys()})
+
+        def get(self, name: str) -> object:
+            if name not in names:
+                raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
+            return getattr(self, new_name(name))
+
+        cls.__init__, cls.__getattr__ = init, get
+        return cls
+
+    return decorate

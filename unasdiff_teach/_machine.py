@@ -17,11 +17,11 @@ from ._files import replacing
 if TYPE_CHECKING:
     import torch
 
-GAIN = 0.8  # more threads must take less than this part of the time: they take processors from everything else
+GAIN = 0.8  # more threads must take less than this part of the time: they take cores from everything else
 
 
 def cores() -> int:
-    """Processors that this process may use: those of the machine, of its affinity, and of its container's quota."""
+    """Cores that this process may use: those of the machine, of its affinity, and of its container's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def use_threads(given: int | None = None, device: str = "cpu") -> str:
-    """Set the number of torch's threads for a long run on the processor, and say in a line what was chosen.
+    """Set the number of torch's threads for a long run on the CPU, and say in a line what was chosen.
 
     Threads wait for each other many times in every pass of a network. On a machine that is busy with something else the
     last of them decides, and two can be several times slower than one. So the numbers are tried, for a fraction of a second.
@@ -130,7 +130,7 @@ def free_disk(folder: Path) -> int:
 
 
 def name(device: str = "cpu") -> str:
-    """What the processor or the GPU is called."""
+    """What the CPU or the GPU is called."""
     import torch
 
     if device.startswith("cuda"):

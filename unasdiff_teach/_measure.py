@@ -16,7 +16,7 @@ from .diffusion import Prior
 
 SECONDS = 0.2  # of all timed passes, nearly, unless one takes longer
 REPEATS = 5  # of them, at most; the median counts
-AT_ONCE = {"cuda": 32}  # signals in each; a processor hardly gains from more than one
+AT_ONCE = {"cuda": 32}  # signals in each; a CPU hardly gains from more than one
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Pass:
 
     Attributes:
         forward, backward: seconds for each signal of a prediction and of its gradient (0 without), the median of several. On a
-            processor these are what its threads are given, which a busy machine stretches far less than the clock.
+            CPU these are what its threads are given, which a busy machine stretches far less than the clock.
         bytes: at most, for each signal that is computed at once.
         waiting: how many times as long it took by the clock.
     """

@@ -186,7 +186,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 
 def facts(device: torch.device) -> dict:
-    """The machine: processor or GPU, threads, memory, load, versions."""
+    """The machine: CPU or GPU, threads, memory, load, versions."""
     return {
         "device": _machine.name(str(device)) if device.type == "cuda" else device.type,
         "processor": _machine.name(),

@@ -48,7 +48,7 @@ def reverse_weights(t: int, schedule: NoiseSchedule, renoise: float | None = Non
     """What x_{t-1} is made of: weights of x0_hat, of x_t, and of fresh noise.
 
     Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised to the level of t - 1 anew, and
-    the share `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of DDIM, Song et al.
+    the fraction `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of DDIM, Song et al.
     2021): 0 is deterministic, 1 keeps nothing of x_t.
     """
     if renoise is None:

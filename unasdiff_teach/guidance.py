@@ -140,7 +140,7 @@ class DSG(GradientRule):
         sigma_scale: factor on sigma(t); 0.09 in the released code, 1 in the text (difference 1).
         variant: "authors" adds the step to the noisy sample; "original" turns the noise of the step itself towards the
             gradient and keeps its length, sigma(t) sqrt(N) (difference 9).
-        mix: share of the gradient's direction in the original variant, 0 to 1.
+        mix: fraction of the gradient's direction in the original variant, 0 to 1.
     """
 
     sigma_scale: float = 0.09
@@ -237,12 +237,12 @@ class Wiener:
     """Shares in place of gradients, beyond the paper: what the estimates miss of the mixture goes to them bin by bin.
 
     Were sources Gaussian with power P in a bin, x_t would leave each the variance V = P s / (P + s), s being the
-    noise's power, and the exact step gives each source the share V / sum V of the remaining difference. The power is
-    read off the estimates themselves. The shares sum to one: x0_hat then sums to the mixture in every step.
+    noise's power, and the exact step gives each source the fraction V / sum V of the remaining difference. The power is
+    read off the estimates themselves. The fractions sum to one: x0_hat then sums to the mixture in every step.
 
     Attributes:
         n_fft: window of the STFT in samples, Hann, a quarter of it apart.
-        floor: power that every estimate is granted besides its own, as a share of s; it keeps a source that is not yet
+        floor: power that every estimate is granted besides its own, as a fraction of s; it keeps a source that is not yet
             found from losing everything to the others.
     """
 
@@ -283,7 +283,7 @@ class Wiener:
         P = spectrum(x0_hat).abs().square() + self.floor * s
         V = (P * s / (P + s)).clamp(min=1e-20)
         difference = spectrum((mixture - x0_hat.sum(1))[:, None])
-        shares = V / V.sum(1, keepdim=True)
-        shift = torch.istft((shares * difference).flatten(0, 1), **settings, length=x0_hat.shape[-1])
+        fractions = V / V.sum(1, keepdim=True)
+        shift = torch.istft((fractions * difference).flatten(0, 1), **settings, length=x0_hat.shape[-1])
         return shift.unflatten(0, x0_hat.shape[:2])
 

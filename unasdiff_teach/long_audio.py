@@ -40,7 +40,7 @@ class Windows:
     def starts(self, N: int, shift: float = 0.0) -> Tensor:
         """First sample of each of the W windows of a signal of N samples, [W]; a short signal is one window.
 
-        `shift`, 0 to 1, moves all windows to the left by that share of their distance; the outer ones stay inside.
+        `shift`, 0 to 1, moves all windows to the left by that fraction of their distance; the outer ones stay inside.
         """
         hop, last = self.size - self.overlap, max(N - self.size, 0)
         return torch.arange(-round(shift * hop), last + hop, hop).clamp(0, last).unique()
@@ -83,7 +83,7 @@ def _ramps(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
 
 
 def shift_at(t: int) -> float:
-    """Where the windows lie at step t: golden-section shares of their distance, which spread evenly over any few steps."""
+    """Where the windows lie at step t: golden-section fractions of their distance, which spread evenly over any few steps."""
     return t * (math.sqrt(5) - 1) / 2 % 1
 
 

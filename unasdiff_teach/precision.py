@@ -2,7 +2,7 @@
 
 bfloat16 means that products are rounded to it, by autocast, and in the triple-path network everything between its two
 transforms. Trained weights, transforms and the states of a run stay in float32.
-Which is faster depends on the machine and on the network: on a GPU mostly bfloat16; on a processor with matrix units bfloat16
+Which is faster depends on the machine and on the network: on a GPU mostly bfloat16; on a CPU with matrix units bfloat16
 for a forward pass, and float32 for a training.
 """
 
@@ -115,6 +115,19 @@ def missing_compiler(device: str | torch.device) -> str | None:
 def has_compiler(device: str | torch.device) -> bool:
     """Whether `torch.compile` finds what it needs: a C++ compiler, and on a GPU Triton."""
     return torch.device(device).type in ("cpu", "cuda") and missing_compiler(device) is None
+
+
+def compiling(asked: bool | None, device: str | torch.device, long: bool) -> tuple[bool, str]:
+    """Whether networks are to be compiled, and a line about it where it has to be said.
+
+    Args:
+        asked: what the user asks for; None compiles for `long` runs on a GPU.
+    """
+    if asked is False or asked is None and not (long and torch.device(device).type == "cuda"):
+        return False, ""
+    if not has_compiler(device):
+        return False, "networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly"
+    return True, "networks: compiled, so that the first steps take minutes (--no-compile does without)"
 
 
 def _native(device: str | torch.device) -> bool:

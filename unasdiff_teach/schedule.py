@@ -19,8 +19,8 @@ class NoiseSchedule:
     computed once are no inference tensors, even where the first use is in `torch.inference_mode`: a later one may want gradients.
 
     Attributes:
-        beta: [T], share of power replaced by noise in each step.
-        alpha_bar: [T], share of the signal's power that is left at each step, strictly decreasing, in (0, 1).
+        beta: [T], fraction of power replaced by noise in each step.
+        alpha_bar: [T], fraction of the signal's power that is left at each step, strictly decreasing, in (0, 1).
         index: [T] integers, what each step tells the prior: 0..T-1, or the original indices after `respace`.
         T_train: number of steps of the chain that the prior was trained on.
     """

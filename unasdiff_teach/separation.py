@@ -36,7 +36,7 @@ class SeparationConfig:
         normalize: "peak" scales the mixture to a peak of 0.95 before and undoes it after; "none" (difference 18).
         project: add the remaining difference to the mixture to all sources in equal parts at the end.
         steps, spacing: respace the schedule to this many steps (`NoiseSchedule.respace`); None keeps all.
-        renoise: None for the posterior step (Algorithm 1, lines 8-9); else the share of a step's noise that is fresh
+        renoise: None for the posterior step (Algorithm 1, lines 8-9); else the fraction of a step's noise that is fresh
             (`reverse_weights`).
         hypotheses: runs with noise of their own whose mean is the result. One run is a sample of the posterior; the
             mean of many comes close to its mean, which has the least squared error.
@@ -125,7 +125,7 @@ class AnalyticalConfig:
     """Analytical sampling (Iashchenko et al. 2023), no gradients.
 
     Attributes:
-        coefficient: share of the remaining difference that each pass adds to every source; None shifts each by 1 / K
+        coefficient: fraction of the remaining difference that each pass adds to every source; None shifts each by 1 / K
             of the difference, an exact projection onto the mixture for any K (difference 20).
         passes: fixed-point passes in each step, with a coefficient.
         corrector: Langevin step with the same noise prediction where 0 < t < corrector_below.

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-Precision = Annotated[str, typer.Option(help="Of the networks' products: float32, bfloat16, or auto, the one that is measured to be faster.")]
+Precision = Annotated[str, typer.Option(help="What the networks compute their products in: float32, bfloat16, or auto, the one that is measured to be faster.")]
 Compile = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Compile the networks: minutes first, then faster. Default: for long runs on a GPU.")
 ]
-Threads = Annotated[int | None, typer.Option(help="Of the processor; default: what is measured to be fastest now.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: as many as are measured to be fastest now.")]
 
 
 def say(line: str) -> None:

@@ -27,7 +27,7 @@ def bench(
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32, on a GPU bfloat16.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of each process.")] = None,
-    repeats: Annotated[int, typer.Option(help="Of each measurement; the median counts.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Times that each measurement is made; the median counts.")] = 3,
     profile: Annotated[bool, typer.Option("--profile", help="Also list the kernels that take longest.")] = False,
     out: Annotated[Path | None, typer.Option(help="File for the results and the machine, .json or .parquet.")] = None,
 ) -> None:

@@ -82,9 +82,9 @@ def folder(
     root: Annotated[Path, typer.Option(help="CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like.")],
     kind: Annotated[str, typer.Option(help="speech or sound.")],
     out: Annotated[Path | None, typer.Option(help="Where the data set goes; by default ROOT-16k beside it.")] = None,
-    test: Annotated[float, typer.Option(help="Share for test, where there are no folders train and test.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Fraction for test, where there are no folders train and test.")] = 0.1,
     licence: Annotated[str | None, typer.Option(help="Licence of the recordings, for the manifest.")] = None,
-    mono: Annotated[str, typer.Option(help="Of several channels: mean, first, or error.")] = "mean",
+    mono: Annotated[str, typer.Option(help="What to take of several channels: mean, first, or error.")] = "mean",
     rate: Rate = 16_000,
     workers: Workers = None,
 ) -> None:
@@ -118,7 +118,7 @@ def mixtures(
     placement: Annotated[str, typer.Option(help="paper (its text), authors (the released code), or both.")] = "both",
     split: Annotated[str, typer.Option(help="Clips to mix: test, validation or train.")] = "test",
     count: Annotated[int, typer.Option(help="Mixtures of each task and placement.")] = 400,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 7,
+    seed: Annotated[int, typer.Option(help="Random seed for the choice, placement and levels of the clips.")] = 7,
 ) -> None:
     """The paper's five settings, 400 mixtures of 4 s each, in two placements, as FLAC and one Parquet file.
 

@@ -41,7 +41,7 @@ SaveMinutes = Annotated[float | None, typer.Option(help="Save the state at least
 Reschedule = Annotated[
     bool, typer.Option("--reschedule", help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the weights and of everything that is drawn.")]
+Seed = Annotated[int, typer.Option(help="Random seed for the weights and for everything that is drawn.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
 
 
@@ -77,6 +77,7 @@ def prior(
     torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out /shared/speech
     tensorboard --logdir runs/speech/board
     """
+    from .. import precision as precisions
     from ..training import scales
 
     with errors(STOPPED):
@@ -86,7 +87,10 @@ def prior(
         trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
         if checkpointing:
             trainer.net.checkpoint_activations()
-        _compile(trainer, compile)
+        compiled, line = precisions.compiling(compile, trainer.device, trainer.config.steps - trainer.step > COMPILED)
+        if compiled:
+            trainer.net.compile_core()
+        say(line if fabric.is_global_zero else "")
         _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", precision, minutes, dry_run)
 
 
@@ -184,7 +188,7 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
             before = "bfloat16" if trainer.device.type == "cuda" else "float32"
             return before, f"{before}, as the training began"
         if trainer.device.type == "cpu":
-            return "float32", "float32: on processors bfloat16 trains more slowly"
+            return "float32", "float32: on CPUs bfloat16 trains more slowly"
     batch = [part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))]
 
     def work() -> None:
@@ -193,20 +197,6 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
 
     choice = precision.choose(asked, device, (trainer.net.config, *batch[0].shape, "training"), work)
     return choice.precision, choice.why
-
-
-def _compile(trainer: Trainer, asked: bool | None) -> None:
-    """Compile the network where that was asked for, or where it pays."""
-    from .. import precision
-
-    c, first = trainer.config, trainer.fabric.is_global_zero
-    if asked is False or asked is None and not (trainer.device.type == "cuda" and c.steps - trainer.step > COMPILED):
-        return
-    if not precision.has_compiler(trainer.device):
-        say("network: not compiled, for want of a compiler here; the eager form computes the same" if first else "")
-        return
-    trainer.net.compile_core()
-    say("network: compiled, so that the first steps take minutes (--no-compile does without)" if first else "")
 
 
 def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> None:

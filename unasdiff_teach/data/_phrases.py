@@ -1,11 +1,16 @@
 """Random musical phrases and rhythms as MIDI, for the sound classes of the pocket corpus."""
 
+from __future__ import annotations
+
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
 TICKS_PER_SECOND = 960  # 480 ticks for a quarter note at 120 beats a minute
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))
 DRUM_CHANNEL = 9
+Note = tuple[float, float, int, int]  # beginning and length in seconds, key, velocity
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,10 @@ class Instrument:
     bend: detuning of a whole clip, at most this many semitones up or down.
     """
 
-    programs: tuple
-    keys: tuple
+    programs: tuple[int, ...]
+    keys: tuple[int, ...]
     style: str
-    notes: tuple = (0.15, 0.6)
+    notes: tuple[float, float] = (0.15, 0.6)
     chord: float = 0.0
     drum: bool = False
     bend: float = 0.4
@@ -44,7 +49,7 @@ INSTRUMENTS = {
 }
 
 
-def _melody(instrument, rng, seconds):
+def _melody(instrument: Instrument, rng: Random, seconds: float) -> list[Note]:
     """A random walk on a scale with a steady pulse, some rests and chords."""
     low, high = instrument.keys
     tonic, scale = rng.randrange(12), rng.choice(SCALES)
@@ -70,7 +75,7 @@ def _melody(instrument, rng, seconds):
     return notes
 
 
-def _hits(instrument, rng, seconds):
+def _hits(instrument: Instrument, rng: Random, seconds: float) -> list[Note]:
     """A repeated random bar on a grid, with accents and small timing errors."""
     grid = rng.uniform(*instrument.notes)
     bar = [rng.random() < 0.65 for _ in range(rng.choice((6, 8, 8, 12, 16)))]
@@ -87,7 +92,7 @@ def _hits(instrument, rng, seconds):
     return notes
 
 
-def _ring(instrument, rng, seconds):
+def _ring(instrument: Instrument, rng: Random, seconds: float) -> list[Note]:
     """One key held again and again, with equal pauses: a telephone."""
     key, velocity = rng.randint(*instrument.keys), rng.randrange(80, 121)
     hold, pause = rng.uniform(*instrument.notes), rng.uniform(0.15, 0.5)
@@ -98,7 +103,7 @@ def _ring(instrument, rng, seconds):
     return notes
 
 
-def _crowd(instrument, rng, seconds):
+def _crowd(instrument: Instrument, rng: Random, seconds: float) -> list[Note]:
     """Several held keys that enter at different times: the looped recording never repeats alike."""
     keys = rng.sample(range(instrument.keys[0], instrument.keys[1] + 1), rng.randint(2, 4))
     starts = [0.0] + [rng.uniform(0.0, 0.8 * seconds) for _ in keys[1:]]
@@ -108,7 +113,7 @@ def _crowd(instrument, rng, seconds):
 STYLES = {"melody": _melody, "bells": _melody, "hits": _hits, "ring": _ring, "crowd": _crowd}
 
 
-def _clip_events(instrument, rng, start, seconds, slot):
+def _clip_events(instrument: Instrument, rng: Random, start: float, seconds: float, slot: float) -> list[tuple[int, int, bytes]]:
     """MIDI messages (tick, order, bytes) of one clip that begins at `start` seconds."""
     channel = DRUM_CHANNEL if instrument.drum else 0
     bend_range = 5
@@ -133,14 +138,14 @@ def _clip_events(instrument, rng, start, seconds, slot):
     return events + [(end, 0, bytes((0xB0 | channel, 120, 0)))]
 
 
-def _variable_length(value):
+def _variable_length(value: int) -> bytes:
     out = [value & 127]
     while value := value >> 7:
         out.insert(0, (value & 127) | 128)
     return bytes(out)
 
 
-def midi_file(label, rngs, seconds, slot):
+def midi_file(label: str, rngs: Sequence[Random], seconds: Sequence[float], slot: float) -> bytes:
     """Bytes of a MIDI file with one phrase of class `label` every `slot` seconds.
 
     rngs: one `random.Random` for each phrase. seconds: length of each phrase.

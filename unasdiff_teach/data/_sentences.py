@@ -1,5 +1,9 @@
 """English sentences from a small grammar, for the synthetic voices of the pocket corpus."""
 
+from __future__ import annotations
+
+from random import Random
+
 DETERMINERS = "the a this that every another".split()
 ADJECTIVES = (
     "yellow gentle frozen rough bright hollow purple thirsty clever narrow heavy joyful "
@@ -25,7 +29,7 @@ OPENINGS = (
 QUESTIONS = "Who Why How When Where".split()
 
 
-def _noun_phrase(rng, adjective=0.6):
+def _noun_phrase(rng: Random, adjective: float = 0.6) -> str:
     words = [rng.choice(DETERMINERS)]
     if rng.random() < adjective:
         words.append(rng.choice(ADJECTIVES))
@@ -35,23 +39,23 @@ def _noun_phrase(rng, adjective=0.6):
     return " ".join(words)
 
 
-def _place(rng):
+def _place(rng: Random) -> str:
     return f"{rng.choice(PREPOSITIONS)} {_noun_phrase(rng, 0.3)}"
 
 
-def _question(rng):
+def _question(rng: Random) -> str:
     word = rng.choice(QUESTIONS)
     if word == "Who":
         return f"Who {rng.choice(VERBS)} {_noun_phrase(rng)} {_place(rng)}?"
     return f"{word} will {_noun_phrase(rng)} be {rng.choice(ADJECTIVES)} {_place(rng)}?"
 
 
-def _statement(rng):
+def _statement(rng: Random) -> str:
     return f"{_noun_phrase(rng)} {rng.choice(VERBS)} {_noun_phrase(rng)}"
 
 
-def sentence(rng):
-    """One sentence of 6 to 14 words. `rng`: a `random.Random`."""
+def sentence(rng: Random) -> str:
+    """One sentence of 6 to 14 words."""
     form = rng.randrange(5)
     if form == 0:
         text = _question(rng)
@@ -64,6 +68,5 @@ def sentence(rng):
         text = f"{_statement(rng)}, {joint} {_noun_phrase(rng, 0.3)} was {rng.choice(ADJECTIVES)}."
     else:
         count = rng.randrange(3, 99)
-        text = (f"{count} {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}s {rng.choice(VERBS)} "
-                f"{_noun_phrase(rng)}.")
+        text = f"{count} {rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}s {rng.choice(VERBS)} {_noun_phrase(rng)}."
     return text[0].upper() + text[1:]

@@ -1,9 +1,13 @@
 """Audio files in and out, and levels. One rule throughout: mono, float32, full scale at 1."""
 
+from __future__ import annotations
+
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from .._checks import one_of
 from .._files import replacing
@@ -11,7 +15,7 @@ from .._files import replacing
 SILENCE_DB = -120.0
 
 
-def rms_db(audio, dim=-1):
+def rms_db(audio: Tensor, dim: int = -1) -> Tensor:
     """Root mean square in dB relative to 1.0, over `dim`; silence gives -120.
 
     audio: [..., N]. Returns [...].
@@ -20,12 +24,12 @@ def rms_db(audio, dim=-1):
     return (10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()).to(audio.dtype)
 
 
-def gain(db):
+def gain(db: float) -> float:
     """Amplitude factor of a level in dB."""
     return 10.0 ** (db / 20)
 
 
-def active_mask(audio, sample_rate, range_db=40.0, window=0.05, hop=0.025):
+def active_mask(audio: Tensor, sample_rate: int, range_db: float = 40.0) -> Tensor:
     """Samples that belong to a 50 ms window (every 25 ms) at most `range_db` below the loudest.
 
     The window and hop are the authors'; they compare with a fixed energy (1e-4), which depends on
@@ -33,7 +37,7 @@ def active_mask(audio, sample_rate, range_db=40.0, window=0.05, hop=0.025):
 
     audio: [N]. Returns a boolean tensor [N]; all False for silence.
     """
-    size, step = round(window * sample_rate), round(hop * sample_rate)
+    size, step = round(0.05 * sample_rate), round(0.025 * sample_rate)
     padded = torch.nn.functional.pad(audio.detach(), (0, max(0, size - len(audio))))
     padded = torch.nn.functional.pad(padded, (0, -(len(padded) - size) % step))
     levels = rms_db(padded.unfold(0, size, step))
@@ -44,13 +48,13 @@ def active_mask(audio, sample_rate, range_db=40.0, window=0.05, hop=0.025):
     return mask[: len(audio)]
 
 
-def active_span(audio, sample_rate, range_db=40.0):
+def active_span(audio: Tensor, sample_rate: int, range_db: float = 40.0) -> tuple[int, int]:
     """First and one-past-last active sample of `audio` [N]; (0, 0) for silence."""
     places = torch.nonzero(active_mask(audio, sample_rate, range_db)).flatten()
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
-def resample(audio, old_rate, new_rate):
+def resample(audio: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """`audio` [..., N] at another rate in Hz (a band-limited kernel of 64 zero crossings)."""
     if old_rate == new_rate:
         return audio
@@ -59,7 +63,7 @@ def resample(audio, old_rate, new_rate):
     return torchaudio.functional.resample(audio, old_rate, new_rate, lowpass_filter_width=64)
 
 
-def decode(file, name, sample_rate=None, mono="error"):
+def decode(file: BinaryIO | Path, name: str | Path, sample_rate: int | None = None, mono: str = "error") -> tuple[Tensor, int]:
     """Read audio from an open file: what `read` does behind a path; `name` stands in errors."""
     import soundfile
 
@@ -82,7 +86,7 @@ def decode(file, name, sample_rate=None, mono="error"):
     return resample(audio, rate, target).contiguous(), target
 
 
-def read(path, sample_rate=None, mono="error"):
+def read(path: str | Path, sample_rate: int | None = None, mono: str = "error") -> tuple[Tensor, int]:
     """Read an audio file.
 
     path: anything that libsndfile reads (WAV, FLAC, Ogg, MP3).
@@ -99,7 +103,7 @@ def read(path, sample_rate=None, mono="error"):
     return decode(path, path, sample_rate, mono)
 
 
-def write(path, audio, sample_rate, subtype="PCM_16"):
+def write(path: str | Path, audio: Tensor, sample_rate: int, subtype: str = "PCM_16") -> None:
     """Write mono audio; the format follows the ending of `path` (.wav, .flac, .ogg).
 
     The file appears whole or not at all: it is written beside its place and then renamed.

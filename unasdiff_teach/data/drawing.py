@@ -25,11 +25,11 @@ COUNT, SEED, SECONDS = 400, 7, 4.0
 DRAWS = 1000  # of clips, before a list is said to be too long for its data set
 
 
-def rules(placement: str, sample_rate: int = 16_000, seconds: float = SECONDS) -> MixtureRules:
+def rules(placement: str, sample_rate: int = 16_000) -> MixtureRules:
     """The rules of a placement, at the level of the sum of the sources."""
     one_of("placement", placement, PLACEMENTS)
     base = MixtureRules.paper() if placement == "paper" else MixtureRules.authors()
-    return base.replace(length=round(seconds * sample_rate), sample_rate=sample_rate, peak=None)
+    return base.replace(length=round(SECONDS * sample_rate), sample_rate=sample_rate, peak=None)
 
 
 def check_task(task: str, manifests: Mapping[str, Manifest]) -> None:

@@ -19,7 +19,7 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
     """The recordings under `root`, sorted by name.
 
     Sounds lie as CLASS/FILE, speech as SPEAKER/FILE, or as FILE where the speaker is not known. Above them there may be folders
-    "train", "validation" and "test"; without these a share `test` is taken out for test, by a hash of the names, so that it stays
+    "train", "validation" and "test"; without these a fraction `test` is taken out for test, by a hash of the names, so that it stays
     the same when recordings are added: of every class, or of the speakers where there are several, since a test voice should be
     a new one.
 
@@ -27,12 +27,12 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
 
     Args:
         kind: "speech" or "sound".
-        test: share in 0..1.
+        test: fraction in 0..1.
         licence: of all recordings.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: another kind or share.
+        ValueError: another kind or fraction.
     """
     root = Path(root)
     one_of("kind", kind, ("speech", "sound"))
@@ -67,19 +67,19 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
     return Listing(tuple(items), tuple(left_out))
 
 
-def _test_names(names: list[tuple[str, str | None]], kind: str, share: float) -> set[str]:
+def _test_names(names: list[tuple[str, str | None]], kind: str, fraction: float) -> set[str]:
     """The recordings that go to test, of (name, class or speaker)."""
     groups = defaultdict(list)
     for name, group in names:
         groups[group].append(name)
     if kind == "speech" and len(groups) > 1:
-        return {name for group in _smallest([g or "" for g in groups], share) for name in groups[group or None]}
-    return {name for group in groups.values() for name in _smallest(group, share)}
+        return {name for group in _smallest([g or "" for g in groups], fraction) for name in groups[group or None]}
+    return {name for group in groups.values() for name in _smallest(group, fraction)}
 
 
-def _smallest(names: list[str], share: float) -> list[str]:
-    """A share of the names, at least one if there are two or more: those with the smallest hash."""
-    count = 0 if share == 0 or len(names) < 2 else max(1, round(share * len(names)))
+def _smallest(names: list[str], fraction: float) -> list[str]:
+    """A fraction of the names, at least one if there are two or more: those with the smallest hash."""
+    count = 0 if fraction == 0 or len(names) < 2 else max(1, round(fraction * len(names)))
     return sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))[:count]
 
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 NAME = "manifest.parquet"
+THRESHOLD = 1e-4  # energy of a window of 50 ms at 44.1 kHz
 SPLITS = ("train", "validation", "test")
 SUBSETS = (*SPLITS, "fit")
-HELD_OUT = 0.02  # share of the training clips that "validation" takes where the data set has none of its own
+HELD_OUT = 0.02  # fraction of the training clips that "validation" takes where the data set has none of its own
 
 COLUMNS = {
     "id": "string",  # unique in the manifest
@@ -45,7 +46,7 @@ COLUMNS = {
 }
 
 
-def active_spans(audio: Tensor, sample_rate: int, threshold: float = 1e-4) -> list[list[float]]:
+def active_spans(audio: Tensor, sample_rate: int) -> list[list[float]]:
     """Where a recording sounds, by the rule of the paper's code (`paper versus code`, sound mixtures).
 
     Energies are sums of squares in windows of 50 ms, one every 25 ms; a window above the threshold is active, and consecutive
@@ -55,7 +56,6 @@ def active_spans(audio: Tensor, sample_rate: int, threshold: float = 1e-4) -> li
     Args:
         audio: [N], full scale at 1, at the recording's own level: a fixed threshold is not for levelled audio.
         sample_rate: Hz.
-        threshold: energy of a window at 44.1 kHz.
 
     Returns:
         [first, last] of each span in seconds, to 1 ms, within the recording; empty for silence.
@@ -65,7 +65,7 @@ def active_spans(audio: Tensor, sample_rate: int, threshold: float = 1e-4) -> li
     padded = torch.nn.functional.pad(audio.double(), (0, (count - 1) * step + size - len(audio)))
     energy = padded.square().unfold(0, size, step).sum(-1) * (44_100 / sample_rate)
     spans: list[list[int]] = []
-    for window in torch.nonzero(energy > threshold).flatten().tolist():
+    for window in torch.nonzero(energy > THRESHOLD).flatten().tolist():
         if spans and window == spans[-1][1] + 1:
             spans[-1][1] = window
         else:

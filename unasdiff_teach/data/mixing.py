@@ -1,15 +1,19 @@
 """Mixture synthesis by the paper's rules and by its code's, and fixed lists of mixtures."""
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .._checks import one_of
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
-from .pocket_corpus import CORPORA, CORPUS, SAMPLE_RATE, clip_by_id, pocket_hash
+from .pocket_corpus import CORPORA, CORPUS, SAMPLE_RATE, Clip, clip_by_id, pocket_hash
 
 SPEECH_SOUND = "1 speech + 1 sound"
 TASKS = {
@@ -61,22 +65,21 @@ class MixtureRules:
             raise ValueError(f"level_db is {self.level_db}; (lowest, highest) is needed")
 
     @classmethod
-    def paper(cls):
+    def paper(cls) -> MixtureRules:
         """The text: 4 s at 16 kHz, a source's level over the source, independent offsets."""
         return cls(length=64000, sample_rate=16000, rms_over="active")
 
     @classmethod
-    def authors(cls):
+    def authors(cls) -> MixtureRules:
         """The released code: level over the canvas, overlapping offsets, mixture peak 0.95."""
         return cls(length=64000, sample_rate=16000, placement="authors", peak=0.95)
 
     @classmethod
-    def pocket(cls):
+    def pocket(cls) -> MixtureRules:
         """The paper's placement and the code's levels on 2 s at 8 kHz: the shipped lists."""
         return cls(length=16000, sample_rate=SAMPLE_RATE)
 
-    def replace(self, **changes):
-        """A copy with some fields changed."""
+    def replace(self, **changes) -> MixtureRules:
         return replace(self, **changes)
 
 
@@ -106,40 +109,40 @@ class Mixture:
     class).
     """
 
-    mixture: torch.Tensor
-    sources: torch.Tensor
-    parts: tuple
+    mixture: Tensor
+    sources: Tensor
+    parts: tuple[Part, ...]
     sample_rate: int
     id: str = ""
     task: str = ""
     split: str = ""
-    clip_ids: tuple = ()
-    kinds: tuple = ()
-    labels: tuple = ()
-    voices: tuple = ()
-    heard: tuple = ()
+    clip_ids: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str | None, ...] = ()
+    voices: tuple[str | None, ...] = ()
+    heard: tuple[bool, ...] = ()
 
     @property
-    def levels_db(self):
+    def levels_db(self) -> tuple[float, ...]:
         """RMS of each source in dB, over what the rules say."""
         return tuple(part.level_db for part in self.parts)
 
     @property
-    def offsets(self):
+    def offsets(self) -> tuple[int, ...]:
         """First sample of each source in the canvas."""
         return tuple(part.offset for part in self.parts)
 
 
-def _uniform(low, high, generator):
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
-def _integer(low, high, generator):
+def _integer(low: int, high: int, generator: torch.Generator) -> int:
     """Uniform over low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-def _crop(clip, length, generator):
+def _crop(clip: Tensor, length: int, generator: torch.Generator) -> tuple[int, int]:
     """(start, length) of a random crop of at most `length` samples that is not silent."""
     length = min(length, len(clip))
     for _ in range(100):
@@ -151,7 +154,7 @@ def _crop(clip, length, generator):
     return min(max(0, loudest - length // 2), len(clip) - length), length
 
 
-def _place(lengths, rules, generator):
+def _place(lengths: Sequence[int], rules: MixtureRules, generator: torch.Generator) -> list[int]:
     """Offset of each source, by `rules.placement`."""
     offsets = []
     for k, length in enumerate(lengths):
@@ -163,7 +166,7 @@ def _place(lengths, rules, generator):
     return offsets
 
 
-def build(clips, parts, rules, noise=None):
+def build(clips: Sequence[Tensor], parts: Sequence[Part], rules: MixtureRules, noise: Tensor | None = None) -> Mixture:
     """Cut, place, scale and add clips. Nothing is random here but `noise`.
 
     clips: K tensors [N_k]. parts: K of `Part`. noise: None or [N], added to the mixture.
@@ -173,8 +176,7 @@ def build(clips, parts, rules, noise=None):
     for k, (clip, part) in enumerate(zip(clips, parts, strict=True)):
         piece = clip[part.start : part.start + part.length]
         if len(piece) != part.length or not 0 <= part.offset <= rules.length - part.length:
-            raise ValueError(f"source {k}: {part} does not fit {len(clip)} samples of clip on a "
-                             f"canvas of {rules.length}")
+            raise ValueError(f"source {k}: {part} does not fit {len(clip)} samples of clip on a canvas of {rules.length}")
         sources[k, part.offset : part.offset + part.length] = piece
         level = float(rms_db((sources[k] if rules.rms_over == "canvas" else piece).double()))
         if level <= SILENCE_DB:
@@ -187,7 +189,7 @@ def build(clips, parts, rules, noise=None):
     return Mixture(mixture, sources, tuple(parts), rules.sample_rate)
 
 
-def synthesise(clips, rules, seed=0):
+def synthesise(clips: Sequence[Tensor], rules: MixtureRules, seed: int | torch.Generator = 0) -> Mixture:
     """Make one random mixture by `rules`.
 
     A clip longer than the canvas is cropped at random, a shorter one is placed; then each source
@@ -206,26 +208,22 @@ def synthesise(clips, rules, seed=0):
             raise ValueError(f"clip {k} holds NaN or infinite samples")
         if rms_db(clip) <= SILENCE_DB:
             raise ValueError(f"clip {k} is silent: it cannot be scaled to a level")
-    generator = seed
-    if not isinstance(seed, torch.Generator):
-        generator = torch.Generator().manual_seed(seed)
+    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     crops = [_crop(clip, rules.length, generator) for clip in clips]
     offsets = _place([length for _, length in crops], rules, generator)
     parts = [
         Part(start, length, offset, round(_uniform(*rules.level_db, generator), 3))
         for (start, length), offset in zip(crops, offsets)
     ]
-    noise = None
-    if rules.mixture_noise > 0:
-        noise = rules.mixture_noise * torch.randn(rules.length, generator=generator)
+    noise = rules.mixture_noise * torch.randn(rules.length, generator=generator) if rules.mixture_noise > 0 else None
     return build(clips, parts, rules, noise)
 
 
-def _parts(entry):
+def _parts(entry: Mapping) -> list[Part]:
     return [Part(s["start"], s["length"], s["offset"], s["level_db"]) for s in entry["sources"]]
 
 
-def mixtures(task=SPEECH_SOUND, split="test", count=None, corpus="rendered"):
+def mixtures(task: str = SPEECH_SOUND, split: str = "test", count: int | None = None, corpus: str = "rendered") -> list[Mixture]:
     """The fixed list of pocket mixtures of one task: 2 s at 8 kHz, `MixtureRules.pocket()`.
 
     Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test
@@ -249,13 +247,10 @@ def mixtures(task=SPEECH_SOUND, split="test", count=None, corpus="rendered"):
     entries = stored["lists"][task][split]
     if count is not None and not 1 <= count <= len(entries):
         raise ValueError(f"count is {count}; accepted: 1 to {len(entries)}, or None")
-    return [
-        of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split)
-        for entry in entries[:count]
-    ]
+    return [of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split) for entry in entries[:count]]
 
 
-def of_clips(clips, entry, task, split):
+def of_clips(clips: Sequence[Clip], entry: Mapping, task: str, split: str) -> Mixture:
     """The mixture of a list's entry (its id, and how each source is cut and placed) by `MixtureRules.pocket()`.
 
     clips: K of `Clip`, in the order of the entry's sources.
@@ -271,7 +266,7 @@ def of_clips(clips, entry, task, split):
     )
 
 
-def real_audio_folder(root=None):
+def real_audio_folder(root: str | Path | None = None) -> Path:
     """The folder of real recordings: `root`, or $UNASDIFF_REAL_AUDIO.
 
     Raises FileNotFoundError if it is not there, or neither is given.
@@ -283,14 +278,14 @@ def real_audio_folder(root=None):
     return Path(folder)
 
 
-def read_real(folder, name):
+def read_real(folder: Path, name: str) -> Tensor:
     """One real recording at 8 kHz, cut to its active span. Returns float32 [N]."""
     audio, _ = read(folder / name, SAMPLE_RATE, mono="mean")
     start, end = active_span(audio, SAMPLE_RATE)
     return audio[start:end]
 
 
-def real_mixtures(root=None):
+def real_mixtures(root: str | Path | None = None) -> list[Mixture]:
     """Ten fixed mixtures of real recordings: a person speaks, and one sound of the pocket classes.
 
     The rules are those of `mixtures`. The recordings (VCTK, FSDKaggle2018 and a speech benchmark)
@@ -307,9 +302,7 @@ def real_mixtures(root=None):
         clips = [read_real(folder, name) for name in names]
         sound = Path(names[1]).name.split("__")[0]
         result.append(replace(
-            build(clips, _parts(entry), MixtureRules.pocket()),
-            id=entry["id"], task=SPEECH_SOUND, split="real", clip_ids=tuple(names),
-            kinds=("speech", "sound"), labels=(None, sound), voices=(None, None),
-            heard=(False, True),
-        ))
+            build(clips, _parts(entry), MixtureRules.pocket()), id=entry["id"], task=SPEECH_SOUND, split="real", clip_ids=tuple(names),
+            kinds=("speech", "sound"), labels=(None, sound), voices=(None, None), heard=(False, True),
+        ))  # fmt: skip
     return result

@@ -3,24 +3,19 @@
 The lists are drawn once from a seed and committed, before any prior is trained.
 """
 
+from __future__ import annotations
+
 import json
 import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .audio import active_span
-from .mixing import (
-    LIST_SPLITS,
-    SPEECH_SOUND,
-    TASKS,
-    MixtureRules,
-    read_real,
-    real_audio_folder,
-    slug,
-    synthesise,
-)
+from .mixing import LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, slug, synthesise
 from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
 
 VERSION = "1"
@@ -36,10 +31,10 @@ HEARD_VOICES = tuple(voice for voice in VOICES if voice not in UNHEARD_VOICES)
 class Deck:
     """Deals items evenly: each once, in random order, before any comes a second time."""
 
-    def __init__(self, items, rng):
+    def __init__(self, items: Iterable, rng: random.Random):
         self.items, self.rng, self.rest = list(items), rng, []
 
-    def deal(self, barred=()):
+    def deal(self, barred: Sequence = ()) -> object:
         """The next item that is not among `barred`."""
         if all(item in barred for item in self.rest):
             fresh = [item for item in self.items if item not in self.rest]
@@ -49,7 +44,7 @@ class Deck:
         return item
 
 
-def excerpt(audio, active, seconds, rng):
+def excerpt(audio: Tensor, active: tuple[int, int], seconds: float, rng: random.Random) -> tuple[int, int]:
     """(first sample, samples) of an excerpt that begins within the `active` span of `audio`."""
     length = min(round(seconds * SAMPLE_RATE), len(audio))
     first, last = active
@@ -57,7 +52,7 @@ def excerpt(audio, active, seconds, rng):
     return rng.randint(min(first, latest), latest), length
 
 
-def draw(clips, rng):
+def draw(clips: Sequence[tuple[Tensor, Callable[[], float]]], rng: random.Random) -> list[dict] | None:
     """Parts of a random mixture of `clips` [(audio, seconds)], or None if every draw is too loud.
 
     A short, spiky sound at its level over the canvas can pass 1.0, where files clip and the clamp
@@ -70,14 +65,13 @@ def draw(clips, rng):
         mixture = synthesise(pieces, MixtureRules.pocket(), rng.randrange(2**31))
         if float(mixture.mixture.abs().max()) < 1 and float(mixture.sources.abs().max()) < 1:
             return [
-                {"start": a + part.start, "length": part.length, "offset": part.offset,
-                 "level_db": part.level_db}
+                {"start": a + part.start, "length": part.length, "offset": part.offset, "level_db": part.level_db}
                 for (a, _), part in zip(cuts, mixture.parts)
             ]
     return None
 
 
-def voices_of(task, split, count, rng):
+def voices_of(task: str, split: str, count: int, rng: random.Random) -> list[list[str]]:
     """Voices of each mixture [count][speakers]; in the test split half of them are unheard."""
     heard, unheard = Deck(HEARD_VOICES, rng), Deck(UNHEARD_VOICES, rng)
     speakers = TASKS[task].count("speech")
@@ -93,7 +87,7 @@ def voices_of(task, split, count, rng):
     return result
 
 
-def draw_list(task, split):
+def draw_list(task: str, split: str) -> list[dict]:
     """The list of one task and split, as it is stored."""
     rng = random.Random(f"{SEED} {task} {split}")
     count = (COUNT_SPEECH_SOUND if task == SPEECH_SOUND else COUNT)[split]
@@ -122,11 +116,10 @@ def draw_list(task, split):
     return entries
 
 
-def draw_real_list(folder):
+def draw_real_list(folder: Path) -> list[dict]:
     """Ten mixtures of the real recordings in `folder`: the ten longest sounds, each once."""
     rng = random.Random(f"{SEED} real")
-    files = [path for path in sorted((folder / "fsdkaggle2018").iterdir())
-             if path.name.split("__")[0] in SOUND_CLASSES]
+    files = [path for path in sorted((folder / "fsdkaggle2018").iterdir()) if path.name.split("__")[0] in SOUND_CLASSES]
     names = [f"fsdkaggle2018/{path.name}" for path in files]
     audio = {name: read_real(folder, name) for name in names}
     sounds = sorted(names, key=lambda name: -len(audio[name]))[:REAL_COUNT]
@@ -141,32 +134,27 @@ def draw_real_list(folder):
         parts = draw(list(zip(clips, seconds)), rng)
         if parts is None:
             raise RuntimeError(f"{pair} is too loud at every draw; choose another seed")
-        entries.append({
-            "id": f"real_{i:02d}",
-            "sources": [{"file": name, **part} for name, part in zip(pair, parts)],
-        })
+        entries.append({"id": f"real_{i:02d}", "sources": [{"file": name, **part} for name, part in zip(pair, parts)]})
     return entries
 
 
-def write_json(path, content):
+def write_json(path: Path, content: dict) -> None:
     """Write JSON with the same bytes on every system."""
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
-def main():
+def main() -> None:
     """Draw all lists; those of real recordings only where the recordings are."""
     torch.set_num_threads(1)
     rules = asdict(MixtureRules.pocket())
     lists = {task: {split: draw_list(task, split) for split in LIST_SPLITS} for task in TASKS}
-    write_json(CORPUS / "mixtures.json",
-               {"version": VERSION, "corpus": pocket_hash(), "rules": rules, "lists": lists})
+    write_json(CORPUS / "mixtures.json", {"version": VERSION, "corpus": pocket_hash(), "rules": rules, "lists": lists})
     try:
         folder = real_audio_folder()
     except FileNotFoundError as error:
         print(f"real_mixtures.json stays as it is: {error}")
         return
-    write_json(CORPUS / "real_mixtures.json",
-               {"version": VERSION, "rules": rules, "mixtures": draw_real_list(Path(folder))})
+    write_json(CORPUS / "real_mixtures.json", {"version": VERSION, "rules": rules, "mixtures": draw_real_list(Path(folder))})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ mixtures are drawn. Encoders of other versions give other bytes, and then other 
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from .._files import file_hash
 from .audio import read
 from .mixing import LIST_SPLITS, TASKS, MixtureRules
 from .mixture_lists import write_json
-from .pocket_corpus import RECORDED, SAMPLE_RATE, SPLITS, Clip
+from .pocket_corpus import RECORDED, SAMPLE_RATE, SPLITS, Clip, write_manifest
 from .recordings import LABELS, draw_entries, manifest_rows, recordings
 from .render import level, trim
 
@@ -61,10 +60,7 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
                 rows += [row for _, row in clips]
                 found[kind, split] = [clip for clip, _ in clips]
                 print(f"{kind}, {split}: {len(clips)} clips", flush=True)
-        with open(fresh / "manifest.csv", "w", newline="\n", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        write_manifest(fresh / "manifest.csv", COLUMNS, rows)
         lists = {
             task: {
                 split: [

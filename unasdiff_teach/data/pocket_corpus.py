@@ -1,32 +1,33 @@
 """The two corpora that are shipped with the package, at 8 kHz: "rendered", synthetic voices and sounds of a sound font, and
 "recorded", real speakers and real sounds under free licences."""
 
+from __future__ import annotations
+
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .._checks import one_of
 from .audio import read
 
 SAMPLE_RATE = 8000
-CORPUS_VERSION = "1"
 CORPUS, RECORDED = (Path(__file__).parent / name for name in ("corpus", "recorded"))
 CORPORA = {"rendered": CORPUS, "recorded": RECORDED}
 SPLITS = ("train", "validation", "test")
 VOICES = (
-    "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7",
-    "flite_awb", "espeak_scotland_f5",
-)
+    "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7", "flite_awb", "espeak_scotland_f5",
+)  # fmt: skip
 UNHEARD_VOICES = ("flite_awb", "espeak_scotland_f5")  # in the test split only
 SOUND_CLASSES = (
-    "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano",
-    "Double_bass", "Snare_drum", "Hi-hat", "Cowbell", "Telephone", "Applause",
-)
+    "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano", "Double_bass", "Snare_drum", "Hi-hat", "Cowbell",
+    "Telephone", "Applause",
+)  # fmt: skip
 LABELS = {"speech": VOICES, "sound": tuple(sorted(SOUND_CLASSES))}  # the place of a name is its class index
 
 
@@ -51,7 +52,7 @@ class Clip:
 
     @cached_property
     @torch.inference_mode(False)  # a later use may want gradients
-    def audio(self):
+    def audio(self) -> Tensor:
         """float32 [N] at `sample_rate`, read on first use. Raises FileNotFoundError if the file is not there."""
         return read(self.path, self.sample_rate)[0]
 
@@ -63,28 +64,36 @@ class PocketSet(Sequence):
     they are voices or speakers.
     """
 
-    def __init__(self, kind, split, clips, labels):
+    def __init__(self, kind: str, split: str, clips: Iterable[Clip], labels: Iterable[str]):
         self.kind, self.split, self.clips = kind, split, tuple(clips)
         self.labels, self.sample_rate = tuple(labels), SAMPLE_RATE
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Clip | tuple[Clip, ...]:
         return self.clips[index]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"PocketSet({self.kind!r}, {self.split!r}, {len(self)} clips)"
 
 
-def manifest_rows(path=CORPUS / "manifest.csv"):
+def manifest_rows(path: str | Path = CORPUS / "manifest.csv") -> list[dict[str, str]]:
     """The manifest as a list of dictionaries of strings, one for each clip."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
+def write_manifest(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Write a manifest, with the same bytes on every system."""
+    with open(path, "w", newline="\n", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
 @cache
-def pocket_hash(corpus="rendered"):
+def pocket_hash(corpus: str = "rendered") -> str:
     """SHA-256 of a corpus's manifest (hexadecimal), which holds a hash of every clip.
 
     Model cards quote it as the data that a prior was trained on. Line endings do not change it.
@@ -94,7 +103,7 @@ def pocket_hash(corpus="rendered"):
 
 
 @cache
-def pocket(kind, split="train", corpus="rendered"):
+def pocket(kind: str, split: str = "train", corpus: str = "rendered") -> PocketSet:
     """The clips of one kind and split of a shipped corpus.
 
     kind: "speech" or "sound". split: "train", "validation" or "test". corpus: "rendered" or "recorded".
@@ -118,11 +127,11 @@ def pocket(kind, split="train", corpus="rendered"):
 
 
 @cache
-def clip_by_id(split, corpus="rendered"):
+def clip_by_id(split: str, corpus: str = "rendered") -> dict[str, Clip]:
     """{id: Clip} of both kinds in one split."""
     return {clip.id: clip for kind in LABELS for clip in pocket(kind, split, corpus)}
 
 
-def _folder(corpus):
+def _folder(corpus: str) -> Path:
     one_of("corpus", corpus, CORPORA)
     return CORPORA[corpus]

@@ -6,7 +6,6 @@ attribution and seconds, and the files that it names.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import random
 from collections import defaultdict
@@ -19,6 +18,7 @@ from .._files import file_hash
 from .mixing import TASKS, Mixture, of_clips, slug
 from .mixture_lists import SEED, SOUND_SECONDS, Deck, draw
 from .pocket_corpus import SAMPLE_RATE, SPLITS, Clip
+from .pocket_corpus import manifest_rows as rows_of_csv
 
 # Classes with enough recordings to train on; "ESC10_" of the folder's names is left out.
 SOUND_CLASSES = (
@@ -120,13 +120,12 @@ def manifest_rows(folder: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; a folder of recordings holds manifest.csv and the files that it names")
     found = []
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            kind, _, speaker = row["label"].partition(":")
-            if kind == "speaker":
-                found.append(row | {"kind": "speech", "label": speaker})
-            elif (label := row["label"].removeprefix("ESC10_")) in SOUND_CLASSES and SHARE_ALIKE not in row["license"]:
-                found.append(row | {"kind": "sound", "label": label})
+    for row in rows_of_csv(path):
+        kind, _, speaker = row["label"].partition(":")
+        if kind == "speaker":
+            found.append(row | {"kind": "speech", "label": speaker})
+        elif (label := row["label"].removeprefix("ESC10_")) in SOUND_CLASSES and SHARE_ALIKE not in row["license"]:
+            found.append(row | {"kind": "sound", "label": label})
     return found
 
 

@@ -4,22 +4,25 @@ Needs Debian's flite, espeak-ng, fluidsynth and fluid-soundfont-gm. The same ver
 samples; the manifest hashes samples, not files, so the version of the FLAC encoder does not matter.
 """
 
+from __future__ import annotations
+
 import argparse
-import csv
 import hashlib
 import random
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from . import _phrases, _sentences, mixture_lists
 from .audio import active_mask, active_span, gain, read, resample, rms_db, write
-from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash
+from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash, write_manifest
 
 SEED = 20260
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -75,7 +78,7 @@ class Row:
     licence: str
 
 
-def check_programs():
+def check_programs() -> None:
     """Raise SystemExit that names what is missing."""
     missing = [name for name in ("flite", "espeak-ng", "fluidsynth") if not shutil.which(name)]
     if not SOUND_FONT.is_file():
@@ -88,36 +91,33 @@ def check_programs():
         )
 
 
-def speak(voice, text, speed, path):
+def speak(voice: str, text: str, speed: float, path: Path) -> None:
     """Let `voice` read `text` into a WAV file; `speed` 1 is the voice's own."""
     engine, setting = ENGINES[voice]
     if engine == "flite":
-        stretch = f"duration_stretch={1 / speed:.3f}"
-        command = ["flite", "-voice", setting, "--setf", stretch, "-t", text, "-o", path]
+        command = ["flite", "-voice", setting, "--setf", f"duration_stretch={1 / speed:.3f}", "-t", text, "-o", path]
     else:
-        rate = str(round(165 * speed))
-        command = ["espeak-ng", "-v", setting, "-s", rate, "-w", path, text]
+        command = ["espeak-ng", "-v", setting, "-s", round(165 * speed), "-w", path, text]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
-def play(midi, folder):
+def play(midi: bytes, folder: Path) -> tuple[Tensor, int]:
     """Render MIDI bytes without reverb and chorus. Returns (audio [N], rate in Hz)."""
     (folder / "phrases.mid").write_bytes(midi)
-    command = ["fluidsynth", "-ni", "-q", "-R", "0", "-C", "0", "-g", "0.4", "-r", "48000",
-               "-T", "wav", "-O", "float", "-F", folder / "phrases.wav",
-               SOUND_FONT, folder / "phrases.mid"]
+    options = "-ni -q -R 0 -C 0 -g 0.4 -r 48000 -T wav -O float -F".split()
+    command = ["fluidsynth", *options, folder / "phrases.wav", SOUND_FONT, folder / "phrases.mid"]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return read(folder / "phrases.wav", mono="mean")
 
 
-def trim(audio, margin=0.02):
-    """Cut silence from both ends of `audio` [N] at 8 kHz, but for `margin` seconds."""
+def trim(audio: Tensor) -> Tensor:
+    """Cut silence from both ends of `audio` [N] at 8 kHz, but for 20 ms."""
     start, end = active_span(audio, SAMPLE_RATE, RANGE_DB)
-    pad = round(margin * SAMPLE_RATE)
+    pad = SAMPLE_RATE // 50
     return audio[max(0, start - pad) : end + pad]
 
 
-def level(audio, bits=BITS):
+def level(audio: Tensor, bits: int | None = BITS) -> Tensor:
     """Remove the offset and scale `audio` [N] to RMS_DB over its active part, peak below PEAK.
 
     The last 10 ms fade out, so that a phrase that is cut off does not click. Samples are rounded to
@@ -132,12 +132,12 @@ def level(audio, bits=BITS):
     return audio if bits is None else (audio * 2 ** (bits - 1)).round() / 2 ** (bits - 1)
 
 
-def to_pcm(audio):
+def to_pcm(audio: Tensor) -> bytes:
     """16-bit samples of `audio` [N] as bytes (little-endian): what the manifest hashes."""
     return (audio * 32768).round().clamp(-32768, 32767).numpy().astype("<i2").tobytes()
 
 
-def store(root, kind, label, split, number, audio, engine, text):
+def store(root: Path, kind: str, label: str, split: str, number: int, audio: Tensor, engine: str, text: str) -> Row:
     """Write one clip and return its row of the manifest."""
     name = f"{label}_{split}_{number:02d}"
     file = f"{kind}/{label}/{name}.flac"
@@ -155,7 +155,7 @@ def store(root, kind, label, split, number, audio, engine, text):
     )
 
 
-def render_voice(root, folder, voice, split, used):
+def render_voice(root: Path, folder: Path, voice: str, split: str, used: set[str]) -> Iterator[Row]:
     """Yield the rows of one voice in one split. `used`: sentences that are taken, extended here."""
     rng = random.Random(f"{SEED} {voice} {split}")
     shortest, longest = SPEECH_SECONDS[split]
@@ -174,7 +174,7 @@ def render_voice(root, folder, voice, split, used):
             number += 1
 
 
-def render_class(root, folder, label, split):
+def render_class(root: Path, folder: Path, label: str, split: str) -> Iterator[Row]:
     """Yield the rows of one sound class in one split."""
     seeds = [f"{SEED} {label} {split} {i}" for i in range(SOUND_COUNT[split])]
     rngs = [random.Random(seed) for seed in seeds]
@@ -188,18 +188,7 @@ def render_class(root, folder, label, split):
         yield store(root, "sound", label, split, i, clip, "fluidsynth", f"seed {seed}")
 
 
-def write_manifest(rows, path):
-    """Write the manifest; refuses two clips with the same samples."""
-    if len({row.sha256 for row in rows}) != len(rows):
-        raise RuntimeError("two clips hold the same samples")
-    with open(path, "w", newline="\n", encoding="utf-8") as file:
-        names = [field.name for field in fields(Row)]
-        table = csv.DictWriter(file, names, lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
-
-
-def render_clips(root, folder):
+def render_clips(root: Path, folder: Path) -> list[Row]:
     """Render all clips below `root`; `folder` takes what is in between. Returns the rows."""
     rows, used, begin = [], set(), time.time()
     for split in SPLITS:
@@ -212,7 +201,7 @@ def render_clips(root, folder):
     return rows
 
 
-def render(root=CORPUS):
+def render(root: str | Path = CORPUS) -> None:
     """Render the corpus, then put it in place of the one below `root`.
 
     In the package's own folder the lists of mixtures are drawn anew as well.
@@ -223,7 +212,9 @@ def render(root=CORPUS):
     with tempfile.TemporaryDirectory() as name:
         fresh = Path(name) / "corpus"
         rows = render_clips(fresh, Path(name))
-        write_manifest(rows, fresh / "manifest.csv")
+        if len({row.sha256 for row in rows}) != len(rows):
+            raise RuntimeError("two clips hold the same samples")
+        write_manifest(fresh / "manifest.csv", [field.name for field in fields(Row)], map(asdict, rows))
         size = sum((fresh / row.file).stat().st_size for row in rows)
         for kind in ("speech", "sound"):
             shutil.rmtree(root / kind, ignore_errors=True)
@@ -236,6 +227,5 @@ def render(root=CORPUS):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render the pocket corpus.")
-    parser.add_argument("--root", default=CORPUS, type=Path,
-                        help="folder (default: the package's)")
+    parser.add_argument("--root", default=CORPUS, type=Path, help="folder (default: the package's)")
     render(parser.parse_args().root)

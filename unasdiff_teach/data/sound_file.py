@@ -92,8 +92,8 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
     elif _is_cut_ogg(path):
         warnings.append(f"the file ends before its last page, as if it had been cut; the {N / rate:.2f} s that are there are separated")
     if seen.clipped:
-        share = 100 * seen.clipped / (N * seen.channels)
-        words = f"{share:.2f}" if share < 10 else f"{share:.0f}"
+        percent = 100 * seen.clipped / (N * seen.channels)
+        words = f"{percent:.2f}" if percent < 10 else f"{percent:.0f}"
         warnings.append(f"{seen.clipped} samples ({words} %) look clipped; they are separated as they are")
     return Recording(audio, rate, seen.channels, sha256, tuple(warnings))
 

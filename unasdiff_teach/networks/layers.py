@@ -86,8 +86,8 @@ class SwiGLU(torch.autograd.Function):
         (h,) = ctx.saved_tensors
         value, gate = h.chunk(2, -1)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative
-            share = gate.sigmoid()
-            return torch.cat([gradient * gate * share, gradient * value * share * (1 + gate * (1 - share))], -1)
+            sigma = gate.sigmoid()
+            return torch.cat([gradient * gate * sigma, gradient * value * sigma * (1 + gate * (1 - sigma))], -1)
         through = torch.empty_like(h)
         through_value, through_gate = through.chunk(2, -1)
         torch.mul(gradient, F.silu(gate), out=through_value)

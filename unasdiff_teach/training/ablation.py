@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/PATHS-STEPS-SEED")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="of the processor")
+    parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: the file that is shipped")
     args = parser.parse_args()
     if args.threads:

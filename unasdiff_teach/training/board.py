@@ -43,8 +43,8 @@ class Board:
         self.writer.flush()
 
 
-def spectrogram(signal: Tensor, n_fft: int = 512) -> Tensor:
+def spectrogram(signal: Tensor) -> Tensor:
     """Magnitudes of a signal [N] as a grey image [1, F, T] in 0..1, low frequencies at the bottom, `RANGE_DB` from black to white."""
-    z = torch.stft(signal, n_fft, n_fft // 4, window=torch.hann_window(n_fft), pad_mode="constant", return_complex=True)
+    z = torch.stft(signal, 512, 128, window=torch.hann_window(512), pad_mode="constant", return_complex=True)
     level = 20 * z.abs().clamp(min=1e-8).log10()
     return ((level - level.max()) / RANGE_DB + 1).clamp(min=0).flip(0)[None]

@@ -24,7 +24,7 @@ class CropConfig:
         length: samples N of an example.
         level_db: range of the RMS over the whole example, silence included, in dB re full scale. It must cover the
             levels that separation meets: -25 to -20 dB raw, up to about -11 dB for a mixture normalised to its peak.
-        partial: share of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in silence.
+        partial: fraction of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in silence.
         speeds: playback speeds; each changes pitch and duration alike.
         equalise_db: largest gain of a random equaliser, smooth over `EQ_BANDS` octaves below half the rate; 0 is none.
         reverberant: fraction of examples heard in a random small room (`room`).
@@ -183,7 +183,7 @@ class ManifestCrops(Draws):
         manifest: a converted data set.
         split: a subset of `Manifest.clips`: "train", "fit", "validation" or "test".
         seconds: N in seconds; the paper has 4.
-        config: level, share of shorter pieces, speeds; its length is that of `seconds`.
+        config: level, fraction of shorter pieces, speeds; its length is that of `seconds`.
 
     Raises:
         ValueError: the split is empty, or none of its clips sounds anywhere.

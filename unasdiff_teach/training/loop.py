@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .._files import Journal, locked, replacing
+from .._lazy import renamed_arguments
 from ..networks.files import write_model
 from ..precision import autocast, canonical
 from .state import differences, read_state, signature
@@ -29,23 +30,27 @@ if TYPE_CHECKING:
 __all__ = ["LoopConfig", "Trainer", "processes"]
 
 # What may change between two calls on one folder; everything else belongs to the training.
-FREE = ("steps", "log_every", "save_every", "save_minutes", "milestone_every", "ahead", "precision", "reschedule")
+FREE = ("steps", "log_every", "save_every", "save_minutes", "checkpoint_every", "ahead", "precision", "reschedule")
 MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, until a training stops
 
 
+renamed = renamed_arguments(clip="max_grad_norm", final_rate="min_lr_ratio", milestone_every="checkpoint_every")
+
+
+@renamed
 @dataclass(frozen=True)
 class LoopConfig:
     """How long and how fast a network is trained.
 
     Attributes:
         steps, batch, learning_rate, weight_decay: AdamW; `batch` counts the examples of all processes together.
-        warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `final_rate` of its value.
+        warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `min_lr_ratio` of its value.
         ema_decay: decay of the averaged weights, which are the ones evaluated; the average starts short and grows,
             min(ema_decay, (1 + step) / (10 + step)).
-        clip: largest norm of the gradient.
+        max_grad_norm: largest norm of the gradient.
         log_every, save_every: steps.
         save_minutes: minutes after which the state is saved even if `save_every` steps have not been made.
-        milestone_every: steps between files of averaged weights; None is each time that the state is saved.
+        checkpoint_every: steps between files of averaged weights; None is each time that the state is saved.
         ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
         precision: "float32", or "bfloat16": products in it; signals, transforms, norms and all weights in float32.
         reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes it.
@@ -57,14 +62,14 @@ class LoopConfig:
     weight_decay: float = 0.01
     warmup: int = 0
     cosine: bool = False
-    final_rate: float = 0.01
+    min_lr_ratio: float = 0.01
     ema_decay: float = 0.9999
-    clip: float = 1.0
+    max_grad_norm: float = 1.0
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
     save_minutes: float | None = None
-    milestone_every: int | None = None
+    checkpoint_every: int | None = None
     ahead: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     reschedule: bool = False
@@ -76,11 +81,11 @@ class LoopConfig:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step, as a share of `learning_rate`."""
+        """Learning rate at a step, as a fraction of `learning_rate`."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if not self.cosine:
             return warm
-        return warm * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
+        return warm * (self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
 
 
 class Trainer:
@@ -93,11 +98,11 @@ class Trainer:
     A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row stop
     the training. A state that is not finite is never saved, so that the last good one stays.
 
-    How it is trained is up to two methods: `examples(generator, rows)` draws a batch, and `loss(*examples)` gives the loss of
-    each example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
+    How it is trained is up to two methods: `examples(generator)` draws a batch, and `loss(*examples)` gives the loss of each
+    example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
     are the whole state of the sampler and of all random numbers.
 
-    Of several processes each takes some of the examples of every batch, so that how many there are changes rounding alone.
+    Of several processes each takes its `rows` of every batch, so that how many there are changes rounding alone.
     The first of them writes the files, which all of them must see.
 
     Attributes:
@@ -158,8 +163,8 @@ class Trainer:
         self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
         self._batches = Ahead(self._rows, config.ahead)
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
-        """These rows of a batch of `config.batch` examples, tensors [batch, ...] on the CPU, with all randomness of the step."""
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """This process's `rows` of a batch of `config.batch` examples, tensors on the CPU, with all randomness of the step."""
         raise NotImplementedError
 
     def loss(self, *examples: Tensor) -> Tensor:
@@ -251,13 +256,13 @@ class Trainer:
         }
 
     @property
-    def _own(self) -> slice:
-        """Which examples of a batch are this process's."""
+    def rows(self) -> slice:
+        """Which examples of a batch are this process's; all, if it is the only one."""
         return slice(self.fabric.global_rank, None, self.fabric.world_size)
 
     def _rows(self, step: int) -> tuple[Tensor, ...]:
         """This process's examples of the batch of a step."""
-        return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step), self._own)
+        return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
 
     def _train_step(self) -> Tensor | None:
         """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing changes."""
@@ -267,7 +272,7 @@ class Trainer:
         loss = self._shared(*(a.to(self.device) for a in self._batches(self.step))).mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self._shared, self._update, max_norm=c.clip, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(self._shared, self._update, max_norm=c.max_grad_norm, error_if_nonfinite=False)
         if not norm.isfinite():  # in every process, since they share their gradients
             return None
         self._update.step()
@@ -323,7 +328,7 @@ class Trainer:
         except (OSError, RuntimeError) as error:
             raise OSError(f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was") from error
         self._saved, self._seen = self.step, signature(self._path)
-        every = self.config.milestone_every or self.config.save_every
+        every = self.config.checkpoint_every or self.config.save_every
         if self.step % every == 0 or self.step == self.config.steps:
             self.export(self.folder / f"step_{self.step:06d}.safetensors")
 

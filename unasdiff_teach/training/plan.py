@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..data.mixing import SPEECH_SOUND, TASKS
-from ..networks import DiffWaveConfig, TriplePathConfig
 from ..networks.budget import flops, parameters
 from ..priors import shipped
 from . import pocket, separators
@@ -60,7 +59,7 @@ class Training:
     @property
     def bytes(self) -> int:
         """On the disk at the end: weights, their average and two moments in the state, and a file of averages at each milestone."""
-        milestones = -(-self.config.steps // (self.config.milestone_every or self.config.save_every))
+        milestones = -(-self.config.steps // (self.config.checkpoint_every or self.config.save_every))
         return 4 * self.parameters * (4 + milestones + 1)
 
     def run(self, folder: str | Path, progress: bool = False) -> Path:
@@ -143,21 +142,11 @@ def _pocket_priors(changes: Mapping) -> list[Training]:
     configs = {stage: replace(TrainConfig.pocket(steps=pocket.STEPS[stage], batch=pocket.BATCH[stage]), **changes) for stage in stages}
 
     def trainer(stage: str, folder: Path) -> Trainer:
-        start = None
-        if stage in pocket.BRANCHES:
-            joint = trainer("joint", folder)
-            if joint.step < joint.config.steps:
-                raise ValueError(f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}")
-            start = pocket.branch(stage, joint.prior.labels, joint.average)
+        start = pocket.branch_of(stage, trainer("joint", folder)) if stage in pocket.BRANCHES else None
         return pocket.trainer(stage, folder / stage, configs[stage], start)
 
-    def network(stage: str) -> TriplePathConfig | DiffWaveConfig:
-        kind = stage.removeprefix("diffwave-")
-        labels = {"joint": pocket.JOINT_LABELS, "speech": (), "sound": pocket.SOUNDS}[kind]
-        return (TriplePathConfig if kind == stage else DiffWaveConfig).pocket(classes=len(labels))
-
     samples = {stage: round(pocket.SECONDS[stage] * pocket.SAMPLE_RATE) for stage in stages}
-    return [Training(stage, network(stage), samples[stage], configs[stage], partial(trainer, stage)) for stage in stages]
+    return [Training(stage, pocket.prior_config(stage).network, samples[stage], configs[stage], partial(trainer, stage)) for stage in stages]
 
 
 def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:

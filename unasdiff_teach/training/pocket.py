@@ -99,22 +99,21 @@ def trainer(
     """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named; `started_from` says of the card
     where the weights `start` come from."""
     corpus = corpus or Corpus.shipped()
-    kind = stage.removeprefix("diffwave-")
-    kinds = ("speech", "sound") if kind == "joint" else (kind,)
-    labels = {"joint": (SPEECH, *corpus.sounds), "speech": (), "sound": corpus.sounds}[kind]
-    network = TriplePathConfig if kind == stage else DiffWaveConfig
-    draw = corpus.crops(kinds, "train", labels, crop(SECONDS[stage]), SPEECH_SHARE if kind == "joint" else None)
-    prior = PriorConfig(
-        sample_rate=SAMPLE_RATE,
-        labels=labels,
-        target="preconditioned",
-        sigma_data=SIGMA_DATA,
-        network=network.pocket(classes=len(labels)),
-    )
+    prior = prior_config(stage, corpus.sounds)
+    kinds = ("speech", "sound") if stage == "joint" else (stage.removeprefix("diffwave-"),)
+    draw = corpus.crops(kinds, "train", prior.labels, crop(SECONDS[stage]), SPEECH_SHARE if stage == "joint" else None)
     description = {"corpus": f"{corpus.name} {' and '.join(kinds)}, train split", "sha256": corpus.sha256}
     if start is not None:
         description["started_from"] = started_from
     return PriorTrainer(folder, prior, config, draw, description, device, start)
+
+
+def prior_config(stage: str, sounds: Sequence[str] = SOUNDS) -> PriorConfig:
+    """What a stage trains, with these classes of sound."""
+    kind = stage.removeprefix("diffwave-")
+    labels = {"joint": (SPEECH, *sounds), "speech": (), "sound": tuple(sounds)}[kind]
+    network = (TriplePathConfig if kind == stage else DiffWaveConfig).pocket(classes=len(labels))
+    return PriorConfig(SAMPLE_RATE, labels, "preconditioned", SIGMA_DATA, network=network)
 
 
 def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
@@ -133,6 +132,17 @@ def branch(stage: str, labels: Sequence[str], weights: Mapping[str, Tensor]) -> 
         key: value[torch.tensor(rows)] if key.endswith("embed_label.weight") else value.clone()
         for key, value in weights.items()
     }
+
+
+def branch_of(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
+    """Initial weights of a branch from a finished joint training.
+
+    Raises:
+        ValueError: it is not finished.
+    """
+    if joint.step < joint.config.steps:
+        raise ValueError(f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}")
+    return branch(stage, joint.prior.labels, joint.average)
 
 
 def main() -> None:
@@ -166,10 +176,10 @@ def main() -> None:
             origin = {"started_from": f"{joint.card['steps']} steps of joint training on speech and sounds"}
             start = branch(stage, joint.labels, {key: value.float() for key, value in joint.net.state_dict().items()})
         elif stage in BRANCHES:
-            joint = trainer("joint", folder["joint"], configs["joint"], corpus=corpus)
-            if joint.step < steps["joint"]:
-                parser.error(f"{stage} starts from the joint stage, which stands at step {joint.step} of {steps['joint']}")
-            start = branch(stage, joint.prior.labels, joint.average)
+            try:
+                start = branch_of(stage, trainer("joint", folder["joint"], configs["joint"], corpus=corpus))
+            except ValueError as error:
+                parser.error(str(error))
         run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device, **origin)
         finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
         if args.recordings or finished:

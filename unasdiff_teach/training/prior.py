@@ -18,7 +18,7 @@ from ..priors.neural import NeuralPrior, PriorConfig, preconditioning
 from ..schedule import NoiseSchedule
 from .board import Board
 from .crops import rows_of
-from .loop import LoopConfig, Trainer
+from .loop import LoopConfig, Trainer, renamed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -27,14 +27,15 @@ Batches = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """draw(batch, generator) -> signals [batch, N], labels [batch]."""
 
 
+@renamed
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
     """How a prior is trained; see `LoopConfig` for what is not said here. The defaults are the paper's ("Configuration and
     Training") where it states them; the averaged weights are the ones evaluated (difference 16).
 
     Attributes:
-        label_dropout: share of examples shown the unconditional class (not stated in the paper).
-        log_uniform: share of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform in t.
+        label_dropout: fraction of examples shown the unconditional class (not stated in the paper).
+        log_uniform: fraction of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform in t.
     """
 
     steps: int = 400_000
@@ -47,7 +48,7 @@ class TrainConfig(LoopConfig):
     @classmethod
     def paper(cls, **changes) -> TrainConfig:
         """The paper's; the state, 0.6 GB, is saved every 1000 steps."""
-        return replace(cls(save_every=1000, milestone_every=20_000), **changes)
+        return replace(cls(save_every=1000, checkpoint_every=20_000), **changes)
 
     @classmethod
     def pocket(cls, **changes) -> TrainConfig:
@@ -80,7 +81,7 @@ class Watch:
 def draw_steps(
     schedule: NoiseSchedule, count: int, log_uniform: float, generator: torch.Generator, least_noise: float = 0.0
 ) -> Tensor:
-    """Steps t [count]: a share uniform in log(noise / signal) >= log(least_noise), where a prior is made, the rest uniform in t."""
+    """Steps t [count]: a fraction uniform in log(noise / signal) >= log(least_noise), where a prior is made, the rest uniform in t."""
     ratio = schedule.noise_to_signal.log()
     least = max(float(ratio[0]), math.log(least_noise)) if least_noise else ratio[0]
     at = least + (ratio[-1] - least) * torch.rand(count, generator=generator, dtype=ratio.dtype)
@@ -144,8 +145,8 @@ class PriorTrainer(Trainer):
         """(step, loss) of each line of the log."""
         return [(line["step"], line["loss"]) for line in self.log]
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor, ...]:
-        c = self.config
+    def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        c, rows = self.config, self.rows
         x0, label = rows_of(self.draw, c.batch, generator, rows)
         t = draw_steps(self.prior.schedule, c.batch, c.log_uniform, generator, c.least_noise)[rows]
         dropped = (torch.rand(c.batch, generator=generator) < c.label_dropout)[rows]
@@ -174,8 +175,8 @@ class PriorTrainer(Trainer):
     def loss_by_level(self) -> Tensor:
         """Mean loss of the averaged weights on the fixed validation examples at each of `watch.levels`, [levels]."""
         w, generator = self.watching, torch.Generator().manual_seed(self.config.seed)
-        x0, label = rows_of(self.validation, w.examples, generator, self._own)
-        noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self._own]
+        x0, label = rows_of(self.validation, w.examples, generator, self.rows)
+        noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self.rows]
         own = [a.to(self.device) for a in (x0, noise, label)]
         total = torch.zeros(len(w.levels), device=self.device)
         with self._averaged(), self.autocast():

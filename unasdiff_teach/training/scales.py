@@ -128,7 +128,7 @@ SCALES = {
         prior=TrainConfig.paper(),
         watch=Watch(),
         separators={"conv-tasnet": ConvTasNetConfig.paper, "tf-locoformer": TFLoCoformerConfig.medium},
-        separator=SeparatorTrainConfig.paper(save_every=1000, milestone_every=25_000),
+        separator=SeparatorTrainConfig.paper(save_every=1000, checkpoint_every=25_000),
     ),
     "pocket": Scale(
         sample_rate=8000,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..separators import SeparatorConfig
 from .crops import Crops, ManifestCrops, rows_of
-from .loop import LoopConfig, Trainer
+from .loop import LoopConfig, Trainer, renamed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -22,6 +22,7 @@ Draw = Callable[[int, torch.Generator], Tensor]
 """draw(batch, generator) -> sources [batch, K, N], which sum to the mixtures."""
 
 
+@renamed
 @dataclass(frozen=True)
 class SeparatorTrainConfig(LoopConfig):
     """How a separator is trained; the attributes are those of `LoopConfig`. The defaults are `paper()`."""
@@ -31,7 +32,7 @@ class SeparatorTrainConfig(LoopConfig):
     learning_rate: float = 1e-3
     warmup: int = 4000
     cosine: bool = True
-    clip: float = 5.0
+    max_grad_norm: float = 5.0
 
     @classmethod
     def paper(cls, **changes) -> SeparatorTrainConfig:
@@ -116,8 +117,8 @@ class SeparatorTrainer(Trainer):
         self.draw = draw
         super().__init__(folder, separator, config, data, device, fabric)
 
-    def examples(self, generator: torch.Generator, rows: slice = slice(None)) -> tuple[Tensor]:
-        return (rows_of(self.draw, self.config.batch, generator, rows),)
+    def examples(self, generator: torch.Generator) -> tuple[Tensor]:
+        return (rows_of(self.draw, self.config.batch, generator, self.rows),)
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))

@@ -31,13 +31,13 @@ CONFIGS = {
 SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
 
 
-def mixer(task: str, split: str = "train") -> Mixer:
-    """Sources of a task's mixtures from the clips of a split, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
+def mixer(task: str) -> Mixer:
+    """Sources of a task's mixtures from the training clips, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
     rules = MixtureRules.pocket()
     shortest = SOUND_SECONDS[0] * rules.sample_rate / rules.length
     crops = {}
     for kind in set(TASKS[task]):
-        clips = data.pocket(kind, split)
+        clips = data.pocket(kind, "train")
         config = CropConfig(rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS)
         crops[kind] = Crops([clip.audio for clip in clips], [clips.labels.index(clip.label) for clip in clips], config)
     return Mixer(crops, TASKS[task])
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help=f"default: {' '.join(NAMES)}")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/NAME")
-    parser.add_argument("--threads", type=int, help="of the processor; several names can train side by side with one each")
+    parser.add_argument("--threads", type=int, help="CPU threads; several names can train side by side with one each")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
