@@ -41,6 +41,7 @@ test-fast: lint
 
 lint: $(STAMP)
 	$(PY) -m ruff check
+	$(PY) -m ruff format --check --quiet
 
 test-notebooks: $(STAMP)
 	$(PY) -m pytest $(NBVAL) book

@@ -1,4 +1,6 @@
-"""The page that sums up a campaign on a GPU: `campaign_summary.py WORK OUT`, called by gpu_campaign.sh; needs Python alone."""
+"""The page that sums up a campaign on a GPU: `campaign_summary.py WORK OUT`, called by gpu_campaign.sh; needs Python
+alone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ cd OUT && sha256sum -c weights.sha256 && cat weights.tar.* | tar -xf -      # gi
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table in Markdown; numbers with four digits."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in line) + " |" for line in lines
+    )
 
 
 def bench(folder: Path) -> tuple[list[dict], dict]:
@@ -31,10 +35,17 @@ def bench(folder: Path) -> tuple[list[dict], dict]:
 
 def kernels(rows: Sequence[dict]) -> str:
     """What takes longest in the largest measured batch of each form, precision and mode."""
-    largest = {(row["form"], row["precision"], row["mode"]): row for row in sorted(rows, key=lambda row: row["batch"]) if row.get("kernels")}
+    largest = {
+        (row["form"], row["precision"], row["mode"]): row
+        for row in sorted(rows, key=lambda row: row["batch"])
+        if row.get("kernels")
+    }
     return "\n\n".join(
         f"{', '.join(case)}, batch {row['batch']}\n\n"
-        + table(list(row["kernels"][0]), [[v[:80] if isinstance(v, str) else v for v in kernel.values()] for kernel in row["kernels"]])
+        + table(
+            list(row["kernels"][0]),
+            [[v[:80] if isinstance(v, str) else v for v in kernel.values()] for kernel in row["kernels"]],
+        )
         for case, row in largest.items()
     )
 
@@ -61,7 +72,11 @@ def summary(work: Path, out: Path) -> str:
     if (scores := work / "training" / "validation.json").is_file():
         page += ["## Validation mixtures", f"```json\n{scores.read_text().strip()}\n```"]
     if (out / "weights.sha256").is_file():
-        page += ["## Weights and state", "The training goes on from these parts where FROM names their folder. To join them:", JOIN]
+        page += [
+            "## Weights and state",
+            "The training goes on from these parts where FROM names their folder. To join them:",
+            JOIN,
+        ]
     return "\n\n".join(page) + "\n"
 
 

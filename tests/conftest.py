@@ -33,13 +33,19 @@ def real_audio() -> Path:
 def _newest_source() -> float:
     """When what the pages are built from was last changed."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml"]
-    files += [p for p in (ROOT / "book").rglob("*") if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)]
+    files += [
+        p
+        for p in (ROOT / "book").rglob("*")
+        if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
+    ]
     return max(p.stat().st_mtime for p in files)
 
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory) -> Path:
-    """The folder of built pages, built anew when it is missing or older than its sources; by one process, while others wait."""
+    """The folder of built pages, built anew when it is missing or older than its sources; by one process, while others
+    wait.
+    """
     import build_book  # scripts/ is on the path of pytest
 
     from unasdiff_teach._files import locked

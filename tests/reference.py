@@ -20,7 +20,9 @@ def reference_weights(name, seed=None):
     for key, shape in json.loads((DATA / f"{name}_keys.json").read_text()).items():
         w = rng((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF, *shape)
         if "rope" in key:  # a rotary table, which is no weight
-            state[key] = torch.from_numpy(10000.0 ** (-2 * np.arange(shape[0], dtype="float32") / (2 * shape[0]))).float()
+            state[key] = torch.from_numpy(
+                10000.0 ** (-2 * np.arange(shape[0], dtype="float32") / (2 * shape[0]))
+            ).float()
         elif key.endswith("gamma"):
             state[key] = 1 + np.float32(0.1) * w
         else:

@@ -37,7 +37,10 @@ def test_a_run_measures_every_subset_on_the_same_examples(tmp_path, short):
     table = run(tmp_path, steps=2, subsets=subsets, progress=False)
     assert list(table["paths"].unique()) == ["none", "global", "frame+frequency"]
     assert len(table) == 3 * 6 * len(LEVELS) and table["error_db"].notna().all()
-    by_subset = [part.drop(columns=["paths", "parameters", "train_loss", "error_db"]).reset_index(drop=True) for _, part in table.groupby("paths")]
+    by_subset = [
+        part.drop(columns=["paths", "parameters", "train_loss", "error_db"]).reset_index(drop=True)
+        for _, part in table.groupby("paths")
+    ]
     assert all(part.equals(by_subset[0]) for part in by_subset)
     assert (table["corpus"] == data.pocket_hash()).all() and (table["steps"] == 2).all()
     parameters = table.groupby("paths")["parameters"].first()
@@ -54,9 +57,14 @@ def test_the_error_is_that_of_the_averaged_weights(tmp_path, short):
     """With an idle network the estimate is the preconditioning's, which no training step is needed to know."""
     prior = ablation.trainer(("frame",), tmp_path, 1, 0, examples("validation")).prior
     torch.nn.init.zeros_(prior.net.head.out.weight)
-    x0, label = 0.13 * torch.randn(4, 2000, generator=torch.Generator().manual_seed(1)), torch.zeros(4, dtype=torch.long)
+    x0, label = (
+        0.13 * torch.randn(4, 2000, generator=torch.Generator().manual_seed(1)),
+        torch.zeros(4, dtype=torch.long),
+    )
     table = ablation.errors(prior, x0, label, seed=0)
     for t in LEVELS:
         alpha_bar = float(prior.schedule.alpha_bar[t])
         wiener = (1 - alpha_bar) / (alpha_bar * 0.13**2 + 1 - alpha_bar)
-        assert table[table["t"] == t]["error_db"].mean() == pytest.approx(10 * torch.tensor(wiener).log10().item(), abs=0.3)
+        assert table[table["t"] == t]["error_db"].mean() == pytest.approx(
+            10 * torch.tensor(wiener).log10().item(), abs=0.3
+        )

@@ -18,7 +18,10 @@ sys.path.insert(0, str(BOOK / "_ext"))
 import api_reference as api  # noqa: E402
 
 PAGE = (BOOK / "appendix_api.md").read_text(encoding="utf-8")
-TAUGHT = {room: chapters.split() for room, chapters in re.findall(r"^```\{api\} (\w+)\n(?::taught: (.+)\n)?```$", PAGE, flags=re.M)}
+TAUGHT = {
+    room: chapters.split()
+    for room, chapters in re.findall(r"^```\{api\} (\w+)\n(?::taught: (.+)\n)?```$", PAGE, flags=re.M)
+}
 NAMES = [(room, name) for room in TAUGHT if room != "cli" for name in api.public(room)]
 
 
@@ -44,7 +47,9 @@ def test_every_name_of_the_package_is_there():
 def test_every_name_has_a_docstring(room, name):
     value = value_of(room, name)
     if api.kind_of(value) != "data":
-        assert (value.__doc__ or "").strip() and not value.__doc__.startswith(f"{name}("), "a dataclass without a docstring"
+        assert (value.__doc__ or "").strip() and not value.__doc__.startswith(f"{name}("), (
+            "a dataclass without a docstring"
+        )
 
 
 def test_chapters_exist_and_are_found_by_their_code():
@@ -70,8 +75,8 @@ def test_signatures_are_those_of_the_code():
 
 def test_docstrings_are_taken_apart():
     shown = api.docstring(
-        "First `code` sentence,\nand |x|, *y* and x_ as they are.\n\nArgs:\n    a, b: two\n        lines.\n    c: one.\n\n"
-        "Returns:\n    [K, N].\n\nRaises:\n    ValueError: always.\n",
+        "First `code` sentence,\nand |x|, *y* and x_ as they are.\n\nArgs:\n    a, b: two\n        lines.\n    c:"
+        " one.\n\nReturns:\n    [K, N].\n\nRaises:\n    ValueError: always.\n",
         (),
     )
     assert [type(node).__name__ for node in shown] == [
@@ -80,7 +85,7 @@ def test_docstrings_are_taken_apart():
     assert shown[0].astext() == "First code sentence, and |x|, *y* and x_ as they are."
     assert [item.astext().split("\n\n") for item in shown[2]] == [["a, b", "two lines."], ["c", "one."]]
     assert shown[6].astext() == "ValueError\n\nalways."
-    (known, _) = api.docstring("length: samples\n    of it.\n\nother: not an argument.", ("length",))
+    known, _ = api.docstring("length: samples\n    of it.\n\nother: not an argument.", ("length",))
     assert known.astext() == "length\n\nsamples of it."
 
 

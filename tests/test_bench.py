@@ -21,7 +21,9 @@ from unasdiff_teach.precision import PRECISIONS
 from unasdiff_teach.reproduce import H200
 from unasdiff_teach.separation import SeparationConfig, separate
 
-TINY = TriplePathConfig(n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2))
+TINY = TriplePathConfig(
+    n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2)
+)
 
 
 @pytest.fixture
@@ -51,14 +53,18 @@ def test_the_plain_form_keeps_the_weights_of_its_attention():
     kept = {}
     for form in ("plain", "fast"):
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda a, sizes=sizes: sizes.append(tuple(a.shape)) or a, lambda a: a):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda a, sizes=sizes: sizes.append(tuple(a.shape)) or a, lambda a: a
+        ):
             bench._prior(TINY, form)(x.clone().requires_grad_(), t)
         kept[form] = sizes.count((16, 2, 20, 20))  # bins, heads, frames of the first and the last level
     assert kept == {"plain": 2, "fast": 0}
 
 
 def test_a_step_of_training_learns_and_leaves_the_prior_as_it_was_made(tiny):
-    config = bench.BenchConfig("pocket", 0.2, (3,), modes=("training",), forms=("fast",), repeats=1)  # no mixtures: any number
+    config = bench.BenchConfig(
+        "pocket", 0.2, (3,), modes=("training",), forms=("fast",), repeats=1
+    )  # no mixtures: any number
     prior = bench._prior(TINY, "fast")
     step = bench._work(prior, "fast", "training", 3, config, torch.device("cpu"))
     losses = [float(step()) for _ in range(6)]
@@ -92,7 +98,9 @@ def test_rows_say_what_they_measure(tiny, tmp_path):
         assert row["roofline"] == pytest.approx(row["limit_seconds"] / seconds)
         assert max(roofline.alone(costs[row["dominant"]])) == max(max(roofline.alone(c)) for c in costs.values())
         executed = sum(c.flop for c in costs.values()) / row["batch"] / row["gflop"] / 1e9
-        assert 0.9 < executed < (2 if row["form"] == "checkpointed" else 1.5)  # attention's weights are computed again, too
+        assert (
+            0.9 < executed < (2 if row["form"] == "checkpointed" else 1.5)
+        )  # attention's weights are computed again, too
     assert table["gflop"].iloc[0] * 1e9 == flops(TINY, 4000, "forward")
     plain = table[table["form"] == "plain"].set_index(["mode", "batch"])["seconds"]
     for row in seen:
@@ -100,11 +108,16 @@ def test_rows_say_what_they_measure(tiny, tmp_path):
     peak = table.set_index(["mode", "batch", "form"])["peak_gb"]
     assert 0 < peak["guided", 1, "checkpointed"] < peak["guided", 1, "fast"] < peak["guided", 1, "plain"] < 1
     alone = bench.measure(replace(config, forms=("fast",), repeats=1)).set_index(["mode", "batch", "form"])["peak_gb"]
-    assert all(peak[case] == size for case, size in alone.items()), "the memory of a form depends on what else is measured"
+    assert all(peak[case] == size for case, size in alone.items()), (
+        "the memory of a form depends on what else is measured"
+    )
     for name in ("t.json", "t.parquet"):
         bench.write(table, tmp_path / name)
     stored = json.loads((tmp_path / "t.json").read_text())
-    assert len(stored["rows"]) == 10 and {"processor", "threads", "load", "torch", "peak_tflops", "repeats"} <= stored["facts"].keys()
+    assert (
+        len(stored["rows"]) == 10
+        and {"processor", "threads", "load", "torch", "peak_tflops", "repeats"} <= stored["facts"].keys()
+    )
     again = pd.read_parquet(tmp_path / "t.parquet")
     assert list(again["form"]) == list(table["form"]) and {"processor", "threads", "peak_tflops"} <= set(again.columns)
     with pytest.raises(ValueError, match=r"\.json or \.parquet"):
@@ -122,7 +135,10 @@ def test_memory_is_that_of_the_call_alone():
 def test_a_process_that_ends_is_named(tiny):
     config = bench.BenchConfig("pocket", 0.2, (1,))
     case = bench._Case(config, TINY, "fast", "forward", 1, "cpu")
-    with ExitStack() as stack, pytest.raises(RuntimeError, match="the process of the form 'fast' ended in mode 'forward'"):
+    with (
+        ExitStack() as stack,
+        pytest.raises(RuntimeError, match="the process of the form 'fast' ended in mode 'forward'"),
+    ):
         bench._Processes(["fast"], stack)(_die, case)
 
 
@@ -134,7 +150,9 @@ def test_the_usual_mfu_is_the_measured_one():
     table = pd.read_parquet(RESULTS / "gpu_bench.parquet")
     trained = table[(table["mode"] == "training") & (table["form"] == "fast")].set_index("precision")
     for precision, row in trained.iterrows():
-        assert row["source_steps_per_second"] * row["gflop"] / 1e3 / row["peak_tflops"] == pytest.approx(row["mfu"], rel=1e-6)
+        assert row["source_steps_per_second"] * row["gflop"] / 1e3 / row["peak_tflops"] == pytest.approx(
+            row["mfu"], rel=1e-6
+        )
         assert cost.usual_mfu("cuda", PRECISIONS[precision]) == pytest.approx(row["mfu"], abs=0.005)
     assert trained.loc["bfloat16", "peak_tflops"] == pytest.approx(H200 / 1e12, rel=0.03)
 
@@ -159,12 +177,29 @@ def test_the_command_shows_its_cost_and_writes(tiny, tmp_path):
 
     from unasdiff_teach.cli import app
 
-    words = ["bench", "--scale", "pocket", "--seconds", "0.2", "--batch", "2", "--mode", "guided", "--form", "fast", "--repeats", "1", "--profile"]
+    words = [
+        "bench",
+        "--scale",
+        "pocket",
+        "--seconds",
+        "0.2",
+        "--batch",
+        "2",
+        "--mode",
+        "guided",
+        "--form",
+        "fast",
+        "--repeats",
+        "1",
+        "--profile",
+    ]
     words += ["--device", "cpu"]
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "b.json")])
     assert done.exit_code == 0, done.output
     config = bench.BenchConfig("pocket", 0.2, (2,), modes=("guided",), forms=("fast",), repeats=1, profile=True)
-    total = 2 * bench.STEPS * 4 * flops(TINY, 1600, "guided")  # sources, steps; calls for operations, memory, time, kernels
+    total = (
+        2 * bench.STEPS * 4 * flops(TINY, 1600, "guided")
+    )  # sources, steps; calls for operations, memory, time, kernels
     assert config.total_flops() == total and f"{total / 1e12:.3g} TFLOP to do" in done.output
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     fast = rows[0]["kernels"]

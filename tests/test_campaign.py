@@ -29,7 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None,
 
 @pytest.fixture
 def campaign(tmp_path):
-    """campaign(NAME=value, ...) -> the finished call, with a stand-in for the training and a small folder of recordings."""
+    """campaign(NAME=value, ...) -> the finished call, with a stand-in for the training and a small folder of
+    recordings.
+    """
     recordings, train = tmp_path / "recordings", tmp_path / "train.sh"
     recordings.mkdir()
     (recordings / "manifest.csv").write_text("file,source\na.wav,x\nb.wav,x\n")
@@ -38,11 +40,16 @@ def campaign(tmp_path):
 
     def call(seconds=60, **settings):
         given = {
-            "OUT": tmp_path / "out", "RECORDINGS": recordings, "DEVICE": "cpu", "PYTHON": sys.executable, "TRAIN": train,
-            "SCORE": "true", "TEST_SECONDS": 0, "BENCH_SECONDS": 0, "SCORE_SECONDS": 1, "OMP_NUM_THREADS": 1,
+            "OUT": tmp_path / "out", "RECORDINGS": recordings, "DEVICE": "cpu", "PYTHON": sys.executable,
+            "TRAIN": train, "SCORE": "true", "TEST_SECONDS": 0, "BENCH_SECONDS": 0, "SCORE_SECONDS": 1,
+            "OMP_NUM_THREADS": 1,
         } | settings  # fmt: skip
-        environment = {k: v for k, v in os.environ.items() if k not in ("FROM", "WORK", "WHEELS")} | {k: str(v) for k, v in given.items()}
-        return subprocess.run(["bash", SCRIPT, str(seconds)], capture_output=True, text=True, timeout=120, env=environment)
+        environment = {k: v for k, v in os.environ.items() if k not in ("FROM", "WORK", "WHEELS")} | {
+            k: str(v) for k, v in given.items()
+        }
+        return subprocess.run(
+            ["bash", SCRIPT, str(seconds)], capture_output=True, text=True, timeout=120, env=environment
+        )
 
     return call
 
@@ -55,16 +62,27 @@ def test_a_part_that_fails_or_runs_over_does_not_stop_the_next(tmp_path, campaig
     assert "| wheels |" in page and "failed with status 1; its last lines in campaign.log say why" in page
     assert "| done |" in page and "| 1 | 0.25 | 1 |" in page and '"mixtures": 2' in page and "cat weights.tar.*" in page
     lines = log.splitlines()
-    assert [line[9:] for line in lines if "trained" in line or "step " in line] == ["step 1", "step 2", "trained 1 times"]
+    assert [line[9:] for line in lines if "trained" in line or "step " in line] == [
+        "step 1",
+        "step 2",
+        "trained 1 times",
+    ]
     assert all(line[2] == line[5] == ":" for line in lines), "each line has its time"
 
 
 def test_a_second_call_goes_on_from_the_parts_of_the_first(tmp_path, campaign):
     first, out = campaign(), tmp_path / "out"
-    assert first.returncode == 0 and sorted(p.name for p in out.glob("weights.tar.*")) == ["weights.tar.00", "weights.tar.01"]
+    assert first.returncode == 0 and sorted(p.name for p in out.glob("weights.tar.*")) == [
+        "weights.tar.00",
+        "weights.tar.01",
+    ]
     assert max(p.stat().st_size for p in out.iterdir()) <= 16 * 2**20 and len(list(out.iterdir())) <= 8
     again = campaign(OUT=tmp_path / "other", FROM=out)
-    assert again.returncode == 0 and "training: goes on from the parts" in again.stdout and "trained 2 times" in again.stdout
+    assert (
+        again.returncode == 0
+        and "training: goes on from the parts" in again.stdout
+        and "trained 2 times" in again.stdout
+    )
     third = campaign()
     assert "trained 2 times" in third.stdout, "without FROM from OUT"
     # Damaged parts are neither used nor replaced.
@@ -72,7 +90,11 @@ def test_a_second_call_goes_on_from_the_parts_of_the_first(tmp_path, campaign):
         file.write(b"damage")
     before = (out / "weights.tar.01").read_bytes()
     damaged = campaign()
-    assert damaged.returncode == 0 and "trained" not in damaged.stdout and "are not those of weights.sha256" in damaged.stdout
+    assert (
+        damaged.returncode == 0
+        and "trained" not in damaged.stdout
+        and "are not those of weights.sha256" in damaged.stdout
+    )
     assert (out / "weights.tar.01").read_bytes() == before
 
 

@@ -23,7 +23,9 @@ def doubling(answer):
     return [
         Property("one is doubled", lambda: answer(torch.ones(1)), torch.tensor([2.0]), "multiply by two"),
         Property("three are doubled", lambda: answer(torch.arange(3.0)), torch.tensor([0.0, 2.0, 4.0]), "all of them"),
-        Property("the sum is large", lambda: answer(torch.ones(9)).sum(), "more than 17", "add", test=lambda x: bool(x > 17)),
+        Property(
+            "the sum is large", lambda: answer(torch.ones(9)).sum(), "more than 17", "add", test=lambda x: bool(x > 17)
+        ),
     ]
 
 
@@ -79,7 +81,9 @@ def test_what_is_no_function_is_sent_back(answer):
     assert not report and report.failed.name == "the answer is a function"
 
 
-@pytest.mark.parametrize("answer", [lambda x: 2 * x.double(), lambda x: 2 * x.numpy(), lambda x: [2.0 * v for v in x.tolist()]])
+@pytest.mark.parametrize(
+    "answer", [lambda x: 2 * x.double(), lambda x: 2 * x.numpy(), lambda x: [2.0 * v for v in x.tolist()]]
+)
 def test_the_type_of_the_numbers_does_not_matter(answer):
     @checker("9.8", "doubling")
     def first(answer):
@@ -153,7 +157,9 @@ def bisected(T, beta_min, left):
     low, high = beta_min, 0.9
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if ut.NoiseSchedule.linear(T, beta_min, middle).alpha_bar[-1] > left else (low, middle)
+        low, high = (
+            (middle, high) if ut.NoiseSchedule.linear(T, beta_min, middle).alpha_bar[-1] > left else (low, middle)
+        )
     return high
 
 
@@ -229,7 +235,11 @@ WRONG = [
     (check.si_sdr, snr, "the scale of the estimate does not matter"),
     (check.si_sdr, lambda e, r: project(e, r, mean=False), "an added constant does not matter"),
     (check.si_sdr, project, "a silent estimate scores low, and is not NaN"),
-    (check.si_sdr, lambda e, r: project(e, r) / 2, "target plus 0.1 and 0.5 of something orthogonal scores 20 and 6.02 dB"),
+    (
+        check.si_sdr,
+        lambda e, r: project(e, r) / 2,
+        "target plus 0.1 and 0.5 of something orthogonal scores 20 and 6.02 dB",
+    ),
     (check.best_order, lambda s: range(len(s)), "two swapped sources are swapped back"),
     (check.best_order, inverse, "three sources that moved on by one are found"),
     (check.best_order, lambda s: s.argmax(0), "no estimate is used twice"),
@@ -239,15 +249,27 @@ WRONG = [
     (check.ratio_mask, lambda m: m**2 / (m**2).sum(0), "each bin is shared by magnitude"),
     (check.ratio_mask, lambda m: m / m.sum(0), "a bin in which all are silent is shared equally"),
     (check.ratio_mask, lambda m: share(m, 1e-6), "the level of the whole does not matter"),
-    (check.largest_beta, lambda T, low, left: -2 * math.log(left) / T - low, "the paper's own schedule is found from what it leaves"),
+    (
+        check.largest_beta,
+        lambda T, low, left: -2 * math.log(left) / T - low,
+        "the paper's own schedule is found from what it leaves",
+    ),
     (check.largest_beta, lambda T, low, left: bisected(200, low, left), "1000 steps need smaller ones"),
-    (check.amplification, lambda s, level, n: needed(s, level, n) / 2, "half of the steps of the paper's schedule, at -18 dB"),
+    (
+        check.amplification,
+        lambda s, level, n: needed(s, level, n) / 2,
+        "half of the steps of the paper's schedule, at -18 dB",
+    ),
     (check.amplification, lambda s, level, n: needed(S, level, n), "another schedule"),
     (check.steps_above_noise, lambda s, level: counted(S, level), "33 steps even in time: 3"),
     (check.steps_above_noise, lambda s, level: counted(s, 2 * level), "at -18 dB at 17"),
     (check.jump, lambda x, s, t, e, c: ut.forward_noise(x, t, e, c), "one step on is the chain's own step"),
     (check.posterior_variance, lambda d, x, a: by_slope(d, x, a) * a, "one Gaussian: the same everywhere"),
-    (check.posterior_variance, lambda d, x, a: by_slope(d, x, a).mean().expand(len(x)), "two hills: least sure between them"),
+    (
+        check.posterior_variance,
+        lambda d, x, a: by_slope(d, x, a).mean().expand(len(x)),
+        "two hills: least sure between them",
+    ),
     (check.skip_weight, weight, "unit variance: the square root of alpha_bar"),
     (check.posterior_draw, lambda x, a, s, g: drawn(x, a, s, g, spread=0), "and the posterior's spread"),
     (check.posterior_draw, lambda x, a, s, g: drawn(x, a, s, None), "the generator decides the draw"),
@@ -255,8 +277,16 @@ WRONG = [
     (check.wiener_shares, lambda P, n: P / (P.sum(0) + n), "noise takes its own share"),
     (check.exact_guidance, lambda *a: guided(*a, exact=False), "from states of zero, two sources of one spectrum"),
     (check.exact_guidance, lambda x, y, P, a: guided(x, y - x.sum(0) + 0, P, a), "two sources at alpha_bar = 0.5"),
-    (check.guided_step, lambda *a: stepped(*a, sign=1), "guidance moves each source by strength sqrt(N), against its gradient"),
-    (check.guided_step, lambda *a: stepped(*a, joint=True), "guidance moves each source by strength sqrt(N), against its gradient"),
+    (
+        check.guided_step,
+        lambda *a: stepped(*a, sign=1),
+        "guidance moves each source by strength sqrt(N), against its gradient",
+    ),
+    (
+        check.guided_step,
+        lambda *a: stepped(*a, joint=True),
+        "guidance moves each source by strength sqrt(N), against its gradient",
+    ),
     (check.guided_step, lambda *a: stepped(*a, tiny=0), "a gradient of zero moves nothing"),
     (check.projected, lambda x, y: x + (y - x.sum(0)) / 2, "three sources too"),
     (check.projected, lambda x, y: x * y / x.sum(0), "two sources share the misfit equally"),

@@ -1,4 +1,6 @@
-"""Runs followed step by step: what is measured, a folder that goes on where it stopped, what is shipped; and the theorem of chapter 6."""
+"""Runs followed step by step: what is measured, a folder that goes on where it stopped, what is shipped; and the
+theorem of chapter 6.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def run(folder, mixtures=MIXTURES, rules=("dps", "hybrid"), priors=PRIORS, base=
 
 
 def stored(folder) -> dict[str, pd.DataFrame]:
-    return {str(p.relative_to(folder)): pd.read_parquet(p).drop(columns="seconds") for p in sorted(folder.glob("*/*.parquet"))}
+    return {
+        str(p.relative_to(folder)): pd.read_parquet(p).drop(columns="seconds")
+        for p in sorted(folder.glob("*/*.parquet"))
+    }
 
 
 def test_a_run_is_measured_as_the_recorder_does():
@@ -53,7 +58,13 @@ def test_a_run_is_measured_as_the_recorder_does():
         records.append(record)
 
     result = ut.separate(
-        MIXTURES[0].mixture, list(PRIORS.values()), [None, None], SHORT, config, noise=noise_seed(0, "one"), on_step=both
+        MIXTURES[0].mixture,
+        list(PRIORS.values()),
+        [None, None],
+        SHORT,
+        config,
+        noise=noise_seed(0, "one"),
+        on_step=both,
     )
     assert list(table["t"]) == [t for t in recorder.t for _ in range(2)] and list(table["source"]) == [0, 1] * 12
     known = recorder.table()
@@ -61,7 +72,9 @@ def test_a_run_is_measured_as_the_recorder_does():
         assert torch.allclose(torch.tensor(table[name].to_numpy()).reshape(12, 2), known[name].double())
     # the three norms and the bound give the cosine, and with it <g_prior, g_cond>
     inner = torch.stack([(r.g_prior * r.g_cond).sum(-1) for r in records]).flatten().double()
-    assert torch.allclose(torch.tensor(-(table["bound"] * table["g_cond"] ** 2).to_numpy()), inner, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(
+        torch.tensor(-(table["bound"] * table["g_cond"] ** 2).to_numpy()), inner, rtol=1e-4, atol=1e-7
+    )
     assert numpy.allclose(table["g_prior"], torch.stack([r.g_prior.norm(dim=-1) for r in records]).flatten(), rtol=1e-5)
     assert numpy.allclose(table["loss"][::2], [float(r.loss) for r in records])
     last = table[table["step"] == 11]
@@ -101,7 +114,11 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     run(tmp_path / "stopped")
     assert len(calls) == 5
     whole, stopped = stored(tmp_path / "whole"), stored(tmp_path / "stopped")
-    assert whole.keys() == stopped.keys() == {f"{rule}/{name}.parquet" for rule in ("dps", "hybrid") for name in ("one", "two")}
+    assert (
+        whole.keys()
+        == stopped.keys()
+        == {f"{rule}/{name}.parquet" for rule in ("dps", "hybrid") for name in ("one", "two")}
+    )
     for name in whole:
         pd.testing.assert_frame_equal(whole[name], stopped[name])
 
@@ -159,7 +176,9 @@ def test_numbers_are_rounded_to_four_digits():
 def test_the_mixture_of_figure_2():
     case = conflict.figure_mixture()
     assert case.labels == ("Violin_or_fiddle", "Chime") and case.kinds == ("sound", "sound")
-    assert torch.allclose(case.sources.sum(0), case.mixture, atol=1e-6) and torch.equal(case.mixture, conflict.figure_mixture().mixture)
+    assert torch.allclose(case.sources.sum(0), case.mixture, atol=1e-6) and torch.equal(
+        case.mixture, conflict.figure_mixture().mixture
+    )
     both = case.sources.abs() > 1e-3
     assert both.all(0).double().mean() > 0.5, "they sound at the same time"
 
@@ -185,7 +204,9 @@ def test_the_shipped_curves_are_whole():
 
 @pytest.mark.parametrize("t", [20, 100])
 def test_on_states_of_the_posterior_there_is_no_conflict_on_average(t):
-    """With exact priors E[mixture - estimate | states] = 0, so that the inner product of the two gradients has mean zero."""
+    """With exact priors E[mixture - estimate | states] = 0, so that the inner product of the two gradients has mean
+    zero.
+    """
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([[0.3, 0.0], [-0.3, 0.1]]), torch.tensor([[0.0, 0.4], [0.1, -0.2]])
     priors = [ut.priors.GaussianMixture(torch.tensor([0.3, 0.7]), mean, torch.tensor([0.05, 0.1])) for mean in means]
@@ -202,4 +223,6 @@ def test_on_states_of_the_posterior_there_is_no_conflict_on_average(t):
         return products.mean(0) / (products.std(0) / M**0.5)  # in standard errors
 
     assert inner(x0.sum(1)).abs().max() < 4
-    assert inner(x0.sum(1)[torch.randperm(M, generator=generator)]).abs().min() > 6, "states that belong to another mixture"
+    assert inner(x0.sum(1)[torch.randperm(M, generator=generator)]).abs().min() > 6, (
+        "states that belong to another mixture"
+    )

@@ -46,7 +46,8 @@ def test_rows_of_a_batch_do_not_see_each_other():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"window": 15}, "window is 15"), ({"kernel": 4}, "kernel is 4"), ({"mask": "tanh"}, "mask is 'tanh'")]
+    ("change", "message"),
+    [({"window": 15}, "window is 15"), ({"kernel": 4}, "kernel is 4"), ({"mask": "tanh"}, "mask is 'tanh'")],
 )
 def test_impossible_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

@@ -63,7 +63,9 @@ def test_two_at_once_only_where_a_class_may_be_many():
 
 def test_switched_off_nothing_is_drawn(noises):
     """The examples of a recipe without augmentation are those that they were before there was any."""
-    found, label = Crops(noises, [0, 1, 1, 2], CropConfig(N, partial=0.5, speeds=(1.0, 0.94)))(32, torch.Generator().manual_seed(5))
+    found, label = Crops(noises, [0, 1, 1, 2], CropConfig(N, partial=0.5, speeds=(1.0, 0.94)))(
+        32, torch.Generator().manual_seed(5)
+    )
     assert label.tolist()[:8] == [2, 0, 2, 2, 2, 0, 0, 2]
     again, _ = draw(noises, [0, 1, 1, 2], seed=5, batch=32, partial=0.5, speeds=(1.0, 0.94), layered=0.0)
     assert torch.equal(found, again)

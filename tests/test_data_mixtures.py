@@ -28,9 +28,7 @@ def check_list(items, task, split):
         assert item.mixture.shape == (16000,) and item.sources.shape == (len(item.kinds), 16000)
         assert torch.equal(item.mixture, item.sources.sum(0))
         assert float(item.mixture.abs().max()) < 1
-        for source, level, offset, part in zip(
-            item.sources, item.levels_db, item.offsets, item.parts, strict=True
-        ):
+        for source, level, offset, part in zip(item.sources, item.levels_db, item.offsets, item.parts, strict=True):
             assert -25 <= level <= -20
             assert float(rms_db(source)) == pytest.approx(level, abs=1e-3)
             assert not source[:offset].any() and not source[offset + part.length :].any()

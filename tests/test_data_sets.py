@@ -1,4 +1,6 @@
-"""Data sets in their true layouts, tiny: fetched from a local server, damaged, cut off, converted, mixed, trained from."""
+"""Data sets in their true layouts, tiny: fetched from a local server, damaged, cut off, converted, mixed, trained
+from.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +59,17 @@ def digest(content, kind="sha256"):
 
 
 def vctk_files():
-    """Utterances of a training and a test speaker, the two without mic2, and everything that can be wrong with a file."""
+    """Utterances of a training and a test speaker, the two without mic2, and everything that can be wrong with a
+    file.
+    """
     good = encoded(tone())
     flac = {
-        "p225/p225_001_mic1": good, "p225/p225_001_mic2": encoded(tone(frequency=500)), "p225/p225_002_mic1": encoded(tone(0.5)),
-        "p225/p225_002_mic2": good, "p249/p249_001_mic1": encoded(tone(0.4)), "p249/p249_001_mic2": good,
-        "p280/p280_001_mic1": good, "p315/p315_001_mic1": good, "s5/s5_001_mic1": good, "s5/s5_001_mic2": good,
-        "p226/p226_001_mic1": good[: len(good) // 2], "p226/p226_002_mic1": b"", "p226/p226_003_mic1": encoded(0 * tone()),
-        "p226/p226_004_mic1": b"not audio", "p226/p226_005_mic1": good, "p999/p999_001_mic1": good,
+        "p225/p225_001_mic1": good, "p225/p225_001_mic2": encoded(tone(frequency=500)),
+        "p225/p225_002_mic1": encoded(tone(0.5)), "p225/p225_002_mic2": good, "p249/p249_001_mic1": encoded(tone(0.4)),
+        "p249/p249_001_mic2": good, "p280/p280_001_mic1": good, "p315/p315_001_mic1": good, "s5/s5_001_mic1": good,
+        "s5/s5_001_mic2": good, "p226/p226_001_mic1": good[: len(good) // 2], "p226/p226_002_mic1": b"",
+        "p226/p226_003_mic1": encoded(0 * tone()), "p226/p226_004_mic1": b"not audio", "p226/p226_005_mic1": good,
+        "p999/p999_001_mic1": good,
     }  # fmt: skip
     files = {f"wav48_silence_trimmed/{name}.flac": content for name, content in flac.items()}
     return files | {"txt/p225/p225_001.txt": b"Please call Stella.", "speaker-info.txt": b"ID  AGE"}
@@ -75,7 +80,13 @@ def vctk_archive(tmp_path, monkeypatch):
     """The archive's bytes; the module expects its checksum."""
     content = zipped(tmp_path / "made.zip", vctk_files())
     (tmp_path / "made.zip").unlink()
-    archive = Archive("VCTK-Corpus-0.92.zip", "http://nowhere.invalid/VCTK.zip", digest(content), "wav48_silence_trimmed", len(content))
+    archive = Archive(
+        "VCTK-Corpus-0.92.zip",
+        "http://nowhere.invalid/VCTK.zip",
+        digest(content),
+        "wav48_silence_trimmed",
+        len(content),
+    )
     monkeypatch.setattr(vctk, "ARCHIVES", (archive,))
     return content
 
@@ -107,7 +118,9 @@ def table(head, rows):
 
 
 def fsd_parts():
-    """Three archives. 002d256b is cut off, 0033e230 has no recording, 003b91e8 is silent; an unlisted file lies among the rest."""
+    """Three archives. 002d256b is cut off, 0033e230 has no recording, 003b91e8 is silent; an unlisted file lies among
+    the rest.
+    """
     wav = encoded(tone(rate=44_100), 44_100, "WAV")
     meta = {
         "train_post_competition.csv": table("fname,label,manually_verified,freesound_id,license", FSD_TRAIN),
@@ -455,7 +468,9 @@ def item(name, content, **more):
 def test_conversion_of_a_clip(tmp_path):
     """A tone comes out as the same tone at 16 kHz; what lies above 8 kHz does not come back folded."""
     low, high = tone(1.0, 44_100, 1000), tone(1.0, 44_100, 12_000)
-    listing = Listing([item("low", encoded(low, 44_100, "WAV"), speaker="a"), item("both", encoded(low + high, 44_100, "WAV"))])
+    listing = Listing(
+        [item("low", encoded(low, 44_100, "WAV"), speaker="a"), item("both", encoded(low + high, 44_100, "WAV"))]
+    )
     result = convert.convert(listing, tmp_path / "set", "toy", "speech", about={"version": "3"})
     rows = result.manifest.rows.set_index("id")
     assert list(rows["samples"]) == [16_000, 16_000] and rows.loc["low", "spans"] == [[0.0, 1.0]]
@@ -470,7 +485,9 @@ def test_conversion_of_a_clip(tmp_path):
 
 def test_peaks_beyond_full_scale_are_scaled_and_noted(tmp_path):
     square = np.sign(tone(0.3, 48_000, 300)).astype(np.float32)
-    result = convert.convert(Listing([item("square", encoded(square, 48_000, "WAV"))]), tmp_path / "set", "toy", "speech")
+    result = convert.convert(
+        Listing([item("square", encoded(square, 48_000, "WAV"))]), tmp_path / "set", "toy", "speech"
+    )
     row = result.manifest.rows.iloc[0]
     audio = result.manifest.read(row["path"])
     assert -3 < row["gain_db"] < -0.5 and 0.99 < float(audio.abs().max()) <= 1
@@ -496,10 +513,11 @@ def test_everything_that_cannot_be_used_is_named(tmp_path):
     flipped = bytearray(flac)
     flipped[len(flac) // 2] ^= 0xFF
     bad = {
-        "cut": (good[:-100], "cut off: its header announces"), "cut_aiff": (aiff[:-100], "cut off"), "cut_flac": (flac[:-100], "read"),
-        "flipped": (bytes(flipped), "cannot be read"), "text": (b"hello", "cannot be read"), "empty": (b"", "cannot be read"),
-        "nothing": (encoded(np.zeros(0, np.float32), 16_000, "WAV"), "no samples"), "nan": (nan.getvalue(), "NaN"),
-        "silent": (encoded(1e-5 * tone(0.3, 16_000), 16_000, "WAV"), "no active span"),
+        "cut": (good[:-100], "cut off: its header announces"), "cut_aiff": (aiff[:-100], "cut off"),
+        "cut_flac": (flac[:-100], "read"), "flipped": (bytes(flipped), "cannot be read"), "text": (b"hello",
+        "cannot be read"), "empty": (b"", "cannot be read"), "nothing": (encoded(np.zeros(0, np.float32), 16_000,
+        "WAV"), "no samples"), "nan": (nan.getvalue(), "NaN"), "silent": (encoded(1e-5 * tone(0.3, 16_000), 16_000,
+        "WAV"), "no active span"),
     }  # fmt: skip
     items = [item(name, content) for name, (content, _) in bad.items()] + [item("good", good)]
     result = convert.convert(Listing(items, (("speaker x", "no files"),)), tmp_path / "set", "toy", "speech")
@@ -532,7 +550,10 @@ def counted(contents, fail=None):
             raise KeyboardInterrupt
         return content
 
-    members = {name: Member(f"{name}.wav", len(content), lambda n=name, c=content: read(n, c)) for name, content in contents.items()}
+    members = {
+        name: Member(f"{name}.wav", len(content), lambda n=name, c=content: read(n, c))
+        for name, content in contents.items()
+    }
     return Listing([Item(name, member, f"clips/{name}.flac", "train") for name, member in members.items()]), reads
 
 
@@ -559,7 +580,10 @@ def test_lost_and_changed_files_are_made_anew(tmp_path):
     (tmp_path / "set/clips/c0.flac").unlink()
     clip = tmp_path / "set/clips/c1.flac"
     clip.write_bytes(clip.read_bytes()[:-5])
-    assert dict(convert.verify(first)) == {"clips/c0.flac": "missing", "clips/c1.flac": "changed since it was converted"}
+    assert dict(convert.verify(first)) == {
+        "clips/c0.flac": "missing",
+        "clips/c1.flac": "changed since it was converted",
+    }
     contents["c2"] = encoded(tone(0.4, 16_000), 16_000, "WAV")
     listing, reads = counted(contents)
     result = convert.convert(listing, tmp_path / "set", "toy", "speech")
@@ -623,8 +647,12 @@ def test_vctk_of_an_archive(root, vctk_archive):
     names = ["p225_001", "p225_002", "p226_005", "p249_001", "p280_001", "p315_001", "s5_001"]
     assert list(rows.index) == names and result.manifest.folder.name == "vctk-mic1-16k"
     assert {name for name in names if rows.loc[name, "split"] == "test"} == {"p249_001", "p280_001"}
-    assert set(rows["licence"]) == {"CC BY 4.0"} and rows["label"].isna().all() and rows.loc["s5_001", "speaker"] == "s5"
-    assert rows.loc["p225_002", "samples"] == 8000 and rows.loc["p225_002", "source"].endswith("p225/p225_002_mic1.flac")
+    assert (
+        set(rows["licence"]) == {"CC BY 4.0"} and rows["label"].isna().all() and rows.loc["s5_001", "speaker"] == "s5"
+    )
+    assert rows.loc["p225_002", "samples"] == 8000 and rows.loc["p225_002", "source"].endswith(
+        "p225/p225_002_mic1.flac"
+    )
     reasons = {name.rpartition("/")[2]: why for name, why in result.left_out if "/" in name}
     assert set(reasons) == {f"p226_00{i}_mic1.flac" for i in range(1, 5)} | {"p999_001_mic1.flac"}
     assert "VCTK 0.92" in reasons["p999_001_mic1.flac"] and "empty" in reasons["p226_002_mic1.flac"]
@@ -651,7 +679,9 @@ def test_no_archive_stays_open(root, vctk_archive, monkeypatch, part):
     monkeypatch.setattr(archives.zipfile, "ZipFile", Watched)
     listing = (vctk if part == "vctk" else fsdkaggle2018).listing(root)
     assert opened and all(archive.fp is None for archive in opened)
-    assert convert.convert(listing, root / "new", part, "speech" if part == "vctk" else "sound", fsdkaggle2018.LABELS).converted
+    assert convert.convert(
+        listing, root / "new", part, "speech" if part == "vctk" else "sound", fsdkaggle2018.LABELS
+    ).converted
     assert all(archive.fp is None for archive in opened) and listing.items[0].member.read()
     listing.items[0].member.close()
 
@@ -721,7 +751,10 @@ def test_fsd(root, packed):
     assert result.manifest.labels == fsdkaggle2018.LABELS and result.manifest.classes(rows) == [0, 1, 18, 9]
     reasons = {name.rpartition("/")[2]: why for name, why in result.left_out}
     assert set(reasons) == {"0033e230.wav", "00353774.wav", "002d256b.wav", "003b91e8.wav"}
-    assert reasons["0033e230.wav"] == "listed, but not there" and "'Accordion' is not one of the 41" in reasons["00353774.wav"]
+    assert (
+        reasons["0033e230.wav"] == "listed, but not there"
+        and "'Accordion' is not one of the 41" in reasons["00353774.wav"]
+    )
     assert "cut off" in reasons["002d256b.wav"] and "no active span" in reasons["003b91e8.wav"]
 
 
@@ -750,7 +783,9 @@ def test_fsd_damaged_lists(root):
     (place / "train_post_competition.csv").write_bytes(table("fname,label", [("a.wav", "Oboe")]))
     with pytest.raises(ValueError, match="no column license"):
         fsdkaggle2018.listing(root)
-    (place / "train_post_competition.csv").write_bytes(table("fname,label,license", 2 * [("a.wav", "Oboe", "Attribution")]))
+    (place / "train_post_competition.csv").write_bytes(
+        table("fname,label,license", 2 * [("a.wav", "Oboe", "Attribution")])
+    )
     with pytest.raises(ValueError, match="lists a clip twice"):
         fsdkaggle2018.listing(root)
 
@@ -767,7 +802,10 @@ def test_folder_of_sounds(root):
     assert result.manifest.labels == ("Cat", "Dog") and len(rows) == 21 and set(rows["licence"]) == {"CC0"}
     assert Counter(rows[rows["split"] == "test"]["label"]) == {"Cat": 1, "Dog": 1}
     assert dict(result.left_out).keys() == {"loose.wav", "Dog/phone.m4a"}
-    assert result.manifest.folder == root.with_name("root-16k") and (root.with_name("root-16k") / "clips/Dog/10.FLAC.flac").is_file()
+    assert (
+        result.manifest.folder == root.with_name("root-16k")
+        and (root.with_name("root-16k") / "clips/Dog/10.FLAC.flac").is_file()
+    )
     test = set(rows[rows["split"] == "test"]["id"])
     (root / "Fox").mkdir()
     unpack(root, {"Fox/1.wav": wav})
@@ -789,7 +827,9 @@ def test_folder_of_one_unknown_speaker(root):
     wav = encoded(tone(0.2, 16_000), 16_000, "WAV")
     unpack(root, {f"{i}.wav": wav for i in range(20)})
     items = folder.listing(root, "speech").items
-    assert Counter(item.split for item in items) == {"train": 18, "test": 2} and {item.speaker for item in items} == {None}
+    assert Counter(item.split for item in items) == {"train": 18, "test": 2} and {item.speaker for item in items} == {
+        None
+    }
 
 
 def test_folder_with_splits(root):
@@ -841,7 +881,9 @@ def test_crops_are_pieces_of_the_clips_of_their_class(sounds):
 
 def test_classes_are_drawn_equally(sounds):
     rows = sounds.rows.to_dict("records")
-    rare = [row for row in rows if row["label"] != "Gong"] + [row for row in rows if row["label"] == "Gong" and row["split"] == "train"][:1]
+    rare = [row for row in rows if row["label"] != "Gong"] + [
+        row for row in rows if row["label"] == "Gong" and row["split"] == "train"
+    ][:1]
     uneven = manifest.build(sounds.folder, rare, "x", "sound", 16_000, sounds.labels, {})
     _, labels = ManifestCrops(uneven, "train", seconds=0.1)(120, torch.Generator().manual_seed(0))
     assert min(Counter(labels.tolist()).values()) > 18
@@ -863,7 +905,9 @@ def test_speech_is_one_class(voices):
 
 
 def test_a_process_reads_only_the_examples_that_are_its_own(sounds, monkeypatch):
-    """Of each source of a mixture too, also where labels that met were drawn again; the examples are those of the whole batch."""
+    """Of each source of a mixture too, also where labels that met were drawn again; the examples are those of the
+    whole batch.
+    """
     read = []
     original = ManifestCrops._read
     monkeypatch.setattr(ManifestCrops, "_read", lambda self, *where: read.append(where) or original(self, *where))
@@ -889,6 +933,7 @@ def test_a_damaged_clip_is_named(own_sounds):
 # ---------------------------------------------------------------------------------------------------- mixtures
 
 COUNT = 3
+
 
 @pytest.fixture(scope="module")
 def manifests(sounds, voices):
@@ -964,7 +1009,10 @@ def test_lists_load_as_mixtures(lists, manifests):
             assert mixture.heard == tuple(kind == "sound" for kind in mixture.kinds)
             assert [v is None for v in mixture.voices] == [k == "sound" for k in mixture.kinds]
             rules = full_mixtures.rules(placement)
-            clips = [manifests[k].read(manifests[k].rows.set_index("id").loc[c, "path"]) for k, c in zip(mixture.kinds, mixture.clip_ids)]
+            clips = [
+                manifests[k].read(manifests[k].rows.set_index("id").loc[c, "path"])
+                for k, c in zip(mixture.kinds, mixture.clip_ids)
+            ]
             again = build(clips, mixture.parts, rules)
             assert float((again.sources - mixture.sources).abs().max()) < 1.1 / 32768
             for source, part in zip(mixture.sources, mixture.parts):
@@ -1034,7 +1082,9 @@ def test_other_lists_are_refused(lists, manifests):
     with pytest.raises(ValueError, match="another seed"):
         full_mixtures.write(plan, manifests, seed=8)
     with pytest.raises(ValueError, match="another data"):
-        full_mixtures.write(full_mixtures.plan(place, {"sound": manifests["sound"]}, count=COUNT), {"sound": manifests["sound"]})
+        full_mixtures.write(
+            full_mixtures.plan(place, {"sound": manifests["sound"]}, count=COUNT), {"sound": manifests["sound"]}
+        )
 
 
 def test_lists_refuse(tmp_path, manifests):
@@ -1054,7 +1104,15 @@ def test_lists_refuse(tmp_path, manifests):
         plan(tmp_path / "no" / "x", sound)
     with pytest.raises(ValueError, match="different mixtures of '2 speech'"):
         full_mixtures.draw("2 speech", manifests, count=400)
-    alone = manifest.build("x", [r for r in manifests["sound"].rows.to_dict("records") if r["label"] == "Gong"], "x", "sound", 16_000, ["Gong"], {})
+    alone = manifest.build(
+        "x",
+        [r for r in manifests["sound"].rows.to_dict("records") if r["label"] == "Gong"],
+        "x",
+        "sound",
+        16_000,
+        ["Gong"],
+        {},
+    )
     with pytest.raises(ValueError, match="needs 2 classes; x has 1 in test"):
         full_mixtures.draw("2 sounds", {"sound": alone}, count=1)
 
@@ -1100,11 +1158,21 @@ def test_command_fetches_converts_and_resumes(root, server, vctk_archive):
     server.cut = [1000]
     done = call(*arguments, "--yes")
     assert done.exit_code == 0, done.output
-    for words in ("train: 5 clips of 4 speakers", "test: 2 clips of 2 speakers", "published: 44455", "left out: ", "7 clips converted now, 7 in all"):
+    for words in (
+        "train: 5 clips of 4 speakers",
+        "test: 2 clips of 2 speakers",
+        "published: 44455",
+        "left out: ",
+        "7 clips converted now, 7 in all",
+    ):
         assert words in done.output
     assert "conversion of 44 hours of audio: about 22 minutes on one core" in done.output
     again = call(*arguments)
-    assert again.exit_code == 0 and "VCTK-Corpus-0.92.zip: there" in again.output and "0 clips converted now" in again.output
+    assert (
+        again.exit_code == 0
+        and "VCTK-Corpus-0.92.zip: there" in again.output
+        and "0 clips converted now" in again.output
+    )
 
 
 def test_command_takes_no_damaged_archive(root, vctk_archive):
@@ -1126,7 +1194,9 @@ def test_commands_from_recordings_to_mixtures(root, tmp_path, sounds):
     for files in fsd_parts().values():
         unpack(root, files)
     done = call("fsdkaggle2018", "--root", root)
-    assert done.exit_code == 0 and "train: 2 clips of 2 classes" in done.output and "listed, but not there" in done.output
+    assert (
+        done.exit_code == 0 and "train: 2 clips of 2 classes" in done.output and "listed, but not there" in done.output
+    )
     wav = encoded(tone(0.5, 16_000), 16_000, "WAV")
     unpack(tmp_path / "mine", {f"{who}/{i}.wav": wav for who in "abcdef" for i in range(4)})
     done = call("folder", "--root", tmp_path / "mine", "--kind", "speech", "--test", 0.5)
@@ -1188,7 +1258,10 @@ def test_real_sounds_and_mixtures(real_audio, root):
         soundfile.write(root / "FSDKaggle2018.audio_test" / f"{identifier}.wav", audio, rate)
         rows.append((f"{identifier}.wav", label, "Public", "1", "Attribution"))
     head = "fname,label,usage,freesound_id,license"
-    unpack(root / "FSDKaggle2018.meta", {fsdkaggle2018.LISTS["test"]: table(head, rows), fsdkaggle2018.LISTS["train"]: table(head, rows[:1])})
+    unpack(
+        root / "FSDKaggle2018.meta",
+        {fsdkaggle2018.LISTS["test"]: table(head, rows), fsdkaggle2018.LISTS["train"]: table(head, rows[:1])},
+    )
     sound = fsdkaggle2018.prepare(root).manifest
     assert set(sound.rows["label"]) == set(fsdkaggle2018.LABELS) and len(sound.rows) == 41
     unpack(root / "voices", {p.name: p.read_bytes() for p in sorted((real_audio / "speech").glob("*.ogg"))[:12]})
@@ -1198,4 +1271,7 @@ def test_real_sounds_and_mixtures(real_audio, root):
     cases = [m for name in full_mixtures.PLACEMENTS for m in full_mixtures.load(root / "lists", placement=name)]
     assert len(cases) == 10 and all(float(m.sources.abs().sum(1).min()) > 0 for m in cases)
     scores = evaluate([unprocessed()], cases, root / "run")
-    assert scores["si_sdr"].notna().all() and json.loads((root / "lists" / full_mixtures.JOURNAL).read_text().splitlines()[0])["seed"] == 7
+    assert (
+        scores["si_sdr"].notna().all()
+        and json.loads((root / "lists" / full_mixtures.JOURNAL).read_text().splitlines()[0])["seed"] == 7
+    )

@@ -106,7 +106,9 @@ def test_classes_matter_and_no_label_is_the_unconditional_class():
     net, x, beta = awake(TINY.replace(classes=3)), torch.randn(3, 200), torch.full((3,), 1e-3)
     labels = torch.tensor([0, 2, 3])
     eps = net(x, beta, labels)
-    assert torch.allclose(eps[2:], net(x[2:], beta[2:]), atol=1e-6), "the last row of the table is the unconditional class"
+    assert torch.allclose(eps[2:], net(x[2:], beta[2:]), atol=1e-6), (
+        "the last row of the table is the unconditional class"
+    )
     assert not torch.allclose(eps[:2], net(x, beta)[:2], atol=1e-3)
 
 
@@ -119,7 +121,13 @@ def test_it_starts_from_a_prediction_of_nothing_with_layers_that_keep_the_varian
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"kernel": 2}, "kernel is 2"), ({"layers": 0}, "layers is 0"), ({"channels": 8}, "channels = 8"), ({"classes": -1}, "classes is -1")]
+    ("change", "message"),
+    [
+        ({"kernel": 2}, "kernel is 2"),
+        ({"layers": 0}, "layers is 0"),
+        ({"channels": 8}, "channels = 8"),
+        ({"classes": -1}, "classes is -1"),
+    ],
 )
 def test_impossible_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

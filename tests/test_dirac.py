@@ -25,8 +25,9 @@ def sources(seed=0, priors=(LOW, HIGH)):
 
 
 def test_it_follows_its_differential_equation():
-    """For white Gaussian sources the flow is du/dsigma = sigma (u / (a + sigma^2) - (y - u) / (b + sigma^2)), solved here by
-    the closed form of a linear equation; the sampler's Euler steps come close to it, and closer on a finer chain."""
+    """For white Gaussian sources the flow is du/dsigma = sigma (u / (a + sigma^2) - (y - u) / (b + sigma^2)), solved
+    here by the closed form of a linear equation; the sampler's Euler steps come close to it, and closer on a finer
+    chain."""
     a, b, y = 0.2**2, 0.1**2, torch.linspace(-0.3, 0.3, 64).double()
     start = torch.randn(64, generator=torch.Generator().manual_seed(0)).double()
 
@@ -55,7 +56,9 @@ def test_it_comes_close_to_the_wiener_filter():
     for seed in range(3):
         x = sources(seed)
         exact, covariance = ut.priors.gaussian_posterior(x.sum(0), [LOW, HIGH])
-        found = separate_dirac(x.sum(0), [LOW, HIGH], [None, None], S, PLAIN, 100 + seed).sources  # not the seed of the sources
+        found = separate_dirac(
+            x.sum(0), [LOW, HIGH], [None, None], S, PLAIN, 100 + seed
+        ).sources  # not the seed of the sources
         # nearer to the posterior mean than a sample of the posterior would be
         spread = covariance[0, :, 0].diagonal().mean().sqrt()
         assert (found - exact).square().mean().sqrt() < 0.8 * spread
@@ -81,7 +84,9 @@ def test_langevin_noise_spreads_the_results_over_the_posterior():
     ratio = []
     for langevin in (0.0, 1.0):
         config = PLAIN.replace(langevin=langevin)
-        runs = torch.stack([separate_dirac(x.sum(0), [LOW, HIGH], [None] * 2, S, config, n).sources[0] for n in range(6)])
+        runs = torch.stack(
+            [separate_dirac(x.sum(0), [LOW, HIGH], [None] * 2, S, config, n).sources[0] for n in range(6)]
+        )
         ratio.append(float(runs.std(0).square().mean().sqrt() / spread))
     assert ratio[0] < 0.3 and 0.6 < ratio[1] < 1.5
 
@@ -94,7 +99,9 @@ def test_a_batch_equals_single_runs_and_a_seed_its_result():
     assert batch.sources.shape == (3, 2, N) and batch.calls == len(batch.schedule) == 20
     assert torch.allclose(batch.sources, torch.stack(single), atol=1e-5)
     assert torch.equal(batch.sources, separate_dirac(y, [LOW, HIGH], [None, None], S, config, 5).sources)
-    assert not torch.allclose(batch.sources, separate_dirac(y, [LOW, HIGH], [None, None], S, config, 9).sources, atol=1e-3)
+    assert not torch.allclose(
+        batch.sources, separate_dirac(y, [LOW, HIGH], [None, None], S, config, 9).sources, atol=1e-3
+    )
 
 
 def test_it_is_told_indices_and_levels_of_the_training_chain_and_needs_no_gradient():

@@ -23,7 +23,18 @@ BOOK = ROOT / "book"
 PAGES = ["appendix_notation", "appendix_paper_map", "appendix_paper_vs_code", "appendix_glossary"]
 
 # code spans that are no names of the library
-PLAIN = {"code", "tests", "upright", "italics", "None", "paper()", "authors()", "short()", "recommended()", "torch.autocast"}
+PLAIN = {
+    "code",
+    "tests",
+    "upright",
+    "italics",
+    "None",
+    "paper()",
+    "authors()",
+    "short()",
+    "recommended()",
+    "torch.autocast",
+}
 
 ITEMS = [f"Eq. {n}" for n in range(1, 13)] + ["Algorithm 1"]
 ITEMS += [f"{kind} {n}" for kind in ("Table", "Figure") for n in range(1, 5)]
@@ -42,7 +53,9 @@ def code_spans(page: str) -> list[str]:
 
 def rows(page: str, name: str) -> list[list[str]]:
     """Body rows of the list-table with this :name:."""
-    table = re.search(rf"```\{{list-table\}}\n(?:(?!```)[^\n]*\n)*?:name: {name}\n([^`].*?)^```", text(page), re.S | re.M)[1]
+    table = re.search(
+        rf"```\{{list-table\}}\n(?:(?!```)[^\n]*\n)*?:name: {name}\n([^`].*?)^```", text(page), re.S | re.M
+    )[1]
     cells = [re.split(r"\n  - ", row.strip()) for row in re.split(r"^\* - ", table, flags=re.M)[1:]]
     return cells[1:]
 
@@ -248,7 +261,9 @@ def test_the_table_shows_what_the_presets_hold(owner, field, preset, cell):
         preset_value(owner, field, preset)
     cls = resolve(owner)
     if dataclasses.is_dataclass(cls):
-        needed = {f.name: 8000 for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
+        needed = {
+            f.name: 8000 for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING
+        }
         assert getattr(cls(**needed | {field: value}), field) == value
 
 
@@ -335,7 +350,11 @@ def test_translations_hold(t):
     factors = preconditioning(S, torch.tensor([t]), x_t, sigma_data)
     total = sigma**2 + sigma_data**2
     c_in, c_skip, c_out = 1 / total.sqrt(), sigma_data**2 / total, sigma * sigma_data / total.sqrt()
-    for factor, edm in ((factors.enter, c_in / alpha_bar.sqrt()), (factors.skip, c_skip / alpha_bar.sqrt()), (factors.out, c_out)):
+    for factor, edm in (
+        (factors.enter, c_in / alpha_bar.sqrt()),
+        (factors.skip, c_skip / alpha_bar.sqrt()),
+        (factors.out, c_out),
+    ):
         torch.testing.assert_close(factor.squeeze(), edm)
 
 
@@ -364,9 +383,15 @@ def test_bars_of_the_glossary():
 
 
 def test_numbers_of_the_readme():
-    page, results = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), experiments.shipped("speech-and-sound")
+    page, results = (
+        " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()),
+        experiments.shipped("speech-and-sound"),
+    )
     row = ev.summary(results, by=("method",)).xs("recommended", level="method").iloc[0]
-    assert f"{row['n']:.0f} test mixtures of one voice and one sound come apart with a mean SI-SDR of {row['mean']:.1f} dB" in page
+    assert (
+        f"{row['n']:.0f} test mixtures of one voice and one sound come apart with a mean SI-SDR of {row['mean']:.1f} dB"
+        in page
+    )
     assert f"(95 % interval {row['low']:.1f} to {row['high']:.1f};" in page
     calls = results[results["method"] == "recommended"]["network_calls"].unique()
     assert len(calls) == 1 and f"in {calls[0]} calls of each network" in page
@@ -380,4 +405,6 @@ def test_measured_differences_are_the_stored_ones():
         for text_, metric in zip(shown, ("si_sdr", "pesq"), strict=True):
             row = ev.compare(results, f"hybrid, {method.strip()}", "hybrid", metric).iloc[0]
             values = [float(v) for v in re.findall(r"[+-]\d+\.\d+", text_.replace("\N{MINUS SIGN}", "-"))]
-            assert row["n"] == 20 and values == pytest.approx([row["mean"], row["low"], row["high"]], abs=0.0051), method
+            assert row["n"] == 20 and values == pytest.approx([row["mean"], row["low"], row["high"]], abs=0.0051), (
+                method
+            )

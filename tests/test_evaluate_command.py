@@ -61,12 +61,15 @@ def written(folder, rate=RATE, labels=("low", "high")):
             for k, kind in enumerate(kinds):
                 part = made.parts[k]
                 rows.append({
-                    "id": f"{slug}_paper_{i:03d}", "task": task, "placement": "paper", "split": "test", "source": k, "kind": kind,
-                    "label": labels[i % 2] if kind == "sound" else None, "speaker": f"p{i}{k}" if kind == "speech" else None,
-                    "clip": f"clip{i}{k}", "clip_sha256": "", "start": part.start, "length": part.length, "offset": part.offset,
-                    "level_db": part.level_db, "file": files[k], "mixture_file": "", "file_gain": gain,
+                    "id": f"{slug}_paper_{i:03d}", "task": task, "placement": "paper", "split": "test", "source": k,
+                    "kind": kind, "label": labels[i % 2] if kind == "sound" else None,
+                    "speaker": f"p{i}{k}" if kind == "speech" else None, "clip": f"clip{i}{k}", "clip_sha256": "",
+                    "start": part.start, "length": part.length, "offset": part.offset, "level_db": part.level_db,
+                    "file": files[k], "mixture_file": "", "file_gain": gain,
                 })  # fmt: skip
-    pd.DataFrame(rows, columns=list(full_mixtures.COLUMNS)).astype(full_mixtures.COLUMNS).to_parquet(folder / full_mixtures.TABLE)
+    pd.DataFrame(rows, columns=list(full_mixtures.COLUMNS)).astype(full_mixtures.COLUMNS).to_parquet(
+        folder / full_mixtures.TABLE
+    )
     return folder
 
 
@@ -111,7 +114,9 @@ def straight(room, tmp_path_factory):
 
 def journal(out):
     """The lines of all journals: (mixture, method, preset, seed) of each, as often as it was done."""
-    lines = [json.loads(line) for path in Path(out).glob("shards/*/results.jsonl") for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line) for path in Path(out).glob("shards/*/results.jsonl") for line in path.read_text().splitlines()
+    ]
     return [tuple(rows[0][column] for column in ITEM) for rows in lines]
 
 
@@ -130,7 +135,9 @@ def test_one_process_gives_what_evaluate_gives(room, straight, tmp_path):
     loaded = todo.systems()
     for task in BOTH:
         mixtures = full_mixtures.load(room / "list", task)
-        found = evaluate([todo.method(loaded, name, task) for name in ("recommended", "hybrid")], mixtures, tmp_path / task)
+        found = evaluate(
+            [todo.method(loaded, name, task) for name in ("recommended", "hybrid")], mixtures, tmp_path / task
+        )
         same(found, straight[(straight["task"] == task) & (straight["method"] != "unprocessed")].reset_index(drop=True))
     one = straight[straight["method"] == "diffwave hybrid"].drop_duplicates(["mixture", "source"])
     assert one["si_sdr"].nunique() == len(one) and one["si_sdr"].std() > 0.1, "there is something to agree on"
@@ -184,7 +191,10 @@ def test_ranks_of_torchrun_share_and_the_last_one_writes(room, straight, tmp_pat
 
 def test_a_folder_has_one_worker_for_each_share(room, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE", 0.2)
-    with locked(tmp_path / "shards" / "0", "evaluation"), pytest.raises(BlockingIOError, match="another evaluation is running"):
+    with (
+        locked(tmp_path / "shards" / "0", "evaluation"),
+        pytest.raises(BlockingIOError, match="another evaluation is running"),
+    ):
         run(job(room, tmp_path, ("unprocessed",)), progress=False)
     assert len(run(job(room, tmp_path, ("unprocessed",)), progress=False)) == 20
 
@@ -241,7 +251,11 @@ def test_workers_end_with_the_command_that_is_killed(room, tmp_path):
     count = len(stored(out))
     time.sleep(0.5)
     assert 0 < count < 20 and len(stored(out)) == count, "nobody goes on"
-    assert not [pid for pid in workers if Path(f"/proc/{pid}/status").is_file() and "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text()]
+    assert not [
+        pid
+        for pid in workers
+        if Path(f"/proc/{pid}/status").is_file() and "Z (zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    ]
     found = run(job(room, out, ("dirac",), batch=1), progress=False)
     assert len(found) == 20 and len(journal(out)) == len(set(journal(out))) == 10
 
@@ -251,7 +265,14 @@ def test_workers_end_with_the_command_that_is_killed(room, tmp_path):
 
 def test_every_method_runs_and_costs_what_was_said(room, tmp_path):
     names = (*(name for name in systems.METHODS if name != "nmf"), "hybrid, t*=175", "hybrid, time")
-    todo = job(room, tmp_path, names, tasks=BOTH[:1], count=1, separators=(f"{room}/tasnet.safetensors", f"{room}/locoformer.safetensors"))
+    todo = job(
+        room,
+        tmp_path,
+        names,
+        tasks=BOTH[:1],
+        count=1,
+        separators=(f"{room}/tasnet.safetensors", f"{room}/locoformer.safetensors"),
+    )
     ready = plan(todo)
     found = ready.run(progress=False)
     found["method"] = found["method"].str.removeprefix("diffwave ")
@@ -279,8 +300,12 @@ def test_a_triple_path_prior_and_its_cost(room, tmp_path):
 
 
 def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
-    """Products in bfloat16 give nearly the same scores, under settings of their own; a compiled network gives the same."""
-    monkeypatch.setattr(systems.TriplePathUNet, "compile_core", partialmethod(systems.TriplePathUNet.compile_core, backend="aot_eager"))
+    """Products in bfloat16 give nearly the same scores, under settings of their own; a compiled network gives the
+    same.
+    """
+    monkeypatch.setattr(
+        systems.TriplePathUNet, "compile_core", partialmethod(systems.TriplePathUNet.compile_core, backend="aot_eager")
+    )
     prior = saved_prior(tmp_path / "speech.safetensors", network=TINY.replace(classes=0, zero_init=False))
     todo = job(room, tmp_path / "plain", ("recommended",), priors=(prior,), tasks=BOTH[1:], count=1)
     plain = run(todo, progress=False)
@@ -288,20 +313,28 @@ def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
     assert compiled["si_sdr"].to_numpy() == pytest.approx(plain["si_sdr"].to_numpy(), abs=1e-3)
     coarse = run(replace(todo, out=tmp_path / "coarse", precision="bfloat16"), progress=False)
     apart = (coarse["si_sdr"] - plain["si_sdr"]).abs()
-    assert (apart > 0).all() and (apart < 1).all() and (coarse["settings"] == plain["settings"] + ", products in bfloat16").all()
+    assert (
+        (apart > 0).all()
+        and (apart < 1).all()
+        and (coarse["settings"] == plain["settings"] + ", products in bfloat16").all()
+    )
     with pytest.raises(ValueError, match="products in bfloat16"):
         check(replace(todo, precision="bfloat16"))
 
 
 def test_settings():
     for name, preset, config in (
-        ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())), ("dps", "authors", ut.SeparationConfig.authors(ut.DPS())),
-        ("cqt", "short", ut.SeparationConfig.short(ut.CQT())), ("analytical", "recommended", ut.AnalyticalConfig.recommended()),
+        ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())), ("dps", "authors",
+        ut.SeparationConfig.authors(ut.DPS())), ("cqt", "short", ut.SeparationConfig.short(ut.CQT())), ("analytical",
+        "recommended", ut.AnalyticalConfig.recommended()),
     ):  # fmt: skip
         assert systems.setting(name, preset) == systems.Setting(config, preset)
     assert systems.setting("hybrid, t*=200", "authors").config.init == "noise"
     schedule, corrector = ut.NoiseSchedule.linear(), ut.AnalyticalConfig.authors()
-    assert systems.calls(corrector, schedule) == 200 + 149 and systems.calls(corrector.replace(corrector=False), schedule) == 200
+    assert (
+        systems.calls(corrector, schedule) == 200 + 149
+        and systems.calls(corrector.replace(corrector=False), schedule) == 200
+    )
     assert systems.calls(ut.SeparationConfig.authors().replace(start="init_step"), schedule) == 150
 
 
@@ -324,12 +357,25 @@ def test_mixtures_of_unknown_classes_are_left_out_where_that_is_said(room, tmp_p
 
 
 def test_diffwave_and_short_clips_are_named_as_in_table_3(room, tmp_path):
-    found = run(job(room, tmp_path, ("recommended",), priors=(f"speech={room}/speech.safetensors",), tasks=BOTH[1:], count=2, seconds=0.1), False)
+    found = run(
+        job(
+            room,
+            tmp_path,
+            ("recommended",),
+            priors=(f"speech={room}/speech.safetensors",),
+            tasks=BOTH[1:],
+            count=2,
+            seconds=0.1,
+        ),
+        False,
+    )
     assert set(found["method"]) == {"diffwave recommended"} and set(found["task"]) == {"2 speech, 0.1 s"}
     assert set(found["mixture"]) == {"2speech_paper_000_0.1s", "2speech_paper_001_0.1s"}
     whole = full_mixtures.load(room / "list", "2 speech", count=1)[0]
     middle = lists.middle(whole, 0.1)
-    assert torch.equal(middle.sources, whole.sources[:, 400:1200]) and torch.equal(middle.mixture, middle.sources.sum(0))
+    assert torch.equal(middle.sources, whole.sources[:, 400:1200]) and torch.equal(
+        middle.mixture, middle.sources.sum(0)
+    )
 
 
 def test_scoring_is_a_choice(room, tmp_path):
@@ -372,10 +418,19 @@ def test_the_shipped_lists_are_a_word(tmp_path):
         ({"priors": ("{room}/speech.safetensors", "{room}/speech.safetensors")}, "is the second one for speech"),
         ({"priors": ("whale={room}/speech.safetensors",)}, "KIND= must be speech or sound"),
         ({"priors": ("nowhere",)}, "no prior at 'nowhere'"),
-        ({"priors": ("{room}/speech.safetensors", "{room}/fast.safetensors")}, "the prior of sound works at 16000 Hz; '1speech.*' is at 8000 Hz"),
+        (
+            {"priors": ("{room}/speech.safetensors", "{room}/fast.safetensors")},
+            "the prior of sound works at 16000 Hz; '1speech.*' is at 8000 Hz",
+        ),
         ({"separators": ("{room}/tasnet.safetensors",)}, "separators are given, but no method uses them"),
-        ({"methods": ("conv-tasnet",), "separators": ("{room}/tasnet.safetensors",)}, "no separators are conv-tasnet for '2 speech'"),
-        ({"methods": ("tf-locoformer",), "separators": ("{room}/tasnet.safetensors",)}, "no separators are tf-locoformer for '1 speech"),
+        (
+            {"methods": ("conv-tasnet",), "separators": ("{room}/tasnet.safetensors",)},
+            "no separators are conv-tasnet for '2 speech'",
+        ),
+        (
+            {"methods": ("tf-locoformer",), "separators": ("{room}/tasnet.safetensors",)},
+            "no separators are tf-locoformer for '1 speech",
+        ),
         ({"methods": ("conv-tasnet",), "separators": ("{room}/nothing.safetensors",)}, "no separator at"),
         ({"out": "{room}/speech.safetensors"}, "is a file; the folder of a run is needed"),
     ],
@@ -383,7 +438,8 @@ def test_the_shipped_lists_are_a_word(tmp_path):
 def test_wrong_inputs_are_named_before_any_work(room, tmp_path, changes, message):
     if not (room / "fast.safetensors").is_file():
         saved_prior(room / "fast.safetensors", ("low", "high"), rate=16_000)
-    named = {k: tuple(x.format(room=room) for x in v) if isinstance(v, tuple) else v.format(room=room) if isinstance(v, str) else v
+    named = {k: tuple(x.format(room=room) for x in v) if isinstance(v, tuple) else v.format(room=room) if isinstance(v,
+    str) else v
              for k, v in changes.items()}  # fmt: skip
     good = job(room, tmp_path / "out")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -395,7 +451,9 @@ def test_results_that_were_made_otherwise_are_not_mixed(room, tmp_path):
     out = tmp_path / "out"
     run(job(room, out, ("unprocessed", "recommended"), count=1), progress=False)
     other = saved_prior(tmp_path / "other.safetensors", seed=5)
-    with pytest.raises(ValueError, match="the run holds 'diffwave recommended' on '1speech_1sound_paper_000' with settings"):
+    with pytest.raises(
+        ValueError, match="the run holds 'diffwave recommended' on '1speech_1sound_paper_000' with settings"
+    ):
         check(job(room, out, ("recommended",), priors=(other, f"{room}/sound.safetensors")))
     check(job(room, out, ("recommended",), priors=(other, f"{room}/sound.safetensors"), seed=1))
     shutil.copytree(room / "list", tmp_path / "list")
@@ -410,7 +468,10 @@ def test_a_folder_is_for_one_list(room, tmp_path):
     run(job(room, out, ("unprocessed",), tasks=BOTH[:1], count=1), progress=False)
     facts = (out / "run.json").read_text()
     other = written(tmp_path / "other", labels=("high", "low"))
-    with pytest.raises(ValueError, match=r"is for the mixtures of .*list \(list \w{8}\), now .*other \(list \w{8}\); use another folder"):
+    with pytest.raises(
+        ValueError,
+        match=r"is for the mixtures of .*list \(list \w{8}\), now .*other \(list \w{8}\); use another folder",
+    ):
         check(Job(str(other), out, ("unprocessed",), tasks=BOTH[1:]))
     with pytest.raises(ValueError, match="now pocket"):
         check(Job("pocket", out, ("unprocessed",), tasks=BOTH[1:]))
@@ -435,9 +496,22 @@ def command(*arguments):
 
 
 def test_the_command(room, tmp_path):
-    options = ("--mixtures", room / "list", "--out", tmp_path / "out", "--method", "unprocessed", "--method", "oracle ratio", "--count", 1)
+    options = (
+        "--mixtures",
+        room / "list",
+        "--out",
+        tmp_path / "out",
+        "--method",
+        "unprocessed",
+        "--method",
+        "oracle ratio",
+        "--count",
+        1,
+    )
     shown = command(*options, "--dry-run")
-    assert shown.exit_code == 0 and "4 separations, 0 of them stored" in shown.stdout and not (tmp_path / "out").exists()
+    assert (
+        shown.exit_code == 0 and "4 separations, 0 of them stored" in shown.stdout and not (tmp_path / "out").exists()
+    )
     done = command(*options)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == f"4 separations are in {tmp_path / 'out' / 'results.parquet'}"

@@ -262,7 +262,9 @@ def test_the_interval_of_student():
 
 def test_bca_is_scipys_and_leans_towards_the_tail():
     values = skewed(20)
-    expected = stats.bootstrap((values,), np.mean, n_resamples=5000, method="BCa", rng=np.random.default_rng(3)).confidence_interval
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=5000, method="BCa", rng=np.random.default_rng(3)
+    ).confidence_interval
     got = ev.mean_interval(values, "bca", seed=3)
     assert (got.low, got.high) == pytest.approx(tuple(expected))
     plain = ev.mean_interval(values, "percentile", seed=3)
@@ -279,8 +281,9 @@ def test_the_interval_of_values_that_are_all_alike_is_a_point(kind, recwarn):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([[1.0, 2.0]],), "shape"), (([1.0, math.inf],), "infinities"), (([1.0, 2.0], "normal"), "kind is 'normal'; accepted are 't'"),
-        (([1.0, 2.0], "t", 95), "confidence is 95"), (([1.0, 2.0], "bca", 0.95, 0), "resamples is 0"),
+        (([[1.0, 2.0]],), "shape"), (([1.0, math.inf],), "infinities"), (([1.0, 2.0], "normal"),
+        "kind is 'normal'; accepted are 't'"), (([1.0, 2.0], "t", 95), "confidence is 95"), (([1.0, 2.0], "bca", 0.95,
+        0), "resamples is 0"),
     ],
 )  # fmt: skip
 def test_intervals_refuse(arguments, message):
@@ -298,7 +301,9 @@ def test_p_is_that_of_the_t_test_and_agrees_with_its_interval():
 
 
 def test_holm_by_hand():
-    assert ev.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 4 x 0.005, 3 x 0.01, 2 x 0.03
+    assert ev.holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx(
+        [0.03, 0.06, 0.06, 0.02]
+    )  # 4 x 0.005, 3 x 0.01, 2 x 0.03
     assert ev.holm([0.2, 0.9]).tolist() == pytest.approx([0.4, 0.9])
     assert ev.holm([0.6, 0.7]).tolist() == [1, 1] and ev.holm([0.03]).tolist() == [0.03] and ev.holm([]).tolist() == []
     missing = ev.holm([math.nan, 0.02, 0.04])
@@ -308,7 +313,9 @@ def test_holm_by_hand():
 
 
 def test_power_of_the_t_test():
-    """Cohen's table: half a standard deviation needs 34 pairs; without a difference, the level; for many pairs, the normal form."""
+    """Cohen's table: half a standard deviation needs 34 pairs; without a difference, the level; for many pairs, the
+    normal form.
+    """
     assert ev.power(0.5, 1.0, 33) < 0.8 < ev.power(0.5, 1.0, 34) == pytest.approx(0.8078, abs=1e-4)
     assert ev.power(-1.0, 2.0, 34) == ev.power(0.5, 1.0, 34) and ev.power(0.0, 1.0, 20) == pytest.approx(0.05)
     normal = stats.norm.sf(1.96 - 0.05 * math.sqrt(4000)) + stats.norm.cdf(-1.96 - 0.05 * math.sqrt(4000))
@@ -331,9 +338,10 @@ def test_the_resolvable_difference_is_seen_in_four_of_five_experiments(n):
 @pytest.mark.parametrize(
     ("low", "high", "p", "words"),
     [
-        (0.1, 3.0, 0.01, "higher"), (0.1, 3.0, 0.2, "no clear difference"), (-3.0, -0.1, 0.05, "lower"), (-0.4, 0.3, 0.9, "equal within 0.5 dB"),
-        (-0.4, 0.6, 0.9, "no clear difference"), (-2.0, 2.0, 0.0, "no clear difference"), (0.1, 0.3, 0.2, "equal within 0.5 dB"),
-        (0.1, 0.3, 0.01, "higher"), (math.nan, math.nan, math.nan, "one mixture"),
+        (0.1, 3.0, 0.01, "higher"), (0.1, 3.0, 0.2, "no clear difference"), (-3.0, -0.1, 0.05, "lower"), (-0.4, 0.3,
+        0.9, "equal within 0.5 dB"), (-0.4, 0.6, 0.9, "no clear difference"), (-2.0, 2.0, 0.0, "no clear difference"),
+        (0.1, 0.3, 0.2, "equal within 0.5 dB"), (0.1, 0.3, 0.01, "higher"), (math.nan, math.nan, math.nan,
+        "one mixture"),
     ],
 )  # fmt: skip
 def test_verdicts(low, high, p, words):
@@ -346,8 +354,16 @@ def test_evidence_corrects_the_table_as_a_whole():
     base = (base - base.mean()) / base.std(ddof=1)
     rows = {"clear": base + 2.0, "alone": base + 0.5, "same": 0.1 * base, "unclear": 3 * base, "one": [1.0]}
     table = ev.evidence(rows, matters=0.5)
-    assert table["verdict"].tolist() == ["higher", "no clear difference", "equal within 0.5 dB", "no clear difference", "one mixture"]
-    assert table.loc["alone", "low"] > 0 and table.loc["alone", "p"] < 0.05 < table.loc["alone", "p_holm"], "clear if it were the only one"
+    assert table["verdict"].tolist() == [
+        "higher",
+        "no clear difference",
+        "equal within 0.5 dB",
+        "no clear difference",
+        "one mixture",
+    ]
+    assert table.loc["alone", "low"] > 0 and table.loc["alone", "p"] < 0.05 < table.loc["alone", "p_holm"], (
+        "clear if it were the only one"
+    )
     assert ev.evidence({"alone": rows["alone"]}, 0.5).loc["alone", "verdict"] == "higher"
     assert table.loc["unclear", "resolvable"] == pytest.approx(ev.resolvable_difference(3.0, 20))
     with pytest.raises(ValueError, match="matters is 0"):
@@ -360,7 +376,9 @@ def test_coverage_of_student_is_nominal_where_it_must_be_and_the_bootstrap_is_to
     assert found["t"].coverage == pytest.approx(0.95, abs=0.02)  # three standard errors
     assert found["percentile"].coverage < 0.93 and found["bca"].coverage < 0.94
     assert found["percentile"].width < found["bca"].width < found["t"].width
-    assert found["t"].width == pytest.approx(2 * 2.201 * 0.977 / math.sqrt(12), rel=0.02)  # E[s] = 0.977 sigma at n = 12
+    assert found["t"].width == pytest.approx(
+        2 * 2.201 * 0.977 / math.sqrt(12), rel=0.02
+    )  # E[s] = 0.977 sigma at n = 12
     assert found == {c.kind: c for c in ev.coverage(normal, 12, trials=1000, resamples=400)}
     with pytest.raises(ValueError, match="n is 1"):
         ev.coverage(normal, 1)
@@ -403,7 +421,10 @@ class Noisy:
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
         self.seen += [m.id for m in mixtures]
-        return torch.stack([m.sources + self.level * noise(*m.sources.shape, seed=s) for m, s in zip(mixtures, seeds)]), 7
+        return (
+            torch.stack([m.sources + self.level * noise(*m.sources.shape, seed=s) for m, s in zip(mixtures, seeds)]),
+            7,
+        )
 
 
 def numbers(frame):
@@ -444,7 +465,10 @@ def test_a_stop_while_compacting_neither_loses_nor_doubles(tmp_path):
 
 def rows_of(*names):
     """Items as `Run.append` takes them, one row each."""
-    blank = {column: {"string": "", "bool": False, "int64": 0, "float64": 0.0}[kind] for column, kind in run_module.COLUMNS.items()}
+    blank = {
+        column: {"string": "", "bool": False, "int64": 0, "float64": 0.0}[kind]
+        for column, kind in run_module.COLUMNS.items()
+    }
     return [[blank | {"mixture": name}] for name in names]
 
 
@@ -498,7 +522,9 @@ def test_two_processes_lose_nothing(tmp_path):
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    assert ev.Run(tmp_path).compact()["mixture"].tolist() == [f"{name} {i:02d}" for name in ("a", "b") for i in range(40)]
+    assert ev.Run(tmp_path).compact()["mixture"].tolist() == [
+        f"{name} {i:02d}" for name in ("a", "b") for i in range(40)
+    ]
 
 
 def test_seeds_depend_on_identifier_and_run_only(tmp_path):
@@ -587,7 +613,11 @@ def neural_prior(network=None, **options):
     from unasdiff_teach.priors import PriorConfig
 
     torch.manual_seed(0)
-    config = PriorConfig(8000, ("low", "high"), network=network or DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2))
+    config = PriorConfig(
+        8000,
+        ("low", "high"),
+        network=network or DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2),
+    )
     prior = config.build()
     for name, value in options.items():
         setattr(prior, name, value)
@@ -604,9 +634,10 @@ def test_a_method_knows_all_else_that_changes_a_network():
     assert ev.fingerprint(neural_prior(sample_rate=np.int64(8000))) == words, "the same number in another type"
     two_cycles = DiffWaveConfig(layers=2, channels=8, embedding=8, features=4, classes=2, reduction=2, dilation_cycle=1)
     others = [
-        neural_prior(cfg_scale=3.0), neural_prior(target="preconditioned"), neural_prior(sigma_data=0.2), neural_prior(time_scale=200.0),
-        neural_prior(condition="time"), neural_prior(sample_rate=16_000), neural_prior(labels=("high", "low")),
-        neural_prior(schedule=NoiseSchedule.linear(100)), neural_prior(two_cycles), WindowedPrior(base, Windows(8000, 800)),
+        neural_prior(cfg_scale=3.0), neural_prior(target="preconditioned"), neural_prior(sigma_data=0.2),
+        neural_prior(time_scale=200.0), neural_prior(condition="time"), neural_prior(sample_rate=16_000),
+        neural_prior(labels=("high", "low")), neural_prior(schedule=NoiseSchedule.linear(100)),
+        neural_prior(two_cycles), WindowedPrior(base, Windows(8000, 800)),
     ]  # fmt: skip
     made = {words, *map(ev.fingerprint, others)}
     assert len(made) == 1 + len(others), "each differs in one thing"
@@ -625,9 +656,9 @@ def test_a_method_knows_the_parameters_of_an_exact_prior():
         return GaussianMixture(torch.tensor([weight, 1.0]), torch.zeros(2, 3), torch.ones(2))
 
     exact = [
-        Gaussian(std=0.3), Gaussian(std=0.1), Gaussian(0.5, std=0.3), Gaussian(std=0.3, schedule=NoiseSchedule.linear(100)),
-        Gaussian(covariance=torch.eye(3)), StationaryGaussian(torch.ones(5)), StationaryGaussian(torch.ones(5), N=9),
-        StationaryGaussian(torch.arange(1.0, 6.0)), mixture(1.0), mixture(2.0),
+        Gaussian(std=0.3), Gaussian(std=0.1), Gaussian(0.5, std=0.3), Gaussian(std=0.3,
+        schedule=NoiseSchedule.linear(100)), Gaussian(covariance=torch.eye(3)), StationaryGaussian(torch.ones(5)),
+        StationaryGaussian(torch.ones(5), N=9), StationaryGaussian(torch.arange(1.0, 6.0)), mixture(1.0), mixture(2.0),
     ]  # fmt: skip
     assert len({ev.fingerprint(prior) for prior in exact}) == len(exact)
     assert ev.fingerprint(Gaussian(std=0.3)) == ev.fingerprint(Gaussian(std=torch.tensor(0.3)))
@@ -659,9 +690,14 @@ def test_shipped_results_load_whatever_their_settings_say():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    triples = clips(4, 3, task="1 speech + 2 sounds", kinds=("speech", "sound", "sound"), labels=(None, "Chime", "Flute"),
+    triples = clips(4, 3, task="1 speech + 2 sounds", kinds=("speech", "sound", "sound"), labels=(None, "Chime",
+    "Flute"),
                     heard=(False, True, True), voices=("another", None, None))  # fmt: skip
-    methods = [ev.unprocessed(), ev.Method("hybrid", Noisy(0.3), "recommended"), ev.Method("dps", Noisy(1.2), "recommended")]
+    methods = [
+        ev.unprocessed(),
+        ev.Method("hybrid", Noisy(0.3), "recommended"),
+        ev.Method("dps", Noisy(1.2), "recommended"),
+    ]
     return ev.evaluate(methods, clips(6) + triples, tmp_path_factory.mktemp("run"))
 
 
@@ -673,7 +709,9 @@ def test_summary_counts_a_mixture_once(results):
     assert row["mean"] == pytest.approx(rows["si_sdr"].mean()) and row["low"] < row["mean"] < row["high"]
     assert row["mean"] == pytest.approx(-20 * math.log10(0.3), abs=0.3)
     assert ev.as_text(table).unstack("task").shape == (3, 2)
-    few = pd.DataFrame({"mean": [1.25, 2.0, math.nan], "low": [1.0, math.nan, math.nan], "high": [1.5, math.nan, math.nan]})
+    few = pd.DataFrame(
+        {"mean": [1.25, 2.0, math.nan], "low": [1.0, math.nan, math.nan], "high": [1.5, math.nan, math.nan]}
+    )
     assert list(ev.as_text(few, 1)) == ["1.2 [1.0, 1.5]", "2.0", "none"]
 
 

@@ -1,8 +1,9 @@
 """The exercises of the book: every solution passes its checker, and every stub fails at a named property.
 
-What marks an exercise in a notebook: a code cell with the tag `exercise` holds the stub, a code cell with the tag `solution`,
-folded in the page (`hide-cell`) and in JupyterLab, holds an answer. Both define one function and end with `check.NAME(function)`.
-They need nothing but the notebook's imports, so that a reader can go straight to them; here they run in the same way.
+What marks an exercise in a notebook: a code cell with the tag `exercise` holds the stub, a code cell with the tag
+`solution`, folded in the page (`hide-cell`) and in JupyterLab, holds an answer. Both define one function and end with
+`check.NAME(function)`. They need nothing but the notebook's imports, so that a reader can go straight to them; here
+they run in the same way.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def test_the_solution_passes(exercise):
 def test_the_stub_fails_at_a_named_property(exercise):
     report = verdict(exercise, exercise.stub)
     assert not report and report.failed.name and report.failed.hint
-    assert "Error" not in report.failed.came or "NotImplementedError" in report.failed.came, "a stub runs as far as it goes"
+    assert "Error" not in report.failed.came or "NotImplementedError" in report.failed.came, (
+        "a stub runs as far as it goes"
+    )
 
 
 def test_stub_and_solution_have_one_checker_and_the_book_has_one_exercise_for_each(exercise):
@@ -109,7 +112,9 @@ def test_the_solution_is_one_fold(exercise):
     title = f"Solution {getattr(check, exercise.checker).number}"
     for cell in between:
         assert cell.cell_type == "markdown" and len(between) == 1
-        assert re.fullmatch(rf'<details class="solution"><summary>{title}</summary>\n\n.*\n\n</details>', cell.source, re.S)
+        assert re.fullmatch(
+            rf'<details class="solution"><summary>{title}</summary>\n\n.*\n\n</details>', cell.source, re.S
+        )
     prompts = exercise.solution.metadata.mystnb
     assert prompts.code_prompt_show == prompts.code_prompt_hide == title
 

@@ -1,4 +1,6 @@
-"""The experiments behind the book's tables: what they name, that stored results are theirs, and that they can be made again."""
+"""The experiments behind the book's tables: what they name, that stored results are theirs, and that they can be made
+again.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,12 @@ ROWS = ablations()
 PAPER = set(evaluation.paper_table(4)["method"])
 CHECKSUM = re.compile(r"(?:prior|separator) (\w{8})")
 # Measured when three mixtures gave them other constants than `SHORT` has now.
-STALE = {("table-2", "hybrid tuned"), ("speech-and-sound", "hybrid tuned"), ("table-3", "hybrid"), ("table-3", "diffwave hybrid")}
+STALE = {
+    ("table-2", "hybrid tuned"),
+    ("speech-and-sound", "hybrid tuned"),
+    ("table-3", "hybrid"),
+    ("table-3", "diffwave hybrid"),
+}
 MADE = [name for name in EXPERIMENTS if name not in ("real", "recorded-test")]
 
 
@@ -65,7 +72,9 @@ def words(settings):
 
 @pytest.mark.parametrize("name", MADE)
 def test_stored_results_are_those_of_the_experiment_and_of_the_shipped_weights(name):
-    """Every method, task and seed that it names, and no other; the configuration in words; the checksums of the networks."""
+    """Every method, task and seed that it names, and no other; the configuration in words; the checksums of the
+    networks.
+    """
     stored, named = shipped(name), set()
     for job in plans(name, "nowhere"):
         loaded = job.systems()
@@ -101,7 +110,9 @@ def test_short_rules_are_the_best_of_the_shipped_grid_on_equal_mixtures():
 
 def test_all_settings_are_tuned_on_the_same_mixtures():
     (job,) = plans("tuning", "nowhere")
-    assert set(job.methods) == {str(g) for grid in GRID.values() for g in grid} and {len(grid) for grid in GRID.values()} == {9}
+    assert set(job.methods) == {str(g) for grid in GRID.values() for g in grid} and {
+        len(grid) for grid in GRID.values()
+    } == {9}
     assert job.mixtures == "pocket validation"
 
 
@@ -154,7 +165,9 @@ def test_the_recommended_configuration_varies_in_t_star_alone():
     rows = {name: own.config for name, own in job.own.items() if name.startswith("recommended, ")}
     base = job.own["recommended"].config
     assert base == SeparationConfig.recommended()
-    assert {name.removeprefix("recommended, t*=") for name in rows} == {str(t) for t in (200, *T_STARS) if t != base.init_step}
+    assert {name.removeprefix("recommended, t*=") for name in rows} == {
+        str(t) for t in (200, *T_STARS) if t != base.init_step
+    }
     assert all(changed(base, config) <= {"init", "init_step"} for config in rows.values())
 
 
@@ -188,7 +201,12 @@ def test_each_step_of_the_way_is_one_change_and_the_last_is_recommended():
     expected = [{"project"}, {"start"}, {"spacing"}, {"init_step"}]
     assert [changed(short, config) for config in gradients.values()] == expected
     steps = list(shares.values())
-    assert [changed(a, b) for a, b in zip(steps, steps[1:], strict=False)] == [{"init_step"}, {"renoise"}, {"steps"}, {"hypotheses"}]
+    assert [changed(a, b) for a, b in zip(steps, steps[1:], strict=False)] == [
+        {"init_step"},
+        {"renoise"},
+        {"steps"},
+        {"hypotheses"},
+    ]
     assert steps[-1] == SeparationConfig.recommended()
     for name, config in beyond()["around"].items():
         assert 1 <= len(changed(steps[-1], config)) <= 2, name
@@ -204,7 +222,9 @@ def tiny():
     network = TriplePathConfig.pocket().replace(channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), patch=(8, 8))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return {kind: PriorConfig(8000, network=network, target="preconditioned").build() for kind in ("speech", "sound")}
+        return {
+            kind: PriorConfig(8000, network=network, target="preconditioned").build() for kind in ("speech", "sound")
+        }
 
 
 def test_prior_error_is_least_for_what_the_prior_knows():
@@ -257,7 +277,9 @@ def test_clips_of_table_3_are_the_middle_of_the_mixtures():
 
 def test_lists_of_the_package_are_told_apart():
     assert len({lists.fingerprint(name) for name in lists.NAMED}) == len(lists.NAMED)
-    assert lists.sizes("recorded") == dict.fromkeys(TASKS, 40) and lists.sizes("recorded validation") == dict.fromkeys(TASKS, 24)
+    assert lists.sizes("recorded") == dict.fromkeys(TASKS, 40) and lists.sizes("recorded validation") == dict.fromkeys(
+        TASKS, 24
+    )
     assert lists.sizes("pocket")[SPEECH_SOUND] == 40 and lists.corpus("recorded validation") == "recorded"
 
 
@@ -288,7 +310,9 @@ def test_a_missing_library_is_named(monkeypatch):
 
 
 class Tilted:
-    """A Gaussian prior of low (speech) or high (sound) frequencies for whatever N, with the labels of the pocket prior."""
+    """A Gaussian prior of low (speech) or high (sound) frequencies for whatever N, with the labels of the pocket
+    prior.
+    """
 
     def __init__(self, kind):
         self.labels = () if kind == "speech" else LABELS["sound"]
@@ -321,14 +345,16 @@ def test_table_2_can_be_made_again(tmp_path, exact):
     names = {m for job in plans("table-2", tmp_path, exact) for m in job.methods} - {"hybrid", "dsg", "dps", "nmf"}
     found = measure("table-2", tmp_path, None, sorted(names - set(systems.NETWORKS)), 1, progress=False)
     everywhere = {
-        "unprocessed", "oracle binary", "oracle ratio", "oracle wiener", "recommended", "dirac", "hybrid tuned", "dsg tuned",
-        "dps tuned", "analytical", "analytical 1/K",
+        "unprocessed", "oracle binary", "oracle ratio", "oracle wiener", "recommended", "dirac", "hybrid tuned",
+        "dsg tuned", "dps tuned", "analytical", "analytical 1/K",
     }  # fmt: skip
     for task in TASKS:
         assert set(found[found["task"] == task]["method"]) == everywhere, task
     calls = found.groupby("method")["network_calls"].first()
     assert calls["dirac"] == 200 and calls["analytical"] == 349 and calls["recommended"] == 6
-    assert set(found[found["seed"] == 1]["task"]) == set(found[found["seed"] == 2]["task"]) == set(experiments.WITH_SEEDS)
+    assert (
+        set(found[found["seed"] == 1]["task"]) == set(found[found["seed"] == 2]["task"]) == set(experiments.WITH_SEEDS)
+    )
     mean = found[found["seed"] == 0].groupby(["task", "method"])["si_sdr"].mean().unstack()
     assert mean["oracle ratio"].min() > 3 and mean["unprocessed"].loc["2 sounds"] == pytest.approx(0, abs=3.5)
     # 1/K and the authors' constants are the same for two sources, and not for three.
@@ -354,7 +380,9 @@ def test_table_4_goes_on_and_stands_beside_the_papers(tmp_path, exact, monkeypat
 def test_other_networks_are_tuned_first(tmp_path, exact, monkeypatch):
     """Where an experiment has tuned rules, and with what that finds."""
     asked = []
-    monkeypatch.setattr(experiments, "best", lambda scores: asked.append(len(scores)) or SHORT | {"hybrid": ut.Hybrid(s_floor=0.3)})
+    monkeypatch.setattr(
+        experiments, "best", lambda scores: asked.append(len(scores)) or SHORT | {"hybrid": ut.Hybrid(s_floor=0.3)}
+    )
     monkeypatch.setattr(experiments, "GRID", {rule: grid[:1] for rule, grid in GRID.items()})
     found = measure("table-2", tmp_path, exact, ["hybrid tuned"], 1, progress=False)
     assert asked == [3 * 3 * 2] and found["settings"].str.contains("s_floor=0.3").all()
@@ -383,9 +411,17 @@ def test_experts_are_those_that_were_trained():
     assert method.name == "conv-tasnet" and estimates.shape == (2, 2, 16000)
     with pytest.raises(ValueError, match="no separators are conv-tasnet for '2 speech'"):
         trained.method("conv-tasnet", "2 speech")
-    names = [(m, task) for job in plans("table-2", "nowhere") for m in job.methods if m in systems.NETWORKS for task in job.tasks]
+    names = [
+        (m, task)
+        for job in plans("table-2", "nowhere")
+        for m in job.methods
+        if m in systems.NETWORKS
+        for task in job.tasks
+    ]
     assert names == [(n, task) for n in systems.NETWORKS for task in (SPEECH_SOUND, "2 sounds")]
-    assert not [job for job in plans("table-2", "nowhere", Trained(separators=())) if set(job.methods) & set(systems.NETWORKS)]
+    assert not [
+        job for job in plans("table-2", "nowhere", Trained(separators=())) if set(job.methods) & set(systems.NETWORKS)
+    ]
 
 
 def test_networks_of_a_folder(tmp_path):
@@ -395,7 +431,9 @@ def test_networks_of_a_folder(tmp_path):
         shutil.copy(folder / f"pocket-{name}.safetensors", tmp_path / f"{name}.safetensors")
     (tmp_path / "joint.safetensors").write_bytes(b"")
     found, ours = Trained.folder(tmp_path), Trained()
-    own, theirs = (Systems.load(t.priors, [w for w in t.separators if "tasnet-sound-sound" in w]) for t in (found, ours))
+    own, theirs = (
+        Systems.load(t.priors, [w for w in t.separators if "tasnet-sound-sound" in w]) for t in (found, ours)
+    )
     wave = [Systems.load([t.diffwave]).priors["speech"] for t in (found, ours)]
     for one, other in ((own.priors["sound"], theirs.priors["sound"]), (own.separators[0], theirs.separators[0]), wave):
         assert methods.fingerprint(one) == methods.fingerprint(other), "the same weights"
@@ -410,7 +448,9 @@ def test_the_sampler_follows_the_type_of_the_configuration():
     mixtures = lists.load("pocket", "2 sounds", count=1)
     prior = Tilted("sound")
     made = methods.sampling("dirac", {"sound": prior}, ut.DiracConfig(steps=5), schedule=None).separate(mixtures, [7])
-    own = ut.separate_dirac(mixtures[0].mixture[None], prior, [list(mixtures[0].labels)], None, ut.DiracConfig(steps=5), [7])
+    own = ut.separate_dirac(
+        mixtures[0].mixture[None], prior, [list(mixtures[0].labels)], None, ut.DiracConfig(steps=5), [7]
+    )
     assert torch.equal(made[0], own.sources) and made[1] == 5
 
 
@@ -424,9 +464,14 @@ def command(*arguments):
 def test_the_command(tmp_path):
     options = ("--experiment", "table-2", "--method", "unprocessed", "--count", 1, "--out", tmp_path / "out")
     shown = command(*options, "--dry-run")
-    assert shown.exit_code == 0 and "5 separations, 0 of them stored" in shown.stdout and not (tmp_path / "out").exists()
+    assert (
+        shown.exit_code == 0 and "5 separations, 0 of them stored" in shown.stdout and not (tmp_path / "out").exists()
+    )
     done = command(*options)
-    assert done.exit_code == 0 and done.stdout.splitlines()[-1] == f"5 separations are in {tmp_path / 'out' / 'results.parquet'}"
+    assert (
+        done.exit_code == 0
+        and done.stdout.splitlines()[-1] == f"5 separations are in {tmp_path / 'out' / 'results.parquet'}"
+    )
 
 
 @pytest.mark.parametrize(

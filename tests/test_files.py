@@ -68,7 +68,10 @@ def test_a_torn_line_does_not_count_and_is_cut_by_the_next(tmp_path):
 
 def test_a_second_gets_an_error_at_once(tmp_path):
     with locked(tmp_path / "a", "training"):
-        with pytest.raises(BlockingIOError, match="another training is running in .*/a; "), locked(tmp_path / "a", "training"):
+        with (
+            pytest.raises(BlockingIOError, match="another training is running in .*/a; "),
+            locked(tmp_path / "a", "training"),
+        ):
             pass
         with locked(tmp_path / "b", "training"):
             pass
@@ -77,8 +80,13 @@ def test_a_second_gets_an_error_at_once(tmp_path):
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
-    code = f"import runpy, time; f = runpy.run_path({_files.__file__!r})['locked']({str(tmp_path)!r}, 'training'); f.__enter__()"
-    child = subprocess.Popen([sys.executable, "-c", code + "; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE)
+    code = (
+        f"import runpy, time; f = runpy.run_path({_files.__file__!r})['locked']({str(tmp_path)!r}, 'training');"
+        " f.__enter__()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code + "; print('held', flush=True); time.sleep(60)"], stdout=subprocess.PIPE
+    )
     assert child.stdout.readline() == b"held\n"
     with pytest.raises(BlockingIOError), locked(tmp_path, "training"):
         pass

@@ -1,4 +1,6 @@
-"""Checkpoints that others published: what they become, which weights are taken, that none of their code runs, what is refused."""
+"""Checkpoints that others published: what they become, which weights are taken, that none of their code runs, what is
+refused.
+"""
 
 import argparse
 import json
@@ -72,7 +74,9 @@ def test_sounds_separate_by_number_and_by_name(tmp_path):
     torch.save({"model": authors(50), "ema": authors(50)}, tmp_path / "prior.pt")
     prior = ut.priors.from_authors_checkpoint(tmp_path / "prior.pt", **AUTHORS)
     y, config = 0.1 * torch.randn(700), ut.SeparationConfig.authors().replace(steps=3)
-    by_number, by_name = (ut.separate(y, prior, labels, config=config).sources for labels in ([3, 40], ["Cello", "Glockenspiel"]))
+    by_number, by_name = (
+        ut.separate(y, prior, labels, config=config).sources for labels in ([3, 40], ["Cello", "Glockenspiel"])
+    )
     assert torch.equal(by_number, by_name) and torch.isfinite(by_number).all()
     assert not torch.equal(by_number, ut.separate(y, prior, [3, 0], config=config).sources)
     with pytest.raises(ValueError, match=r"0\.\.49"):
@@ -104,7 +108,9 @@ def test_what_is_no_checkpoint_of_the_authors_is_named(tmp_path, content, argume
 
 
 def undiff_file(path, prefix="model.", **entries):
-    torch.save({"state_dict": {prefix + k: v for k, v in reference_weights("diffwave").items()}, "epoch": 3} | entries, path)
+    torch.save(
+        {"state_dict": {prefix + k: v for k, v in reference_weights("diffwave").items()}, "epoch": 3} | entries, path
+    )
     return path
 
 
@@ -148,7 +154,9 @@ def test_what_is_no_checkpoint_of_undiff_is_named(tmp_path):
     torch.save({"state_dict": {"model.input_projection.weight": torch.zeros(1)}}, tmp_path / "a.ckpt")
     with pytest.raises(ValueError, match="missing keys: residual_layers.0.dilated_conv.weight"):
         ut.priors.from_undiff_checkpoint(tmp_path / "a.ckpt")
-    undiff_file(tmp_path / "b.ckpt", state_dict=reference_weights("diffwave") | {"skip_projection.bias": torch.zeros(3)})
+    undiff_file(
+        tmp_path / "b.ckpt", state_dict=reference_weights("diffwave") | {"skip_projection.bias": torch.zeros(3)}
+    )
     with pytest.raises(ValueError, match=r"skip_projection\.bias: \(3,\) instead of \(32,\)"):
         ut.priors.from_undiff_checkpoint(tmp_path / "b.ckpt")
 
@@ -169,7 +177,10 @@ separator_conf:
 def test_espnet_settings_stand_beside_the_file(tmp_path, with_config):
     # The rotary tables of the 16 channels: one head has 8 rates, each of the default four heads 2.
     rates = torch.ones(8 if with_config else 2)
-    torch.save({f"separator.{k}": rates if "rope" in k else v for k, v in reference_weights("tflocoformer").items()}, tmp_path / "valid.pth")
+    torch.save(
+        {f"separator.{k}": rates if "rope" in k else v for k, v in reference_weights("tflocoformer").items()},
+        tmp_path / "valid.pth",
+    )
     if with_config:
         (tmp_path / "config.yaml").write_text(CONFIG_YAML)
     net = TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth")
@@ -185,9 +196,16 @@ def test_an_espnet_file_gives_the_network_of_its_state_dict(tmp_path):
     torch.save({f"separator.{k}": v for k, v in reference_weights("tflocoformer").items()}, tmp_path / "valid.pth")
     (tmp_path / "config.yaml").write_text(CONFIG_YAML.replace("n_heads: 1", "n_heads: 2"))
     X = torch.randn(1, 5, 17, dtype=torch.complex64)
-    expected = TFLoCoformer.from_espnet_state_dict(reference_weights("tflocoformer"), **ESPNET | {"groups": 2}).separate_spectrum(X)
-    assert torch.allclose(TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth").separate_spectrum(X), expected, rtol=1e-5, atol=1e-5)
-    torch.save({f"separator.{k}": v for k, v in reference_weights("tflocoformer").items()} | {"mask.weight": torch.zeros(1)}, tmp_path / "valid.pth")
+    expected = TFLoCoformer.from_espnet_state_dict(
+        reference_weights("tflocoformer"), **ESPNET | {"groups": 2}
+    ).separate_spectrum(X)
+    assert torch.allclose(
+        TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth").separate_spectrum(X), expected, rtol=1e-5, atol=1e-5
+    )
+    torch.save(
+        {f"separator.{k}": v for k, v in reference_weights("tflocoformer").items()} | {"mask.weight": torch.zeros(1)},
+        tmp_path / "valid.pth",
+    )
     with pytest.raises(ValueError, match="unknown keys: mask.weight"):
         TFLoCoformer.from_espnet_checkpoint(tmp_path / "valid.pth")
 
@@ -216,7 +234,9 @@ class Keeper(nn.Module):
         RAN.append(state)
 
 
-@pytest.mark.parametrize("extra", [Hostile(), argparse.Namespace(lr=1), Keeper()], ids=["call", "plain object", "module"])
+@pytest.mark.parametrize(
+    "extra", [Hostile(), argparse.Namespace(lr=1), Keeper()], ids=["call", "plain object", "module"]
+)
 def test_foreign_objects_in_a_file_are_left_out_and_nothing_of_theirs_runs(tmp_path, extra):
     path = undiff_file(tmp_path / "diffwave.ckpt", hyper_parameters=extra)
     RAN.clear()
@@ -240,7 +260,9 @@ class Shell:
         return os.system, ("echo ran",)
 
 
-@pytest.mark.parametrize("load", [ut.priors.from_authors_checkpoint, ut.priors.from_undiff_checkpoint, TFLoCoformer.from_espnet_checkpoint])
+@pytest.mark.parametrize(
+    "load", [ut.priors.from_authors_checkpoint, ut.priors.from_undiff_checkpoint, TFLoCoformer.from_espnet_checkpoint]
+)
 @pytest.mark.parametrize("bad", ["shell", "text", "empty", "object", "missing"])
 def test_what_cannot_be_read_is_refused(tmp_path, capfd, load, bad):
     path = tmp_path / "file.pt"

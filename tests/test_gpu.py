@@ -114,7 +114,9 @@ def test_a_batch_is_its_single_runs_and_a_seed_gives_one_result(mixtures, priors
 
 def test_a_prior_dreams_the_same(priors):
     here, there = (
-        ut.ancestral_sample(p[0], (1, 2000), p[0].schedule.respace(8), generator=torch.Generator().manual_seed(1), device=d)
+        ut.ancestral_sample(
+            p[0], (1, 2000), p[0].schedule.respace(8), generator=torch.Generator().manual_seed(1), device=d
+        )
         for p, d in zip(priors, ("cpu", GPU), strict=True)
     )
     assert apart(here, there) < 1e-3
@@ -135,7 +137,9 @@ def test_training_stops_and_goes_on(tmp_path, precision):
     for key, value in whole.average.items():
         assert value.device.type == GPU
         assert torch.allclose(second.average[key], value, atol=2e-3 if precision == "bfloat16" else 1e-4), key
-    assert whole.log[-1]["loss"] == pytest.approx(second.log[-1]["loss"], rel=0.05) and "cuda" in whole.card()["machine"]
+    assert (
+        whole.log[-1]["loss"] == pytest.approx(second.log[-1]["loss"], rel=0.05) and "cuda" in whole.card()["machine"]
+    )
 
 
 def test_training_takes_the_steps_of_a_processor(tmp_path):
@@ -160,31 +164,48 @@ def test_an_expert_trains(tmp_path):
 
 def test_evaluate(tmp_path):
     """Two processes share one GPU; scores are those of a processor; in bfloat16 they are close."""
-    there = Job("pocket", tmp_path / "gpu", ("recommended", "conv-tasnet"), "recommended", tasks=("1 speech + 1 sound",), count=4, batch=2,
+    there = Job("pocket", tmp_path / "gpu", ("recommended", "conv-tasnet"), "recommended",
+    tasks=("1 speech + 1 sound",), count=4, batch=2,
                 device=GPU, processes=2)  # fmt: skip
     here = replace(there, out=tmp_path / "cpu", device="cpu", processes=1)
     found, expected = run(there, progress=False), run(here, progress=False)
     assert set(found["device"]) == {torch.cuda.get_device_name()} and len(journal(there.out)) == 8
     assert found["si_sdr"].to_numpy() == pytest.approx(expected["si_sdr"].to_numpy(), abs=0.05)
-    coarse = run(replace(there, out=tmp_path / "coarse", methods=("recommended",), processes=1, precision="bfloat16"), progress=False)
+    coarse = run(
+        replace(there, out=tmp_path / "coarse", methods=("recommended",), processes=1, precision="bfloat16"),
+        progress=False,
+    )
     exact = expected[expected["method"] == "recommended"]
     assert coarse["si_sdr"].mean() == pytest.approx(exact["si_sdr"].mean(), abs=1.0)
 
 
 def test_separate_a_file(tmp_path, mixtures):
     write(tmp_path / "mixture.wav", mixtures[0][0], 8000)
-    words = ["separate", str(tmp_path / "mixture.wav"), "--sources", f"speech,{mixtures[1][0][1]}", "--out", str(tmp_path / "out"), "--device", GPU]
+    words = [
+        "separate",
+        str(tmp_path / "mixture.wav"),
+        "--sources",
+        f"speech,{mixtures[1][0][1]}",
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        GPU,
+    ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert len(list((tmp_path / "out").rglob("*speech*"))) >= 1
 
 
 def test_train_and_bench(tmp_path, monkeypatch):
-    words = "train prior --scale smoke --data pocket-speech --steps 4 --no-board --precision bfloat16 --no-compile --out"
+    words = (
+        "train prior --scale smoke --data pocket-speech --steps 4 --no-board --precision bfloat16 --no-compile --out"
+    )
     done = CliRunner().invoke(app, [*words.split(), str(tmp_path / "prior")])
     assert done.exit_code == 0 and "1 x cuda, bfloat16" in done.output, done.output
     monkeypatch.setitem(bench.NETWORKS, "pocket", (lambda: TINY, 8000))
-    words = "bench --scale pocket --seconds 0.2 --batch 2 --mode forward --mode guided --mode training --repeats 1 --out"
+    words = (
+        "bench --scale pocket --seconds 0.2 --batch 2 --mode forward --mode guided --mode training --repeats 1 --out"
+    )
     done = CliRunner().invoke(app, [*words.split(), str(tmp_path / "b.json")])
     assert done.exit_code == 0, done.output
     wrote = json.loads((tmp_path / "b.json").read_text())

@@ -74,7 +74,9 @@ class Counting:
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
 @pytest.mark.parametrize("t", [0, 77, 199])
 def test_windowed_prior_is_the_prior_where_samples_are_independent(chunk, t):
-    """White noise has no memory, so that windows lose nothing: the estimate and its gradient are exact, in any chunks."""
+    """White noise has no memory, so that windows lose nothing: the estimate and its gradient are exact, in any
+    chunks.
+    """
     prior, x = ut.priors.Gaussian(mean=0.02, std=0.1), noise(3, 1000).double().requires_grad_()
     counting, weight = Counting(prior), noise(3, 1000, seed=1).double()
     windowed = WindowedPrior(counting, WINDOWS, chunk)
@@ -98,7 +100,9 @@ def test_windowed_prior_is_nearly_the_prior_where_memory_is_short(memory, error)
     N, ab = 800, ut.NoiseSchedule.linear().alpha_bar
     plain, windowed = autoregressive(N, memory), WindowedPrior(autoregressive(200, memory), WINDOWS)
     for t in (0, 20, 60, 149):
-        x_t = (ab[t].sqrt() * plain.sample((4, N), torch.Generator().manual_seed(t)) + (1 - ab[t]).sqrt() * noise(4, N)).double()
+        x_t = (
+            ab[t].sqrt() * plain.sample((4, N), torch.Generator().manual_seed(t)) + (1 - ab[t]).sqrt() * noise(4, N)
+        ).double()
         exact = plain.tweedie_mean(x_t, t)
         x0_hat = ut.tweedie(x_t, windowed(x_t, t_of(x_t, t)), t, plain.schedule)
         assert (x0_hat - exact).norm() < error * exact.norm(), t
@@ -179,7 +183,9 @@ def pair(level: torch.Tensor) -> list[ut.priors.Gaussian]:
 
 
 def test_long_separation_is_the_plain_one_where_windows_lose_nothing():
-    """Priors without memory and a loss that is a sum over samples: windows of the loss and of the priors must cancel out."""
+    """Priors without memory and a loss that is a sum over samples: windows of the loss and of the priors must cancel
+    out.
+    """
     config = SHORT.replace(loss=ut.ReconstructionLoss(group=0, stft=0, squared=True))
     y = 0.1 * noise(2, 1000).double()
     prior = [ut.priors.Gaussian(std=0.05), ut.priors.Gaussian(std=0.15)]
@@ -211,7 +217,9 @@ def test_sources_that_share_a_prior_go_through_it_together():
 @pytest.mark.parametrize("config", [ut.SeparationConfig.recommended(), ut.SeparationConfig.authors().replace(steps=20)])
 def test_chunks_do_not_change_a_separation(config):
     prior, y = [ut.priors.Gaussian(std=0.05), ut.priors.Gaussian(std=0.15)], 0.1 * noise(1000).double()
-    few, all_at_once = (separate_long(y, prior, [None, None], Windows(600, 100), config, chunk).sources for chunk in (1, 1000))
+    few, all_at_once = (
+        separate_long(y, prior, [None, None], Windows(600, 100), config, chunk).sources for chunk in (1, 1000)
+    )
     torch.testing.assert_close(few, all_at_once)
     assert all_at_once.abs().amax() > 0.01
 
@@ -259,10 +267,14 @@ def test_windows_denoised_together_exchange_speakers_less_often_than_windows_alo
 
 
 def test_soft_passages_get_steps_of_their_own():
-    """A loud beginning takes nothing from what follows: the soft rest is separated better than with one norm for all."""
+    """A loud beginning takes nothing from what follows: the soft rest is separated better than with one norm for
+    all.
+    """
     level = torch.tensor([1.0] + 5 * [0.1]).repeat_interleave(500)
     priors = pair(level)
-    sources = torch.stack([p.sample((4, len(level)), torch.Generator().manual_seed(k)) for k, p in enumerate(priors)], 1).float()
+    sources = torch.stack(
+        [p.sample((4, len(level)), torch.Generator().manual_seed(k)) for k, p in enumerate(priors)], 1
+    ).float()
     config = SHORT.replace(normalize="none")  # these priors know their level
     scores = []
     for loss in (config.loss, WindowedLoss(config.loss, Windows(500, 125))):

@@ -1,4 +1,6 @@
-"""What the paper does not state: every item says what is missing, what stands here and how to change it, and that is true."""
+"""What the paper does not state: every item says what is missing, what stands here and how to change it, and that is
+true.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ LARGEST_CLIP = 200_000  # characters of base64: five seconds at 16 kHz and 16 bi
 LARGEST_NOTEBOOK = 3 * 2**20  # bytes
 SHORTEST_ALT = 15  # characters
 WIDGET = "application/vnd.jupyter.widget-view+json"
-WIDGET_REPR = re.compile(r"(\w*(Box|Slider|Text|Progress|Picker)|Output|Tab|Accordion|Dropdown|interactive|HTML|Label)\(")
+WIDGET_REPR = re.compile(
+    r"(\w*(Box|Slider|Text|Progress|Picker)|Output|Tab|Accordion|Dropdown|interactive|HTML|Label)\("
+)
 
 NOTEBOOKS = sorted(p for p in (ROOT / "book").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
@@ -103,7 +105,9 @@ def test_sounds_are_small_and_stay_here(notebook, path):
         html = text_of(output.get("data", {}).get("text/html", ""))
         assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", html), f"cell {i} fetches from elsewhere"
         clips = re.findall(r"data:audio/[^;]+;base64,([A-Za-z0-9+/=\s]+)", html)
-        assert all(len(clip) <= LARGEST_CLIP for clip in clips), f"cell {i}: a clip of {max(map(len, clips))} characters"
+        assert all(len(clip) <= LARGEST_CLIP for clip in clips), (
+            f"cell {i}: a clip of {max(map(len, clips))} characters"
+        )
     assert path.stat().st_size <= LARGEST_NOTEBOOK
 
 

@@ -21,9 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction guidance conflict "
-    "task separation dirac long_audio separators data training evaluation show check _expectation _forecast _result separate_file _forms bench "
-    "_commands reproduce doctor cli"
+    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction"
+    " guidance conflict task separation dirac long_audio separators data training evaluation show check _expectation"
+    " _forecast _result separate_file _forms bench _commands reproduce doctor cli"
 ).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore
@@ -59,7 +59,10 @@ def run(code: str) -> str:
 
 # ------------------------------------------------------------------------------------------------ import
 
-SLOW = "IPython ipywidgets lightning_fabric matplotlib pandas pesq pyarrow scipy seaborn soundfile torchaudio torchmetrics typer"
+SLOW = (
+    "IPython ipywidgets lightning_fabric matplotlib pandas pesq pyarrow scipy seaborn soundfile torchaudio torchmetrics"
+    " typer"
+)
 
 
 def test_import_is_light():
@@ -74,7 +77,9 @@ def test_import_is_light():
 
 
 def test_no_name_hides_a_module():
-    """`import unasdiff_teach.data.mixing as m` gives the module; a function of that name in its package would take its place."""
+    """`import unasdiff_teach.data.mixing as m` gives the module; a function of that name in its package would take its
+    place.
+    """
     code = """
 import importlib, pkgutil, types
 import unasdiff_teach
@@ -97,7 +102,8 @@ def test_import_touches_no_network_no_gpu_and_no_file():
 import sys, torch
 touched = []
 def audit(event, arguments):
-    if event == "open" and not str(arguments[0]).endswith((".py", ".pyc")) or event.startswith(("socket.", "subprocess.")):
+    opened = event == "open" and not str(arguments[0]).endswith((".py", ".pyc"))
+    if opened or event.startswith(("socket.", "subprocess.")):
         touched.append((event, str(arguments[0])))
 sys.addaudithook(audit)
 import unasdiff_teach
@@ -142,7 +148,9 @@ def imported_rooms(path: Path) -> set[str]:
     return found & set(ROOMS)
 
 
-@pytest.mark.parametrize("path", [p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem != "__init__"], ids=str)
+@pytest.mark.parametrize(
+    "path", [p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem != "__init__"], ids=str
+)
 def test_rooms_import_only_from_rooms_above(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert room in ROOMS, "a new room: give it a place in ROOMS and in the README"
@@ -192,7 +200,18 @@ def test_wheel_holds_priors_separators_corpus_and_results(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(PACKAGE, source / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-q",
+        "-w",
+        str(tmp_path),
+    ]
     done = subprocess.run([*command, str(source)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     packed = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())

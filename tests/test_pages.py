@@ -137,14 +137,22 @@ def test_internal_links_resolve(page, html):
 def test_every_picture_has_a_text(page):
     bare = [str(tag)[:120] for tag in soup_of(page).find_all("img") if not tag.get("alt", "").strip()]
     # Sphinx writes the file name where no text was given
-    bare += [tag["alt"] for tag in soup_of(page).find_all("img") if re.search(r"\.(png|svg|jpe?g)$", tag.get("alt", ""))]
+    bare += [
+        tag["alt"] for tag in soup_of(page).find_all("img") if re.search(r"\.(png|svg|jpe?g)$", tag.get("alt", ""))
+    ]
     assert not bare
 
 
 def test_every_figure_shows_something(page):
-    """What a cell returns besides its drawing would be a figure of its own, under the same caption and with a number."""
+    """What a cell returns besides its drawing would be a figure of its own, under the same caption and with a
+    number.
+    """
     shows = "img, svg, table.sound-player, .sound-scrubber, [data-explorer]"
-    bare = [figure.get_text(" ", strip=True)[:120] for figure in soup_of(page).find_all("figure") if not figure.select(shows)]
+    bare = [
+        figure.get_text(" ", strip=True)[:120]
+        for figure in soup_of(page).find_all("figure")
+        if not figure.select(shows)
+    ]
     assert not bare
 
 
@@ -166,7 +174,11 @@ def test_the_paper_and_the_works_can_be_reached(html):
     paper = "https://arxiv.org/abs/2512.07226"
     assert soup_of(html / "book" / "index.html").find("a", href=paper)
     works = soup_of(html / "book" / "references.html").select(".citation")
-    reached = [work for work in works if work.find("a", href=re.compile(r"^https://(doi\.org/|arxiv\.org/abs/|hal\.|www\.jstor\.org/)"))]
+    reached = [
+        work
+        for work in works
+        if work.find("a", href=re.compile(r"^https://(doi\.org/|arxiv\.org/abs/|hal\.|www\.jstor\.org/)"))
+    ]
     assert len(works) > 60 and len(works) - len(reached) <= 3  # three have neither a DOI nor a preprint
     assert any(work.find("a", href=paper) for work in reached)
 
@@ -174,7 +186,9 @@ def test_the_paper_and_the_works_can_be_reached(html):
 def test_works_are_listed_as_the_text_cites_them(html):
     labels = [label.get_text() for label in soup_of(html / "book" / "references.html").select(".citation .label")]
     assert all(re.fullmatch(r"\[?\D+, \d{4}\]?", label) for label in labels), labels
-    cited = {a.get_text() for a in soup_of(html / "book" / "03_reverse_process.html").select("a.reference[href*=references]")}
+    cited = {
+        a.get_text() for a in soup_of(html / "book" / "03_reverse_process.html").select("a.reference[href*=references]")
+    }
     known = {re.sub(r"[\[\]]", "", label) for label in labels}
     assert {"Ho et al., 2020", "Nichol and Dhariwal, 2021"} <= known and cited
 
@@ -230,7 +244,8 @@ LOOK = """async () => {
     return {
         formulas: seen('.math').length,
         typeset: seen('.math').filter((m) => m.querySelector('mjx-container svg')).length,
-        bad: seen('mjx-container').filter((m) => m.querySelector('[data-mml-node=merror], [fill=red]')).map((m) => m.textContent),
+        bad: seen('mjx-container').filter((m) => m.querySelector('[data-mml-node=merror], [fill=red]'))
+            .map((m) => m.textContent),
         broken: seen('.bd-article img').filter((i) => i.complete && !i.naturalWidth).map((i) => i.src.slice(0, 99)),
         background: getComputedStyle(document.body).backgroundColor,
     };
@@ -381,7 +396,10 @@ def opened(browser, html):
 def test_code_is_printed_whole(opened):
     tab = opened("book/07_guidance_schedules", width=700)
     tab.emulate_media(media="print")
-    cut = "all => all.filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.slice(0, 60))"
+    cut = (
+        "all => all.filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.slice(0,"
+        " 60))"
+    )
     assert tab.locator(".bd-article pre").evaluate_all(cut) == []
 
 
@@ -391,7 +409,9 @@ def test_the_tab_key_goes_to_what_can_be_used(opened):
     tab.wait_for_selector("button.copybtn")
     assert tab.locator("mjx-container").count() > 100 and tab.locator("mjx-assistive-mml").count() > 100
     assert tab.locator("mjx-container[tabindex]").count() == 0
-    assert tab.get_by_role("button", name="Copy this code").count() == tab.locator("button.copybtn:visible").count() > 30
+    assert (
+        tab.get_by_role("button", name="Copy this code").count() == tab.locator("button.copybtn:visible").count() > 30
+    )
 
 
 @pytest.mark.browser
@@ -405,15 +425,16 @@ def test_spectrograms_of_a_player_have_no_frame_in_the_dark(opened):
 def test_weights_of_letters(opened):
     tab = opened("book/04_tweedie")
     weigh = "e => Number(getComputedStyle(e).fontWeight)"
-    second, third, caption = (tab.locator(f".bd-article {name}").first.evaluate(weigh) for name in ("h2", "h3", ".caption-text"))
+    second, third, caption = (
+        tab.locator(f".bd-article {name}").first.evaluate(weigh) for name in ("h2", "h3", ".caption-text")
+    )
     assert third <= second and caption >= 400
 
 
 @pytest.mark.browser
 def test_wide_tables_scroll_and_keep_their_first_column(opened):
     tab = opened("book/11_other_systems", width=800)
-    moved = tab.locator("table.dataframe").evaluate_all(
-        """tables => tables.map((table) => {
+    moved = tab.locator("table.dataframe").evaluate_all("""tables => tables.map((table) => {
             let box = table.parentElement;
             while (getComputedStyle(box).overflowX !== "auto") box = box.parentElement;
             const first = table.querySelector("tbody .pinned"), last = table.querySelector("tbody td:last-child");
@@ -421,8 +442,7 @@ def test_wide_tables_scroll_and_keep_their_first_column(opened):
             const before = places();
             box.scrollLeft = 90;
             return box.scrollLeft === 90 && [before, places()].map(([f, l]) => f - l);
-        }).filter(Boolean)"""
-    )
+        }).filter(Boolean)""")
     assert moved, "no table of this page is wide"
     assert all(after - before == pytest.approx(90, abs=1) for before, after in moved)  # the last column came closer
 
@@ -438,7 +458,9 @@ def test_titles_of_columns_stand_above_their_cells(opened):
 @pytest.mark.browser
 def test_sliders_stay_in_sight_of_their_curves(opened):
     tab = opened("book/07_guidance_schedules")
-    tab.locator(".explorer-tool").evaluate("e => scrollTo({ top: e.getBoundingClientRect().top + scrollY + 250, behavior: 'instant' })")
+    tab.locator(".explorer-tool").evaluate(
+        "e => scrollTo({ top: e.getBoundingClientRect().top + scrollY + 250, behavior: 'instant' })"
+    )
     seen = """e => {
         const box = e.getBoundingClientRect();
         return document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2) === e;
@@ -460,13 +482,16 @@ def test_a_search_shows_what_it_found(opened):
     results = search(opened, "diffusion")
     assert len(results) > 10
     assert all(50 < len(excerpt.inner_text()) < 300 for _, excerpt in results[:5])
-    marks = [mark for _, excerpt in results[:5] for mark in excerpt.locator("mark").all_inner_texts()]  # or the title has the word
+    marks = [
+        mark for _, excerpt in results[:5] for mark in excerpt.locator("mark").all_inner_texts()
+    ]  # or the title has the word
     assert len(marks) > 2 and all(mark.lower().startswith("diffus") for mark in marks)
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    "question, pages", [("ABX", {"appendix_glossary"}), ("how do I separate my own recording", {"14_beyond", "05_inverse_problem"})]
+    "question, pages",
+    [("ABX", {"appendix_glossary"}), ("how do I separate my own recording", {"14_beyond", "05_inverse_problem"})],
 )
 def test_a_search_finds_what_readers_ask_for(opened, question, pages):
     assert pages <= {page for page, _ in search(opened, question)[:3]}

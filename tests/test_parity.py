@@ -1,6 +1,5 @@
 """Parity with the vectors in tests/data, which the authors' released implementation produced."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -69,7 +68,9 @@ def test_a_state_dict_that_does_not_fit_is_named(authors_state_dict, damage):
         state["latent.0.freatt.attn.to_nowhere.weight"] = state[key]
     else:
         state[key] = state[key][:-1]
-    with pytest.raises(ValueError, match="to_nowhere" if damage == "unknown" else r"latent\.blocks\.0\.frame\.attention\.out\.weight"):
+    with pytest.raises(
+        ValueError, match="to_nowhere" if damage == "unknown" else r"latent\.blocks\.0\.frame\.attention\.out\.weight"
+    ):
         ut.networks.TriplePathUNet.from_authors_state_dict(state, heads=2, n_fft=126, hop=63)
 
 
@@ -116,7 +117,9 @@ def test_algorithm_1(name, guidance, K):
     for n, i in enumerate(reference["step_index_kept"].tolist()):
         chaos = largest_difference(records[i].x_prev, shaken[i].x_prev) if name == "DPS" and i > 149 else 0.0
         assert largest_difference(records[i].x0_hat, reference["x0_hat"][n]) <= max(2e-5, 10 * chaos), i
-        assert largest_difference(records[i].x_prev, reference["states"][n]) <= max(1e-4 if i < 194 else 2e-5, 10 * chaos), i
+        assert largest_difference(records[i].x_prev, reference["states"][n]) <= max(
+            1e-4 if i < 194 else 2e-5, 10 * chaos
+        ), i
 
 
 @pytest.mark.parametrize("K", [2, 3])

@@ -49,13 +49,21 @@ def test_a_damaged_cache_is_measured_again(cache):
     (cache / "unasdiff-teach").mkdir(parents=True)
     (cache / "unasdiff-teach" / "precision.json").write_text("torn {")
     calls: list = []
-    assert precision.choose("auto", "cpu", "net", work({torch.float32: 0.02, torch.bfloat16: 0.001}, calls)).precision == "bfloat16"
+    assert (
+        precision.choose("auto", "cpu", "net", work({torch.float32: 0.02, torch.bfloat16: 0.001}, calls)).precision
+        == "bfloat16"
+    )
     assert calls
 
 
 def test_what_is_asked_for_is_not_measured():
     calls: list = []
-    for word, meant in {"float32": "float32", "32-true": "float32", "bf16-mixed": "bfloat16", "bfloat16": "bfloat16"}.items():
+    for word, meant in {
+        "float32": "float32",
+        "32-true": "float32",
+        "bf16-mixed": "bfloat16",
+        "bfloat16": "bfloat16",
+    }.items():
         assert precision.choose(word, "cpu", "net", lambda: calls.append(1)).precision == meant
     assert not calls
     with pytest.raises(ValueError, match="precision is 'half'; accepted: 'auto', 'float32', 'bfloat16'"):
@@ -92,7 +100,8 @@ def threads(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chosen"), [({1: 1.0, 2: 0.6, 4: 0.35}, 4), ({1: 1.0, 2: 4.0, 4: 9.0}, 1), ({1: 1.0, 2: 0.6, 4: 0.55}, 2)]
+    ("seconds", "chosen"),
+    [({1: 1.0, 2: 0.6, 4: 0.35}, 4), ({1: 1.0, 2: 4.0, 4: 9.0}, 1), ({1: 1.0, 2: 0.6, 4: 0.55}, 2)],
 )
 def test_as_many_threads_as_help(threads, monkeypatch, seconds, chosen):
     """An idle machine, one that is busy, and one where half of the processors are busy."""

@@ -15,7 +15,9 @@ from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import preconditioning, read, save
 from unasdiff_teach.training import CropConfig, Crops, PriorTrainer, TrainConfig, draw_steps, prior_loss
 
-TINY = TriplePathConfig(n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2))
+TINY = TriplePathConfig(
+    n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2)
+)
 
 
 def awake(config, seed=0):
@@ -84,7 +86,11 @@ def test_fused_attention_and_its_gradient_equal_the_plain_form():
     plain = torch.softmax(q @ k.mT / math.sqrt(18), -1) @ v
     fused = fused_attention(q, k, v)
     assert torch.allclose(fused, plain, atol=1e-5)
-    for a, b in zip(torch.autograd.grad(fused.square().sum(), (q, k, v)), torch.autograd.grad(plain.square().sum(), (q, k, v)), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(fused.square().sum(), (q, k, v)),
+        torch.autograd.grad(plain.square().sum(), (q, k, v)),
+        strict=True,
+    ):
         assert torch.allclose(a, b, atol=1e-4)
 
 
@@ -97,7 +103,8 @@ def test_rotary_products_depend_on_distance_alone():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"channels": 9}, "channels"), ({"sub_bands": 3}, "bins"), ({"paths": ("sideways",)}, "paths")]
+    ("change", "message"),
+    [({"channels": 9}, "channels"), ({"sub_bands": 3}, "bins"), ({"paths": ("sideways",)}, "paths")],
 )
 def test_impossible_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
@@ -111,7 +118,13 @@ def test_a_signal_too_short_for_the_stft_is_refused():
 
 # --- the prior -------------------------------------------------------------------------------------------------------
 
-PRIOR = PriorConfig(sample_rate=8000, labels=("Chime", "Flute"), target="preconditioned", sigma_data=0.1, network=TINY.replace(classes=2))
+PRIOR = PriorConfig(
+    sample_rate=8000,
+    labels=("Chime", "Flute"),
+    target="preconditioned",
+    sigma_data=0.1,
+    network=TINY.replace(classes=2),
+)
 
 
 @pytest.mark.parametrize("sd", [0.05, 0.1])
@@ -137,16 +150,23 @@ class NoFloat64Elsewhere(TorchDispatchMode):
 @pytest.mark.parametrize("target", ["eps", "preconditioned"])
 @pytest.mark.parametrize("condition", ["time", "beta"])
 def test_a_prior_takes_no_float64_to_its_device(target, condition):
-    prior = ut.priors.NeuralPrior(lambda x, level, label: x * level[:, None], ut.NoiseSchedule.linear(), 8000, (), target, condition=condition)
+    prior = ut.priors.NeuralPrior(
+        lambda x, level, label: x * level[:, None], ut.NoiseSchedule.linear(), 8000, (), target, condition=condition
+    )
     with NoFloat64Elsewhere():
         with pytest.raises(TypeError, match="float64"):
             prior.schedule.alpha_bar.to("meta")
-        assert prior(torch.empty(2, 500, device="meta"), torch.empty(2, dtype=torch.long, device="meta")).shape == (2, 500)
+        assert prior(torch.empty(2, 500, device="meta"), torch.empty(2, dtype=torch.long, device="meta")).shape == (
+            2,
+            500,
+        )
 
 
 @pytest.mark.parametrize(("labels", "classes"), [("abc", 1), ("ab", 3), ("", 2)])
 def test_labels_that_the_table_of_classes_does_not_hold_are_refused(labels, classes):
-    with pytest.raises(ValueError, match=rf"labels has {len(labels)} entries .*; this TriplePath knows {classes} classes"):
+    with pytest.raises(
+        ValueError, match=rf"labels has {len(labels)} entries .*; this TriplePath knows {classes} classes"
+    ):
         PriorConfig(8000, labels, network=TINY.replace(classes=classes))
 
 
@@ -166,7 +186,9 @@ def test_gradients_after_a_call_in_inference_mode():
         ut.separate(mixture, prior, ["Chime", "Flute"])
         windows.weights(1017)
     prior_loss(prior, 0.1 * mixture, t, mixture, torch.zeros(1, dtype=torch.long)).sum().backward()
-    separated = ut.separate(mixture.double(), prior.double(), ["Chime", "Flute"], config=ut.SeparationConfig.short().replace(steps=4))
+    separated = ut.separate(
+        mixture.double(), prior.double(), ["Chime", "Flute"], config=ut.SeparationConfig.short().replace(steps=4)
+    )
     assert separated.sources.isfinite().all()
     faded = mixture.clone().requires_grad_()
     (windows.merge(windows.cut(faded), 1017).square().sum()).backward()
@@ -239,7 +261,9 @@ def test_unknown_shipped_prior():
 @pytest.mark.parametrize(("name", "kind"), [("pocket-speech", "speech"), ("pocket-sound", "sound")])
 def test_the_shipped_priors(name, kind):
     prior = ut.priors.load(name)
-    assert prior.sample_rate == 8000 and prior.labels == (() if kind == "speech" else ut.data.pocket("sound", split="train").labels)
+    assert prior.sample_rate == 8000 and prior.labels == (
+        () if kind == "speech" else ut.data.pocket("sound", split="train").labels
+    )
     assert {"steps", "train", "data", "loss", "seconds", "machine", "weights"} <= prior.card.keys()
     assert prior.card["data"]["sha256"] == ut.data.pocket_hash()
     assert (ut.priors.shipped.WEIGHTS / f"{name}.safetensors").stat().st_size < 10e6
@@ -247,7 +271,11 @@ def test_the_shipped_priors(name, kind):
     clips = ut.data.pocket(kind, split="validation")
     x0 = torch.stack([clip.audio[:16000] for clip in clips if len(clip.audio) >= 16000][:4])
     x0 = 0.1 * x0 / x0.square().mean(-1, keepdim=True).sqrt()
-    label = torch.tensor([prior.labels.index(c.label) for c in clips if len(c.audio) >= 16000][:4]) if prior.labels else None
+    label = (
+        torch.tensor([prior.labels.index(c.label) for c in clips if len(c.audio) >= 16000][:4])
+        if prior.labels
+        else None
+    )
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     t = torch.full((len(x0),), 25)
     loss = ut.denoising_loss(prior, x0, t, noise, prior.schedule, label).mean()
@@ -287,7 +315,17 @@ def test_log_uniform_steps_favour_low_noise():
     assert 95 < even.float().mean() < 104 and log.float().median() < 30 and log.min() == 0 and log.max() == 199
 
 
-CONFIG = TrainConfig(steps=12, batch=2, learning_rate=2e-3, warmup=2, cosine=True, ema_decay=0.9, log_uniform=0.8, log_every=2, save_every=4)
+CONFIG = TrainConfig(
+    steps=12,
+    batch=2,
+    learning_rate=2e-3,
+    warmup=2,
+    cosine=True,
+    ema_decay=0.9,
+    log_uniform=0.8,
+    log_every=2,
+    save_every=4,
+)
 
 
 def train(folder, config=CONFIG):
@@ -321,7 +359,9 @@ def test_training_learns(tmp_path):
     g = torch.Generator().manual_seed(9)
     x0, label = tone_crops()(16, g)
     t, noise = draw_steps(ut.NoiseSchedule.linear(), 16, 1.0, g), torch.randn(x0.shape, generator=g)
-    run = PriorTrainer(tmp_path, PRIOR, replace(CONFIG, steps=60, learning_rate=1e-2), tone_crops(), {"corpus": "tones"})
+    run = PriorTrainer(
+        tmp_path, PRIOR, replace(CONFIG, steps=60, learning_rate=1e-2), tone_crops(), {"corpus": "tones"}
+    )
     before = prior_loss(run.prior, x0, t, noise, label).mean()
     run.fit(progress=False)
     assert prior_loss(run.prior, x0, t, noise, label).mean() < 0.92 * before
@@ -329,8 +369,16 @@ def test_training_learns(tmp_path):
 
 
 def test_a_diverging_loss_stops_training(tmp_path):
-    run = PriorTrainer(tmp_path, PRIOR, CONFIG, lambda batch, g: (torch.full((batch, 400), math.nan), torch.zeros(batch, dtype=torch.long)), {})
-    with pytest.raises(FloatingPointError, match="not finite in 10 steps in a row, the last of them step 10.*good state, of step 8"):
+    run = PriorTrainer(
+        tmp_path,
+        PRIOR,
+        CONFIG,
+        lambda batch, g: (torch.full((batch, 400), math.nan), torch.zeros(batch, dtype=torch.long)),
+        {},
+    )
+    with pytest.raises(
+        FloatingPointError, match="not finite in 10 steps in a row, the last of them step 10.*good state, of step 8"
+    ):
         run.fit(progress=False)
 
 

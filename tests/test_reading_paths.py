@@ -53,7 +53,9 @@ FOLLOWING = [*CHAPTERS.values(), BOOK / "failure_gallery.ipynb"]
 @pytest.mark.parametrize("number", CHAPTERS)
 def test_a_chapter_ends_with_a_link_to_the_next(number):
     """Its last words and the button below them lead to the same page."""
-    (last,) = re.findall(r"^\*\*(?:Try|What to try) next\.\*\* (.*(?:\n(?!\n).*)*)", "\n\n".join(markdown(CHAPTERS[number])), re.M)
+    (last,) = re.findall(
+        r"^\*\*(?:Try|What to try) next\.\*\* (.*(?:\n(?!\n).*)*)", "\n\n".join(markdown(CHAPTERS[number])), re.M
+    )
     linked = re.findall(r"\]\(([\w.]+)\)", last)
     assert linked == [FOLLOWING[number].name], last
 
@@ -90,11 +92,24 @@ def test_the_lecture_takes_90_minutes():
 
 def test_sections_and_exercises_exist():
     sections = {
-        found[1] for path in CHAPTERS.values() for cell in markdown(path) for found in re.finditer(r"^## (\d+\.\d+) ", cell, re.M)
+        found[1]
+        for path in CHAPTERS.values()
+        for cell in markdown(path)
+        for found in re.finditer(r"^## (\d+\.\d+) ", cell, re.M)
     }
-    named = [place for plan in ("lecture", "day") for *_, where in rows(PAGE, plan) for place in re.findall(r"\d+\.\d+", where)]
+    named = [
+        place
+        for plan in ("lecture", "day")
+        for *_, where in rows(PAGE, plan)
+        for place in re.findall(r"\d+\.\d+", where)
+    ]
     assert len(named) > 20 and set(named) <= sections
-    assert set(re.findall(r"\b\d\.\d\b", re.sub(r"^  - [\d., ]+$|[Ee]xercises? [\d., and]+", "", text(PAGE), flags=re.M))) <= sections
+    assert (
+        set(re.findall(r"\b\d\.\d\b", re.sub(r"^  - [\d., ]+$|[Ee]xercises? [\d., and]+", "", text(PAGE), flags=re.M)))
+        <= sections
+    )
     numbers = {getattr(check, name).number for name in check.__all__ if hasattr(getattr(check, name), "number")}
-    exercises = [n for group in re.findall(r"[Ee]xercises? ([\d., and]+)", text(PAGE)) for n in re.findall(r"\d+\.\d+", group)]
+    exercises = [
+        n for group in re.findall(r"[Ee]xercises? ([\d., and]+)", text(PAGE)) for n in re.findall(r"\d+\.\d+", group)
+    ]
     assert len(exercises) > 8 and set(exercises) <= numbers

@@ -79,6 +79,10 @@ def test_lists(task, split):
 
 
 def test_another_corpus_is_refused():
-    for call in (lambda: pocket("speech", corpus="studio"), lambda: mixtures(corpus="studio"), lambda: pocket_hash("studio")):
+    for call in (
+        lambda: pocket("speech", corpus="studio"),
+        lambda: mixtures(corpus="studio"),
+        lambda: pocket_hash("studio"),
+    ):
         with pytest.raises(ValueError, match="corpus is 'studio'; accepted: 'rendered', 'recorded'"):
             call()

@@ -1,4 +1,6 @@
-"""Real recordings in a folder: splits that do not leak, mixtures, training on them, and the search for a configuration."""
+"""Real recordings in a folder: splits that do not leak, mixtures, training on them, and the search for a
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("recordings")
     rows = []
     for speakers, utterances in ((["19", "26", "40"], 1), (sum(SPEAKERS.values(), ()), 3)):
-        rows += [(f"speech/{s}-{i}.flac", f"github:a/speech@1:{s}-{i}.flac", f"speaker:{s}", "CC BY 4.0") for s in speakers for i in range(utterances)]
+        rows += [
+            (f"speech/{s}-{i}.flac", f"github:a/speech@1:{s}-{i}.flac", f"speaker:{s}", "CC BY 4.0")
+            for s in speakers
+            for i in range(utterances)
+        ]
     for label in ("Rain", "Rooster", "Bark"):
         name = label if label == "Bark" else f"ESC10_{label}"
         rows += [
@@ -52,8 +58,9 @@ def folder(tmp_path_factory) -> Path:
             for i in range(10) for take in "AB"
         ]  # fmt: skip
     rows += [
-        (f"sounds/Saxophone/{source}{note}{mic}.flac", f"github:s/{source}@1:x/{note}_f_rr1_{mic}.wav", "Saxophone", "CC0")
-        for source in ("weresax", "samples-alex-bainter") for note in ("a2", "a3", "b2", "c3", "d3", "e3") for mic in ("cnd", "dnm")
+        (f"sounds/Saxophone/{source}{note}{mic}.flac", f"github:s/{source}@1:x/{note}_f_rr1_{mic}.wav", "Saxophone",
+        "CC0") for source in ("weresax", "samples-alex-bainter") for note in ("a2", "a3", "b2", "c3", "d3",
+        "e3") for mic in ("cnd", "dnm")
     ]  # fmt: skip
     rows += [("sounds/Hi-hat/1.flac", "github:o/sampled@1:x/1.wav", "Hi-hat", "CC BY-SA 3.0")]
     rows += [("sounds/Knock/1.flac", "github:o/knocks@1:x/1.wav", "Knock", "CC0")]
@@ -93,7 +100,11 @@ def test_takes_of_one_freesound_identifier_stay_together(folder):
                 groups[clip.label, Path(clip.id).stem.split("-")[0]].add(split)
     assert len(groups) == 30 and apart(groups)
     counts = Counter(next(iter(splits)) for splits in groups.values())
-    assert counts == {"train": 18, "validation": 6, "test": 6}  # of each class 2 of 10 for testing (20 %), 2 for validation
+    assert counts == {
+        "train": 18,
+        "validation": 6,
+        "test": 6,
+    }  # of each class 2 of 10 for testing (20 %), 2 for validation
 
 
 def test_a_source_set_aside_is_heard_in_no_training(folder):
@@ -140,7 +151,9 @@ def test_packing_keeps_splits_and_credits(folder, tmp_path, monkeypatch):
             rows = list(csv.DictReader(file))
         lists = json.loads((root / "mixtures.json").read_text(encoding="utf-8"))["lists"]
         assert [path.name for path in tmp_path.iterdir()] == ["recorded"]
-    given = {clip.id.rpartition(".")[0]: clip for kind in LABELS for clips in every(folder, kind).values() for clip in clips}
+    given = {
+        clip.id.rpartition(".")[0]: clip for kind in LABELS for clips in every(folder, kind).values() for clip in clips
+    }
     assert {row["id"]: row["split"] for row in rows} == {name: clip.split for name, clip in given.items()}
     for row in rows:
         assert row["credit"] == "somebody" and row["source"].startswith("github:")
@@ -156,7 +169,9 @@ def test_packing_keeps_splits_and_credits(folder, tmp_path, monkeypatch):
 
 def test_classes_that_are_too_loud_at_every_draw_do_not_stop_a_list(folder):
     """A single click of a class has a peak of 1 and more at the level that a source has over two seconds."""
-    clicks = [replace(clip, id=f"click{i}", label="Click") for i, clip in enumerate(recordings(folder, "sound", "test")[:3])]
+    clicks = [
+        replace(clip, id=f"click{i}", label="Click") for i, clip in enumerate(recordings(folder, "sound", "test")[:3])
+    ]
     for clip in clicks:
         clip.__dict__["audio"] = torch.zeros(400).index_fill(0, torch.tensor([200]), 1.0)
     clips = {"speech": recordings(folder, "speech", "test"), "sound": (*recordings(folder, "sound", "test"), *clicks)}
@@ -204,7 +219,9 @@ def test_denoising_of_a_prior_that_predicts_no_noise(folder):
     found = search.denoising_db(silent, corpus)
     ratio = [float(silent.schedule.noise_to_signal[t]) for t in search.LEVELS]
     for kind, value in found.items():
-        x0, _ = corpus.crops((kind,), "validation", silent.labels, crop(1.0, (1.0,)))(search.EXAMPLES, torch.Generator().manual_seed(0))
+        x0, _ = corpus.crops((kind,), "validation", silent.labels, crop(1.0, (1.0,)))(
+            search.EXAMPLES, torch.Generator().manual_seed(0)
+        )
         power = 10 * x0.square().mean(-1).log10().mean()
         expected = sum(float(power) - 20 * torch.tensor(r).log10().item() for r in ratio) / len(ratio)
         assert value == pytest.approx(expected, abs=0.05)
@@ -231,11 +248,15 @@ def test_the_best_go_on_and_today_with_them():
 
 
 def test_results_are_collected_on_common_mixtures(tmp_path):
-    lines = [{"name": name, "minutes": 5.0, "si_sdr": scores} for name, scores in (("a", [1.0, 2.0, 3.0]), ("b", [4.0, 5.0]))]
+    lines = [
+        {"name": name, "minutes": 5.0, "si_sdr": scores} for name, scores in (("a", [1.0, 2.0, 3.0]), ("b", [4.0, 5.0]))
+    ]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     search.collect(tmp_path, tmp_path / "table.parquet")
     table = pd.read_parquet(tmp_path / "table.parquet")
-    assert [list(scores) for scores in table["si_sdr"]] == [[1.0, 2.0], [4.0, 5.0]] and "1 thread" in table["machine"][0]
+    assert [list(scores) for scores in table["si_sdr"]] == [[1.0, 2.0], [4.0, 5.0]] and "1 thread" in table["machine"][
+        0
+    ]
 
 
 def test_the_shipped_search_compares_ten_configurations_on_an_equal_clock():
@@ -262,4 +283,6 @@ def test_candidates_differ_and_fit_in_12_megabytes():
 
 def test_the_fingerprint_is_that_of_the_manifest(folder, tmp_path):
     (tmp_path / "manifest.csv").write_bytes((folder / "manifest.csv").read_bytes() + b"\n")
-    assert recordings_hash(folder) != recordings_hash(tmp_path) and Corpus.recorded(folder).sha256 == recordings_hash(folder)
+    assert recordings_hash(folder) != recordings_hash(tmp_path) and Corpus.recorded(folder).sha256 == recordings_hash(
+        folder
+    )

@@ -1,4 +1,6 @@
-"""`unasdiff-teach report`: tables beside the paper's from stored results, what is missing, figures, one page without a network."""
+"""`unasdiff-teach report`: tables beside the paper's from stored results, what is missing, figures, one page without a
+network.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ def scores(method, task="2 speech", si_sdr=(4.0, 6.0, -8.0), mode="wb", preset="
         for k in range(2):
             kind = "speech" if "speech" in task.split(" + ")[min(k, task.count(" + "))] else "sound"
             rows.append({
-                "task": task, "split": "test", "mixture": f"m{i}", "method": method, "preset": preset, "settings": f"of {method}", "seed": 0,
-                "noise_seed": i, "source": k, "estimate": k, "kind": kind, "label": None, "voice": None, "heard": False,
-                "si_sdr": value + 0.5 * k - 0.25, "si_sdr_unprocessed": 0.0, "pesq": pesq + i if kind == "speech" else np.nan,
-                "pesq_mode": mode if kind == "speech" else None, "zero_mean": True, "permute": "kind", "mixture_db": -20.0, "seconds": 1.0,
-                "batch": 1, "network_calls": 200, "device": "cpu", "machine": "M", "versions": "V",
+                "task": task, "split": "test", "mixture": f"m{i}", "method": method, "preset": preset,
+                "settings": f"of {method}", "seed": 0, "noise_seed": i, "source": k, "estimate": k, "kind": kind,
+                "label": None, "voice": None, "heard": False, "si_sdr": value + 0.5 * k - 0.25,
+                "si_sdr_unprocessed": 0.0, "pesq": pesq + i if kind == "speech" else np.nan,
+                "pesq_mode": mode if kind == "speech" else None, "zero_mean": True, "permute": "kind",
+                "mixture_db": -20.0, "seconds": 1.0, "batch": 1, "network_calls": 200, "device": "cpu", "machine": "M",
+                "versions": "V",
             } | changes)  # fmt: skip
     return rows
 
@@ -58,7 +62,7 @@ def plain(monkeypatch):
     monkeypatch.setattr(room, "figures", dict)
 
 
-# ------------------------------------------------------------------------------------------------------- shipped results
+# ------------------------------------------------------------------------------------------------------ shipped results
 
 
 def test_the_shipped_results_make_a_report_at_once(shipped):
@@ -66,20 +70,34 @@ def test_the_shipped_results_make_a_report_at_once(shipped):
     names |= {f"figure{name}.png" for name in ("2", "2_estimates", "3")}
     assert {path.name for path in shipped.folder.iterdir()} == names
     paper = pd.concat([paper_table(n) for n in (2, 3, 4)])
-    beside = shipped.cells[shipped.cells["paper"].notna()].drop_duplicates(["table", "length", "task", "method", "metric"])
+    beside = shipped.cells[shipped.cells["paper"].notna()].drop_duplicates(
+        ["table", "length", "task", "method", "metric"]
+    )
     assert sorted(beside["paper"]) == sorted(paper["value"]), "every number of the paper has its place"
     expected = summary(experiments.shipped("table-4")).loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
     one = cell(shipped, table=4, method="hybrid, t*=175", metric="si_sdr")
-    assert one[["mean", "low", "high", "n"]].tolist() == expected[["mean", "low", "high", "n"]].tolist() and one["paper"] == 13.73
+    assert (
+        one[["mean", "low", "high", "n"]].tolist() == expected[["mean", "low", "high", "n"]].tolist()
+        and one["paper"] == 13.73
+    )
     stored = pd.read_csv(shipped.folder / "table4.csv")
     assert np.allclose(stored["mean"], shipped.cells.loc[shipped.cells["table"] == 4, "mean"], equal_nan=True)
 
 
 def test_tuned_rules_are_the_rules_in_the_short_preset(tmp_path, plain, monkeypatch):
-    path = saved(tmp_path / "benchmark.parquet", scores("hybrid tuned", preset="short"), scores("hybrid", si_sdr=(1.0, 2.0)), scores("nmf", preset=""))
-    monkeypatch.setattr(room, "stored_part", lambda name: load_results(path) if name == "table-2" else load_results(path).iloc[:0])
+    path = saved(
+        tmp_path / "benchmark.parquet",
+        scores("hybrid tuned", preset="short"),
+        scores("hybrid", si_sdr=(1.0, 2.0)),
+        scores("nmf", preset=""),
+    )
+    monkeypatch.setattr(
+        room, "stored_part", lambda name: load_results(path) if name == "table-2" else load_results(path).iloc[:0]
+    )
     made = room.report([], tmp_path / "out")
-    rows = made.cells[(made.cells["table"] == 2) & (made.cells["method"] == "hybrid") & (made.cells["task"] == "2 speech")]
+    rows = made.cells[
+        (made.cells["table"] == 2) & (made.cells["method"] == "hybrid") & (made.cells["task"] == "2 speech")
+    ]
     assert {(row.preset, row.metric): row.n for row in rows.itertuples() if row.metric != "pesq"} == {
         ("short", "si_sdr"): 3, ("short", "failure"): 3, ("authors", "si_sdr"): 2, ("authors", "failure"): 2,
     }  # fmt: skip
@@ -106,7 +124,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
-        self.fetched += [given[name] for name in ("src", "href") if name in given and not given[name].startswith("data:")]
+        self.fetched += [
+            given[name] for name in ("src", "href") if name in given and not given[name].startswith("data:")
+        ]
         self.images += [given] if tag == "img" else []
         self.tables += tag == "table"
         if tag not in ("meta", "link", "img"):
@@ -119,7 +139,9 @@ class Page(HTMLParser):
 def test_the_page_stands_by_itself(shipped):
     page, text = Page(), (shipped.folder / "index.html").read_text(encoding="utf-8")
     page.feed(text.partition("<!doctype html>")[2])
-    assert page.open == [] and page.fetched == [] and page.tables == 4 and "http" not in re.sub(r"base64,[^\"]*", "", text)
+    assert (
+        page.open == [] and page.fetched == [] and page.tables == 4 and "http" not in re.sub(r"base64,[^\"]*", "", text)
+    )
     assert len(page.images) == 3 and all(len(image["alt"]) > 100 for image in page.images)
     assert not re.search(r"\bnan\b|<NA>", re.sub(r"<[^>]*>", " ", text)) and "-0.00" not in text
 
@@ -130,7 +152,9 @@ def test_figures_show_what_is_stored(shipped):
     curves = conflict.curves()
     curves = curves[(curves["mixture"] == "figure-2") & (curves["rule"] == "dsg") & (curves["source"] == 1)]
     drawn = [line.get_ydata() for line in panels[4].lines]  # SI-SDR under DSG
-    assert [panel.get_title("left") for panel in panels[:3]] == ["DPS", "DSG", "hybrid"] and np.array_equal(drawn[1], curves["si_sdr"])
+    assert [panel.get_title("left") for panel in panels[:3]] == ["DPS", "DSG", "hybrid"] and np.array_equal(
+        drawn[1], curves["si_sdr"]
+    )
     share = 100 * (conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
     assert f"DPS {share:.0f} %" in figures["2"][1] and f"DPS {share:.0f} %" in figures["2"][2]
     assert len(figures["2_estimates"][0].axes) == 36
@@ -139,11 +163,16 @@ def test_figures_show_what_is_stored(shipped):
     assert "DSG 0.0127" in figures["3"][2]
 
 
-# ------------------------------------------------------------------------------------------------------------------ runs
+# ----------------------------------------------------------------------------------------------------------------- runs
 
 
 def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
-    path = saved(tmp_path / "mine.parquet", scores("hybrid"), scores("recommended", preset="recommended"), scores("dps", si_sdr=(3.0,)))
+    path = saved(
+        tmp_path / "mine.parquet",
+        scores("hybrid"),
+        scores("recommended", preset="recommended"),
+        scores("dps", si_sdr=(3.0,)),
+    )
     made = room.report([path], tmp_path / "out", shipped=False)
     one = cell(made, table=2, task="2 speech", method="hybrid", metric="si_sdr")
     expected = bootstrap_mean([4.0, 6.0, -8.0])
@@ -153,8 +182,13 @@ def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
     assert (failed["paper"], failed["mean"]) == (29.8, pytest.approx(100 / 3))
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     shown = f"{expected.mean:.2f} [{expected.low:.2f}, {expected.high:.2f}]"
-    assert f"| 2 speech | hybrid | {path} | authors | 6.11 | {shown} | 1.62 | 2.50 [1.50, 3.50] | 29.8 | 33.3 [0.0, 100.0] | 3 |" in text
-    assert f"| 2 speech | dps | {path} | authors | 1.87 | 3.00 | 1.43 | 1.50 | 46.5 | 0.0 | 1 |" in text, "one mixture has no interval"
+    assert (
+        f"| 2 speech | hybrid | {path} | authors | 6.11 | {shown} | 1.62 | 2.50 [1.50, 3.50] | 29.8 | 33.3 [0.0, 100.0]"
+        " | 3 |" in text
+    )
+    assert f"| 2 speech | dps | {path} | authors | 1.87 | 3.00 | 1.43 | 1.50 | 46.5 | 0.0 | 1 |" in text, (
+        "one mixture has no interval"
+    )
     assert np.isnan(cell(made, table=2, method="recommended", metric="si_sdr")["paper"])
     (line,) = [line for line in made.missing if "Table 2, hybrid:" in line]
     assert "1 speech + 1 sound (SI-SDR, PESQ)" in line and "2 speech (" not in line
@@ -165,20 +199,25 @@ def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
 
 def test_table_3_knows_lengths_and_scales(tmp_path, plain):
     paper = saved(
-        tmp_path / "paper.parquet", scores("hybrid", si_sdr=(1.0, 2.0)), scores("diffwave hybrid", "2 speech, 2 s", (3.0, -4.0)),
-        scores("hybrid", "2 speech, 1 s", (9.0, 9.0)),
+        tmp_path / "paper.parquet", scores("hybrid", si_sdr=(1.0, 2.0)), scores("diffwave hybrid", "2 speech, 2 s",
+        (3.0, -4.0)), scores("hybrid", "2 speech, 1 s", (9.0, 9.0)),
     )  # fmt: skip
-    pocket = saved(tmp_path / "pocket.parquet", *(scores("analytical", f"2 speech, {n} s", (5.0 * n, 5.0), "nb") for n in (1, 2)))
+    pocket = saved(
+        tmp_path / "pocket.parquet", *(scores("analytical", f"2 speech, {n} s", (5.0 * n, 5.0), "nb") for n in (1, 2))
+    )
     made = room.report([paper, pocket], tmp_path / "out", shipped=False)
     three = made.cells[(made.cells["table"] == 3) & made.cells["mean"].notna() & (made.cells["metric"] == "si_sdr")]
     found = {(row.method, row.length): row.mean for row in three.itertuples()}
     assert found == pytest.approx({
-        ("hybrid", "4 s"): 1.5, ("diffwave hybrid", "2 s"): -0.5, ("analytical", "2 s"): 5.0, ("analytical", "4 s"): 7.5,
+        ("hybrid", "4 s"): 1.5, ("diffwave hybrid", "2 s"): -0.5, ("analytical", "2 s"): 5.0, ("analytical",
+        "4 s"): 7.5,
     })  # fmt: skip
     success = cell(made, table=3, method="diffwave hybrid", length="2 s", metric="si_sdr_success", results=str(paper))
     assert (success["mean"], success["n"], success["left_out"]) == (3.0, 1, 1)
     two = made.cells[(made.cells["table"] == 2) & made.cells["mean"].notna()]
-    assert set(two["task"]) == {"2 speech"} and set(two["method"]) == {"hybrid"}, "clips that were cut are for Table 3 alone"
+    assert set(two["task"]) == {"2 speech"} and set(two["method"]) == {"hybrid"}, (
+        "clips that were cut are for Table 3 alone"
+    )
 
 
 def test_table_4_of_a_run(tmp_path, plain):
@@ -186,7 +225,11 @@ def test_table_4_of_a_run(tmp_path, plain):
     groups = [scores(name, task, (10.0, 12.0)) for name in ("hybrid", "hybrid, t*=175", "hybrid, new")]
     made = room.report([saved(tmp_path / "run.parquet", *groups)], tmp_path / "out", shipped=False)
     four = made.cells[(made.cells["table"] == 4) & made.cells["mean"].notna() & (made.cells["metric"] == "si_sdr")]
-    assert dict(zip(four["method"], four["paper"].fillna(0))) == {"hybrid": 14.31, "hybrid, t*=175": 13.73, "hybrid, new": 0}
+    assert dict(zip(four["method"], four["paper"].fillna(0))) == {
+        "hybrid": 14.31,
+        "hybrid, t*=175": 13.73,
+        "hybrid, new": 0,
+    }
     assert set(made.cells.loc[(made.cells["table"] == 2) & made.cells["mean"].notna(), "method"]) == {"hybrid"}
     (line,) = [line for line in made.missing if "Table 4, hybrid, time:" in line]
     assert line.endswith(f"hybrid, time: {task} (SI-SDR, PESQ)")
@@ -198,14 +241,16 @@ def test_a_run_that_goes_on_is_read(tmp_path, plain):
     rows = scores("hybrid", si_sdr=(2.0, 4.0))
     lines = [json.dumps(rows[i : i + 2]) for i in (0, 2)]
     (shard / "results.jsonl").write_text("\n".join(lines) + '\n[{"torn')
-    (tmp_path / "run<1>" / "run.json").write_text(json.dumps({"sample_rate": 16000, "mixtures": "/data/m", "placement": "authors"}))
+    (tmp_path / "run<1>" / "run.json").write_text(
+        json.dumps({"sample_rate": 16000, "mixtures": "/data/m", "placement": "authors"})
+    )
     made = room.report([tmp_path / "run<1>"], tmp_path / "out", shipped=False)
     assert cell(made, table=2, task="2 speech", method="hybrid", metric="si_sdr")["mean"] == pytest.approx(3.0)
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "run&lt;1&gt;: 16 kHz, mixtures /data/m, placement authors" in page and "run<1>" not in page
 
 
-# ------------------------------------------------------------------------------------------------------ wrong inputs, command
+# ------------------------------------------------------------------------------------------------ wrong inputs, command
 
 
 def test_wrong_inputs(tmp_path, plain):
@@ -213,11 +258,13 @@ def test_wrong_inputs(tmp_path, plain):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     good = saved(tmp_path / "good.parquet", scores("hybrid"))
     for given, message in (
-        (["nowhere"], "no results at nowhere"), (["words.parquet"], "is not a Parquet file"), (["other.parquet"], "holds no results"),
-        ([good, good], "given twice"), ([], "no results are given"),
+        (["nowhere"], "no results at nowhere"), (["words.parquet"], "is not a Parquet file"), (["other.parquet"],
+        "holds no results"), ([good, good], "given twice"), ([], "no results are given"),
     ):  # fmt: skip
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            room.report([path if path == "nowhere" else tmp_path / path for path in given], tmp_path / "out", shipped=False)
+            room.report(
+                [path if path == "nowhere" else tmp_path / path for path in given], tmp_path / "out", shipped=False
+            )
     with pytest.raises(ValueError, match="is a file"):
         room.report([good], good)
     assert not (tmp_path / "out").exists()
@@ -228,7 +275,16 @@ def test_the_command(tmp_path, plain):
     done = CliRunner().invoke(app, ["report", "--results", str(path), "--no-shipped", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert f"Table 2, {path}: 3 of 60 numbers of the paper have one beside them" in done.stdout
-    assert f"missing: {path}, Table 2, dps: " in done.stdout and done.stdout.splitlines()[-1] == f"written: {tmp_path / 'out' / 'index.html'}"
+    assert (
+        f"missing: {path}, Table 2, dps: " in done.stdout
+        and done.stdout.splitlines()[-1] == f"written: {tmp_path / 'out' / 'index.html'}"
+    )
     failed = CliRunner().invoke(app, ["report", "--results", str(tmp_path / "no"), "--out", str(tmp_path / "out")])
-    assert failed.exit_code == 1 and failed.stderr == f"error: no results at {tmp_path / 'no'}; `unasdiff-teach evaluate` makes them\n"
-    assert "unasdiff-teach report --results" in CliRunner().invoke(app, ["report", "--help"], env={"COLUMNS": "200"}).stdout
+    assert (
+        failed.exit_code == 1
+        and failed.stderr == f"error: no results at {tmp_path / 'no'}; `unasdiff-teach evaluate` makes them\n"
+    )
+    assert (
+        "unasdiff-teach report --results"
+        in CliRunner().invoke(app, ["report", "--help"], env={"COLUMNS": "200"}).stdout
+    )

@@ -31,10 +31,14 @@ def call(*words):
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
-    """The two notebooks with the parameters of the real ones, and cells that take no time; each run leaves a line in OUT.runs."""
+    """The two notebooks with the parameters of the real ones, and cells that take no time; each run leaves a line in
+    OUT.runs.
+    """
     folder = tmp_path_factory.mktemp("book")
     for part, name in reproduce.NOTEBOOKS.items():
-        parameters = next(c for c in nbformat.read(ROOT / "book" / name, 4).cells if "parameters" in c.metadata.get("tags", []))
+        parameters = next(
+            c for c in nbformat.read(ROOT / "book" / name, 4).cells if "parameters" in c.metadata.get("tags", [])
+        )
         work = f"""
             import os, sys, time
             os.makedirs(out, exist_ok=True)
@@ -46,8 +50,14 @@ def book(tmp_path_factory):
             assert not os.path.exists(out + ".fail"), "told to fail"
         """
         source = "\n".join(line.removeprefix(" " * 12) for line in work.strip("\n").splitlines())
-        cells = [nbformat.v4.new_code_cell(parameters.source, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(source)]
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}}
+        cells = [
+            nbformat.v4.new_code_cell(parameters.source, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source),
+        ]
+        kernel = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+        }
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / name)
     return folder
 
@@ -57,7 +67,7 @@ def runs(out, part):
     return path.read_text().splitlines() if path.is_file() else []
 
 
-# --- before any work ---------------------------------------------------------------------------------------------------
+# --- before any work --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -75,7 +85,10 @@ def runs(out, part):
         (["--scale", "huge"], "scale is 'huge'; accepted: smoke, pocket, paper"),
         (["--scale", "paper"], "the paper's scale needs --data twice"),
         (["--scale", "pocket", "--data", "pocket-speech"], "takes no other data"),
-        (["--scale", "paper", "--data", "pocket-speech", "--data", "pocket-sound"], "needs 16000 Hz: `unasdiff-teach data ... --rate 16000` converts to that, and --scale pocket"),
+        (
+            ["--scale", "paper", "--data", "pocket-speech", "--data", "pocket-sound"],
+            "needs 16000 Hz: `unasdiff-teach data ... --rate 16000` converts to that, and --scale pocket",
+        ),
         (["--data", "nowhere"], "no manifest at"),
         (["-p", "experts=['wavenet']"], "experts has wavenet"),
         (["--book", "nowhere"], "no 12_full_training.ipynb and no 13_full_evaluation.ipynb in nowhere"),
@@ -95,8 +108,12 @@ def test_an_installed_library_without_the_book_says_so(tmp_path, monkeypatch):
 
 def test_every_scale_knows_all_parameters_of_the_notebooks():
     for part, name in reproduce.NOTEBOOKS.items():
-        cell = next(c for c in nbformat.read(ROOT / "book" / name, 4).cells if "parameters" in c.metadata.get("tags", []))
-        assert set(reproduce.known_parameters(ROOT / "book" / name)) == {line.partition(" = ")[0] for line in cell.source.splitlines()}, part
+        cell = next(
+            c for c in nbformat.read(ROOT / "book" / name, 4).cells if "parameters" in c.metadata.get("tags", [])
+        )
+        assert set(reproduce.known_parameters(ROOT / "book" / name)) == {
+            line.partition(" = ")[0] for line in cell.source.splitlines()
+        }, part
 
 
 def test_smoke_is_the_notebooks_defaults(tmp_path):
@@ -132,7 +149,10 @@ def test_the_cost_of_the_paper_is_counted(tmp_path):
     assert costs["hybrid"] == costs["dps"] == guided == pytest.approx(9.3e17, rel=0.01)
     assert costs["recommended"] < costs["dirac"] < costs["analytical"] < guided
     done = call("--scale", "paper", "--out", tmp_path / "run", "--dry-run")
-    assert done.exit_code == 0 and "train speech: 37 million parameters, 400,000 steps of 12, 6.6e+18 FLOP, about" in done.stdout
+    assert (
+        done.exit_code == 0
+        and "train speech: 37 million parameters, 400,000 steps of 12, 6.6e+18 FLOP, about" in done.stdout
+    )
     assert "GPU hours" in done.stdout and "evaluate hybrid: 9.3e+17 FLOP" in done.stdout
     assert not (tmp_path / "run").exists()
 
@@ -142,7 +162,7 @@ def test_half_the_steps_are_half_the_cost():
     assert half.flops * 2 == whole.flops
 
 
-# --- running -----------------------------------------------------------------------------------------------------------
+# --- running ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_leaves_notebooks_logs_and_its_environment(tmp_path, book):
@@ -152,9 +172,17 @@ def test_a_run_leaves_notebooks_logs_and_its_environment(tmp_path, book):
     for part, name in reproduce.NOTEBOOKS.items():
         assert runs(out, part) == [f"5 {sys.executable}"]  # this interpreter's kernel
         assert f"{part} at work" in (out / "logs" / f"{Path(name).stem}.log").read_text()
-        assert any(o.get("text") == f"{part} at work\n" for c in nbformat.read(out / "notebooks" / name, 4).cells for o in c.get("outputs", []))
+        assert any(
+            o.get("text") == f"{part} at work\n"
+            for c in nbformat.read(out / "notebooks" / name, 4).cells
+            for o in c.get("outputs", [])
+        )
     (facts,) = json.loads((out / "environment.json").read_text())
-    assert facts["python"] == ".".join(map(str, sys.version_info[:3])) and facts["packages"]["torch"] and facts["machine"]["cores"]
+    assert (
+        facts["python"] == ".".join(map(str, sys.version_info[:3]))
+        and facts["packages"]["torch"]
+        and facts["machine"]["cores"]
+    )
     assert not list(book.glob("*.tmp")) and {p.name for p in book.iterdir()} == set(reproduce.NOTEBOOKS.values())
     # finished: nothing runs again, and the command says so
     again = call("--out", out, "--book", book, "-p", "seed=5")
@@ -237,7 +265,9 @@ def test_the_smoke_reproduction_killed_once_on_the_way(tmp_path):
     assert {read(out / "training" / f"{kind}.safetensors").card["steps"] for kind in ("speech", "sound")} == {20}
     results = stored(out / "evaluation")
     assert not results.duplicated([*ITEM, "source"]).any()
-    assert {"hybrid", "recommended", "unprocessed", "oracle ratio"} == set(results["method"]) and results["mixture"].nunique() == 4
+    assert {"hybrid", "recommended", "unprocessed", "oracle ratio"} == set(results["method"]) and results[
+        "mixture"
+    ].nunique() == 4
     for name in reproduce.NOTEBOOKS.values():
         notebook = nbformat.read(out / "notebooks" / name, 4)
         assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")

@@ -28,7 +28,9 @@ def test_respacing_keeps_exactly_the_steps_asked_for(spacing, steps):
 
 def test_all_steps_respaced_are_the_same_chain():
     r = S.respace(200, "time")
-    assert torch.allclose(r.beta, S.beta, atol=1e-6) and torch.allclose(r.posterior_variance, S.posterior_variance, atol=1e-6)
+    assert torch.allclose(r.beta, S.beta, atol=1e-6) and torch.allclose(
+        r.posterior_variance, S.posterior_variance, atol=1e-6
+    )
 
 
 def test_log_snr_spacing_is_even_where_the_indices_allow():
@@ -84,9 +86,13 @@ def test_one_posterior_step_matches_bayes():
 
 PRIORS = {
     "gaussian": ut.priors.Gaussian(mean=0.3, std=torch.linspace(0.05, 0.5, 8)),
-    "correlated": ut.priors.Gaussian(covariance=0.04 * torch.tensor([[0.8 ** abs(i - j) for j in range(8)] for i in range(8)])),
+    "correlated": ut.priors.Gaussian(
+        covariance=0.04 * torch.tensor([[0.8 ** abs(i - j) for j in range(8)] for i in range(8)])
+    ),
     "stationary": ut.priors.StationaryGaussian(power_spectrum=torch.tensor([1.0, 0.5, 0.2, 0.05, 0.01])),
-    "mixture": ut.priors.GaussianMixture([0.3, 0.7], torch.stack([-torch.ones(8), torch.ones(8)]) * 0.4, torch.tensor([0.1, 0.2])),
+    "mixture": ut.priors.GaussianMixture(
+        [0.3, 0.7], torch.stack([-torch.ones(8), torch.ones(8)]) * 0.4, torch.tensor([0.1, 0.2])
+    ),
 }
 
 
@@ -120,7 +126,9 @@ def test_mixture_score_is_the_gradient_of_its_density():
 
 
 def sampled_variance(variance, schedule):
-    """Variance that ancestral sampling gives along an axis of prior variance [n]: every step is linear, so it is exact."""
+    """Variance that ancestral sampling gives along an axis of prior variance [n]: every step is linear, so it is
+    exact.
+    """
     out = schedule.alpha_bar[-1] * variance + 1 - schedule.alpha_bar[-1]
     for t in reversed(range(len(schedule))):
         ab = schedule.alpha_bar[t]

@@ -1,4 +1,6 @@
-"""Separating a recording: every rate, channel count and length, every prior, every accident; and the page to listen to."""
+"""Separating a recording: every rate, channel count and length, every prior, every accident; and the page to listen
+to.
+"""
 
 from __future__ import annotations
 
@@ -98,14 +100,21 @@ def left_in(folder: Path) -> set[str]:
     ],
 )
 def test_any_rate_channels_and_length(tmp_path, sources, rate, channels, seconds, options):
-    made = sounds(seconds, 44100 if rate == 44101 else rate)  # to resample to such a rate takes minutes: it is the point
+    made = sounds(
+        seconds, 44100 if rate == 44101 else rate
+    )  # to resample to such a rate takes minutes: it is the point
     path = recorded(tmp_path, made.sum(0).expand(channels, -1), rate, **options)
     audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
     assert job(path, sources, seed=3).run() == tmp_path / "out"
     report, found = results(tmp_path / "out")
     assert list(found) == ["hum", "hiss", "residual"] and {x.shape for x in found.values()} == {(1, len(audio))}
     torch.testing.assert_close(sum(found.values())[0], torch.from_numpy(audio).mean(1), rtol=0, atol=1e-6)
-    assert (report["sample_rate"], report["channels"], report["priors_rate"], report["seed"]) == (rate, channels, RATE, 3)
+    assert (report["sample_rate"], report["channels"], report["priors_rate"], report["seed"]) == (
+        rate,
+        channels,
+        RATE,
+        3,
+    )
     assert len(report["sha256"]) == 64 and report["versions"]["torch"] == torch.__version__
     if seconds > 0.2 and rate >= 8000:  # there is something to hear
         scores = ut.si_sdr(torch.cat([found["hum"], found["hiss"]]), made)
@@ -180,7 +189,9 @@ def scores(folder: Path, made: torch.Tensor, place: slice = slice(None)) -> torc
 
 
 def test_what_says_nothing_about_the_level_changes_nothing(tmp_path, sources):
-    """An offset, a click, and a passage that is 30 dB louder elsewhere; each cost several dB when one peak decided for all."""
+    """An offset, a click, and a passage that is 30 dB louder elsewhere; each cost several dB when one peak decided for
+    all.
+    """
     made = sounds(1.5, RATE)
     click, loud = torch.zeros(made.shape[1]), torch.ones(made.shape[1])
     click[3000], loud[8000:] = 8.0, 30.0
@@ -204,7 +215,9 @@ def test_gains_follow_the_windows_and_not_single_samples():
     assert gain[0, 1000] == pytest.approx(9.5, rel=0.01) and gain[0, 7000] == pytest.approx(0.95, rel=0.01)
     y[0, 1500] = 50.0
     torch.testing.assert_close(room.working_gain(y, windows)[:, [1000, 7000]], gain[:, [1000, 7000]], rtol=0, atol=20)
-    assert room.working_gain(y, windows)[0, 1500] > 9.5 / 3.01, "a click counts no more than the crest of ordinary sound"
+    assert room.working_gain(y, windows)[0, 1500] > 9.5 / 3.01, (
+        "a click counts no more than the crest of ordinary sound"
+    )
     silent = torch.zeros(1, 8000)
     silent[0, 4000:] = y[0, 4000:]
     assert room.working_gain(silent, windows).max() <= 0.95 / long_audio.FLOOR / 0.9
@@ -215,9 +228,13 @@ def test_gains_follow_the_windows_and_not_single_samples():
 
 def test_ordinary_mixtures_keep_their_peak():
     """What the shipped figures rest on: for the test lists the level is the peak, as `separate` takes it."""
-    mixtures = torch.stack([m.mixture for task in ("1 speech + 1 sound", "2 speech", "3 sounds") for m in ut.data.mixtures(task, "test")])
+    mixtures = torch.stack(
+        [m.mixture for task in ("1 speech + 1 sound", "2 speech", "3 sounds") for m in ut.data.mixtures(task, "test")]
+    )
     gain = room.working_gain(mixtures, ut.Windows(mixtures.shape[1], 0))
-    torch.testing.assert_close((gain * mixtures).abs().amax(-1), torch.full((len(mixtures),), 0.95).double(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        (gain * mixtures).abs().amax(-1), torch.full((len(mixtures),), 0.95).double(), rtol=0, atol=1e-5
+    )
 
 
 def test_a_constant_file_is_not_sound(tmp_path):
@@ -346,7 +363,9 @@ def test_nothing_is_lost_but_an_earlier_result(tmp_path, sources):
 
 
 def test_what_appears_at_the_place_while_a_run_is_at_work_stays(tmp_path, sources):
-    """Another folder, another result without and with --overwrite: each is kept, and the new result stands beside it."""
+    """Another folder, another result without and with --overwrite: each is kept, and the new result stands beside
+    it.
+    """
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
     ready = job(path, sources)
     (tmp_path / "out").mkdir()
@@ -369,7 +388,10 @@ def test_two_recordings_of_one_name_in_parallel(tmp_path, sources, monkeypatch):
         (tmp_path / name).parent.mkdir()
         jobs.append(prepare(recorded(tmp_path, sounds(0.3, rate)[:1], rate, name), sources, window=WINDOW))
     assert [ready.run().name for ready in jobs] == ["take-separated", "take-separated-2"]
-    assert [results(tmp_path / name)[0]["file"] for name in ("take-separated", "take-separated-2")] == ["take.wav", "take.flac"]
+    assert [results(tmp_path / name)[0]["file"] for name in ("take-separated", "take-separated-2")] == [
+        "take.wav",
+        "take.flac",
+    ]
 
 
 def test_a_damaged_result_is_not_taken_for_one(tmp_path, sources):
@@ -391,20 +413,26 @@ def test_names_that_are_too_long(tmp_path, sources, monkeypatch):
 
 
 def test_large_files_and_many_channels(tmp_path, sources, monkeypatch):
-    """Beyond what the header of a WAV file can count, its 64-bit form; more channels than FLAC has are named before the work."""
+    """Beyond what the header of a WAV file can count, its 64-bit form; more channels than FLAC has are named before
+    the work.
+    """
     path = recorded(tmp_path, sounds(0.3, RATE).sum(0).expand(10, -1), RATE, subtype="FLOAT")
     with pytest.raises(ValueError, match="FLAC file holds 8 channels at most.*has 10"):
         job(path, sources, channels="each", format="flac")
     assert job(path, sources, format="flac").recording.audio.shape[0] == 1
     monkeypatch.setattr(sound_file, "WAV_BYTES", 1000)
     room.write_sound(tmp_path / "large.wav", torch.rand(2, 5000), RATE, "wav")
-    assert (tmp_path / "large.wav").read_bytes()[:4] == b"RF64" and soundfile.info(tmp_path / "large.wav").frames == 5000
+    assert (tmp_path / "large.wav").read_bytes()[:4] == b"RF64" and soundfile.info(
+        tmp_path / "large.wav"
+    ).frames == 5000
 
 
 def test_more_memory_than_is_free(tmp_path, sources, monkeypatch):
     monkeypatch.setattr(room._machine, "free_memory", lambda device: 1e3)
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
-    with pytest.raises(MemoryError, match="GB of memory are needed, and .* GB are free: separate the recording in parts"):
+    with pytest.raises(
+        MemoryError, match="GB of memory are needed, and .* GB are free: separate the recording in parts"
+    ):
         job(path, sources)
 
 
@@ -485,7 +513,9 @@ class Interrupted:
 def test_an_interrupted_separation_leaves_nothing(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
     broken = [Interrupted(s.prior.prior) for s in sources]
-    ready = job(path, [Source(s.name, NamedPrior(prior, s.name), None) for s, prior in zip(sources, broken, strict=True)])
+    ready = job(
+        path, [Source(s.name, NamedPrior(prior, s.name), None) for s, prior in zip(sources, broken, strict=True)]
+    )
     for prior in broken:
         prior.left = 5
     with pytest.raises(KeyboardInterrupt):
@@ -509,7 +539,6 @@ def test_the_same_sound_is_the_same_file(tmp_path, monkeypatch):
     assert b"PEAK" not in (tmp_path / "c.wav").read_bytes()  # the large form has no such chunk
 
 
-
 def test_a_killed_run_leaves_no_folder(tmp_path, sources):
     """No matter how a run ends, during its work nothing but its state stands beside its result."""
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
@@ -529,7 +558,11 @@ def test_a_killed_run_leaves_no_folder(tmp_path, sources):
 
 def test_given_up_states_go_when_a_run_is_finished(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
-    for name, age in {".out.state-old": 2 * _result.ABANDONED, ".out.state-new": 60, ".other.state-old": 2 * _result.ABANDONED}.items():
+    for name, age in {
+        ".out.state-old": 2 * _result.ABANDONED,
+        ".out.state-new": 60,
+        ".other.state-old": 2 * _result.ABANDONED,
+    }.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     job(path, sources).run()
@@ -544,14 +577,19 @@ def test_power_above_the_priors_is_told(tmp_path, sources):
     low, high = torch.sin(2 * math.pi * 440 * t), torch.sin(2 * math.pi * 9000 * t)
     fraction = functools.partial(_expectation.power_above, rate=48_000, limit=RATE / 2)
     assert fraction(0.3 * low[None] + 0.7) < 1e-3 and fraction(0.3 * high[None] + 0.7) > 0.99
-    assert fraction(0.3 * torch.stack([low, high])) == pytest.approx(0.5, abs=0.01) and fraction(torch.zeros(1, 100)) == 0
+    assert (
+        fraction(0.3 * torch.stack([low, high])) == pytest.approx(0.5, abs=0.01) and fraction(torch.zeros(1, 100)) == 0
+    )
     both = job(recorded(tmp_path, (0.4 * low + 0.2 * high)[None], 48_000), sources)
     (said,) = [text for text in both.warnings if "power" in text]
     assert said.startswith("20% of the recording's power lies above") and f"warning: {said}" in both.describe()
     assert not job(recorded(tmp_path, 0.4 * low[None], 48_000), sources).warnings
 
 
-@pytest.mark.parametrize(("family", "experiment", "method"), [("pocket", "table-2", "recommended"), ("recorded", "recorded-validation", "recorded priors")])
+@pytest.mark.parametrize(
+    ("family", "experiment", "method"),
+    [("pocket", "table-2", "recommended"), ("recorded", "recorded-validation", "recorded priors")],
+)
 def test_what_is_expected_is_what_was_measured(family, experiment, method):
     """The constants are the means of the shipped tables, and they say where the method fails."""
     table = shipped(experiment)
@@ -569,7 +607,11 @@ def test_expectations_are_for_shipped_priors_of_one_family(tmp_path, sources):
     assert not [line for line in job(path, sources).describe() if line.startswith("expect: ")]
     for names, priors, said in (
         (["speech", "Chime"], ["pocket-speech", "pocket-sound"], "8.5 dB for speech and 8.1 dB for sound"),
-        (["speech", "Flute"], ["recorded-speech", "recorded-sound"], "on mixtures of real recordings of these kinds a mean SI-SDR of 5.5 dB"),
+        (
+            ["speech", "Flute"],
+            ["recorded-speech", "recorded-sound"],
+            "on mixtures of real recordings of these kinds a mean SI-SDR of 5.5 dB",
+        ),
         (["speech", "Chime"], ["recorded-speech", "pocket-sound"], "with priors of both families"),
     ):
         ready = prepare(path, find_sources(names, list(map(load_prior, priors))), tmp_path / "a")
@@ -578,8 +620,14 @@ def test_expectations_are_for_shipped_priors_of_one_family(tmp_path, sources):
 
 
 def test_a_class_of_few_recordings_is_named():
-    (said,) = _expectation.few_recordings([("recorded-sound", "Cello"), ("recorded-sound", "Flute"), ("recorded-speech", None), ("mine", "Cello")])
-    rows = [row for row in manifest_rows(CORPORA["recorded"] / "manifest.csv") if row["label"] == "Cello" and row["split"] == "train"]
+    (said,) = _expectation.few_recordings(
+        [("recorded-sound", "Cello"), ("recorded-sound", "Flute"), ("recorded-speech", None), ("mine", "Cello")]
+    )
+    rows = [
+        row
+        for row in manifest_rows(CORPORA["recorded"] / "manifest.csv")
+        if row["label"] == "Cello" and row["split"] == "train"
+    ]
     assert said.startswith(f"the prior knows Cello from {len(rows)} recordings") and len(rows) < _expectation.FEW
     assert not _expectation.few_recordings([("pocket-sound", "Chime"), ("pocket-sound", "Snare_drum")])
 
@@ -600,7 +648,9 @@ def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monk
     with pytest.raises(KeyboardInterrupt):
         ready.run()
     assert ready.state.steps == 6 and left_in(tmp_path) == {"talk.wav", ready.state.path.name}
-    assert job(path, sources, seed=1).state.steps == 0 and "goes on" not in " ".join(job(path, sources, seed=1).describe())
+    assert job(path, sources, seed=1).state.steps == 0 and "goes on" not in " ".join(
+        job(path, sources, seed=1).describe()
+    )
     breaking[1].left = 10**9
     again = job(path, watched)
     assert f"goes on after step 6 of {ready.config.steps} of an earlier run" in again.describe()
@@ -662,7 +712,9 @@ def test_the_forecast_measures_what_the_run_does(tmp_path, sources, preset, monk
             return super().__call__(x_t, t, label)
 
     path = recorded(tmp_path, sounds(1, RATE).sum(0)[None], RATE)
-    ready = job(path, [Source(s.name, NamedPrior(Watched(s.prior.prior), s.name), None) for s in sources], preset=preset)
+    ready = job(
+        path, [Source(s.name, NamedPrior(Watched(s.prior.prior), s.name), None) for s in sources], preset=preset
+    )
     before, seen[:] = set(seen), []
     ready.run()
     assert before == {(N_WINDOW, preset == "short")} and before == set(seen)
@@ -694,7 +746,9 @@ def test_little_memory_means_small_chunks_and_the_same_sound(tmp_path, sources):
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(3.2, "3 seconds"), (170, "3 minutes"), (9000, "2.5 hours"), (3e5, "3 days")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 seconds"), (170, "3 minutes"), (9000, "2.5 hours"), (3e5, "3 days")]
+)
 def test_durations_are_words(seconds, text):
     assert duration(seconds) == text
 
@@ -717,7 +771,11 @@ def small_prior(tmp_path_factory) -> Path:
 
 
 def test_priors_are_found_by_name_file_and_folder(small_prior):
-    speech, folder, file = load_prior("pocket-speech"), load_prior(str(small_prior)), load_prior(f"beast={small_prior / 'step_000001.safetensors'}")
+    speech, folder, file = (
+        load_prior("pocket-speech"),
+        load_prior(str(small_prior)),
+        load_prior(f"beast={small_prior / 'step_000001.safetensors'}"),
+    )
     assert (speech.name, folder.name, file.name) == ("speech", "", "beast")
     assert (folder.prior.card["steps"], file.prior.card["steps"]) == (2, 1), "the newest of a folder"
     assert len({speech.sha256, folder.sha256, file.sha256}) == 3
@@ -731,7 +789,10 @@ def test_priors_of_others(tmp_path, monkeypatch):
     torch.save({part: reference_weights("network") for part in ("model", "ema")}, tmp_path / "sounds.pt")
     small = functools.partial(ut.priors.from_authors_checkpoint, heads=2, n_fft=126, hop=63)
     monkeypatch.setitem(named.READERS, ".pt", small)
-    torch.save({"state_dict": {f"model.{key}": value for key, value in reference_weights("diffwave").items()}}, tmp_path / "diffwave.ckpt")
+    torch.save(
+        {"state_dict": {f"model.{key}": value for key, value in reference_weights("diffwave").items()}},
+        tmp_path / "diffwave.ckpt",
+    )
     authors, undiff = load_prior(str(tmp_path / "sounds.pt")), load_prior(f"talk={tmp_path / 'diffwave.ckpt'}")
     assert "Shi et al." in authors.prior.card["network"] and "UnDiff" in undiff.prior.card["network"]
     first = find_sources(["talk", authors.prior.labels[0] if authors.prior.labels else authors.name], [undiff, authors])
@@ -781,7 +842,9 @@ def test_a_source_called_residual_is_not_lost(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.3, RATE).sum(0)[None], RATE)
     named = [Source(name, s.prior, None) for name, s in zip(("residual", "mixture"), sources, strict=True)]
     report, found = results(job(path, named).run())
-    assert [s["file"] for s in report["sources"]] == ["1-residual-1.wav", "2-mixture-1.wav"] and report["residual"]["file"] == "3-residual.wav"
+    assert [s["file"] for s in report["sources"]] == ["1-residual-1.wav", "2-mixture-1.wav"] and report["residual"][
+        "file"
+    ] == "3-residual.wav"
     assert len(found) == 3
 
 
@@ -817,7 +880,9 @@ def test_a_prior_that_predicts_nonsense_is_named_before_the_work(tmp_path, sourc
 
 def test_sources_that_no_prior_knows(small_prior, sources):
     priors = [load_prior(str(small_prior)), *(s.prior for s in sources)]
-    with pytest.raises(ValueError, match=r"knows the source 'whales' \(did you mean 'Whale'\?\); known are Whale, Old_door, hum, hiss"):
+    with pytest.raises(
+        ValueError, match=r"knows the source 'whales' \(did you mean 'Whale'\?\); known are Whale, Old_door, hum, hiss"
+    ):
         find_sources(["hum", "whales"], priors)
     with pytest.raises(ValueError, match="knows the source 'speech'; known"):
         find_sources(["speech", "hum"], priors)
@@ -901,7 +966,9 @@ def test_the_page_names_files_that_are_there_and_asks_nothing_else(tmp_path, sou
     path = recorded(tmp_path, sounds(0.3, 44100).sum(0)[None], 44100, "a <talk> & more.wav")
     job(path, sources).run()
     page = (tmp_path / "out" / "listen.html").read_text(encoding="utf-8")
-    assert "<h1>a &lt;talk&gt; &amp; more.wav, separated</h1>" in page and "what lies above 4 kHz is in no source" in page
+    assert (
+        "<h1>a &lt;talk&gt; &amp; more.wav, separated</h1>" in page and "what lies above 4 kHz is in no source" in page
+    )
     links = set(re.findall(r'(?:src|href)="([^"]+)"', page)) - {"data:,"}
     assert {"1-hum.wav", "2-hiss.wav", "3-residual.wav", "separation.json"} <= links
     assert all((tmp_path / "out" / link).is_file() for link in links) and "http" not in page
@@ -942,9 +1009,12 @@ def test_the_page_plays_in_a_browser(tmp_path, sources, browser):
 
 @pytest.mark.slow
 def test_a_reader_who_names_no_prior_gets_those_of_real_recordings(tmp_path):
-    """An unheard speaker over an unheard saxophone, 4 s in stereo at 44.1 kHz: both come out, better than they went in; the page says what to expect."""
+    """An unheard speaker over an unheard saxophone, 4 s in stereo at 44.1 kHz: both come out, better than they went
+    in; the page says what to expect.
+    """
     rate, N = 44100, 4 * 44100
-    clips = [max((c for c in ut.data.pocket(kind, "test", corpus="recorded") if kind == "speech" or c.label == "Saxophone"),
+    clips = [max((c for c in ut.data.pocket(kind, "test",
+    corpus="recorded") if kind == "speech" or c.label == "Saxophone"),
                  key=lambda c: len(c.audio)).audio for kind in ("speech", "sound")]  # fmt: skip
     true = torch.stack([resample(clip.repeat(8)[: 4 * 8000], 8000, rate)[:N] for clip in clips])
     true = 0.05 * true / true.square().mean(-1, keepdim=True).sqrt()
@@ -964,7 +1034,9 @@ def test_a_reader_who_names_no_prior_gets_those_of_real_recordings(tmp_path):
 @pytest.mark.slow
 @pytest.mark.real_audio
 def test_a_real_recording_with_the_shipped_priors(tmp_path, real_audio):
-    """Speech and a glockenspiel, 3.5 s at 44.1 kHz, in two windows: they add up, and are much better than the mixture."""
+    """Speech and a glockenspiel, 3.5 s at 44.1 kHz, in two windows: they add up, and are much better than the
+    mixture.
+    """
     rate, N = 44100, round(3.5 * 44100)
     names = ("vctk/p227_003_mic1.flac", "fsdkaggle2018/Glockenspiel__4e0759b2.flac")
     clips = [ut.data.read(real_audio / name, rate)[0] for name in names]
@@ -972,11 +1044,23 @@ def test_a_real_recording_with_the_shipped_priors(tmp_path, real_audio):
     # Equally loud where the priors hear them, below 4 kHz: a small bell has most of its power above.
     true = torch.stack([0.05 * clip / resample(clip, rate, 8000).square().mean().sqrt() for clip in clips])
     path = recorded(tmp_path, true.sum(0)[None], rate, subtype="FLOAT")
-    result = command(path, "--sources", "speech,glockenspiel", "--prior", "pocket-speech", "--prior", "pocket-sound", "--out", tmp_path / "out")
+    result = command(
+        path,
+        "--sources",
+        "speech,glockenspiel",
+        "--prior",
+        "pocket-speech",
+        "--prior",
+        "pocket-sound",
+        "--out",
+        tmp_path / "out",
+    )
     assert result.exit_code == 0, result.output
     report, found = results(tmp_path / "out")
     assert report["windows"]["count"] == 2 and report["priors_rate"] == 8000
     torch.testing.assert_close(sum(found.values())[0], read_recording(path).audio[0], rtol=0, atol=1e-5)
-    estimates, reference = (resample(x, rate, 8000) for x in (torch.cat([found["speech"], found["Glockenspiel"]]), true))
+    estimates, reference = (
+        resample(x, rate, 8000) for x in (torch.cat([found["speech"], found["Glockenspiel"]]), true)
+    )
     before = ut.si_sdr(reference.sum(0).expand(2, -1), reference)
     assert (ut.si_sdr(estimates, reference) - before).mean() > 5

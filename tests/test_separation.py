@@ -1,4 +1,6 @@
-"""Algorithm 1 around closed-form priors: exactness, batches, seeds, guards; guidance and losses against their formulas."""
+"""Algorithm 1 around closed-form priors: exactness, batches, seeds, guards; guidance and losses against their
+formulas.
+"""
 
 import math
 from dataclasses import FrozenInstanceError, dataclass
@@ -73,7 +75,8 @@ def test_wiener_shares_are_those_of_the_posterior_of_gaussians_bin_by_bin():
     assert torch.allclose((tones + shift).sum(1), y, atol=1e-5)
     window = torch.hann_window(n)
     noise = float(S.noise_to_signal[t]) ** 2 * float(window.square().sum())
-    # A Hann window puts a tone into three bins: amplitude 1 with weight 2/3 in the synthesis, twice 1/2 with weight 1/6.
+    # A Hann window puts a tone into three bins: amplitude 1 with weight 2/3 in the synthesis, twice 1/2 with weight
+    # 1/6.
     P = (torch.tensor((0.5, 0.1)) * float(window.sum()) / 2) ** 2 * torch.tensor((1.0, 0.25))[:, None]
     V = P * noise / (P + noise)
     shares = torch.tensor((2 / 3, 1 / 3)) @ (V / V.sum(1, keepdim=True))
@@ -97,7 +100,7 @@ def test_a_step_with_fresh_noise_has_the_noise_level_of_the_step_below():
         ut.SeparationConfig(renoise=2)
 
 
-# --- the paper's algorithm, and rules, priors and losses of one's own ---------------------------------------------------
+# --- the paper's algorithm, and rules, priors and losses of one's own -------------------------------------------------
 
 
 def test_algorithm_1_is_separate_with_the_papers_configuration():
@@ -119,7 +122,9 @@ def test_algorithm_1_is_separate_with_the_papers_configuration():
 
 def test_paper_gives_every_rule_the_constants_of_the_text():
     paper, authors = ut.SeparationConfig.paper, ut.SeparationConfig.authors
-    assert paper().guidance == paper(ut.Hybrid).guidance == ut.Hybrid.paper() and paper(ut.DSG).guidance == ut.DSG.paper()
+    assert (
+        paper().guidance == paper(ut.Hybrid).guidance == ut.Hybrid.paper() and paper(ut.DSG).guidance == ut.DSG.paper()
+    )
     assert authors().guidance == ut.Hybrid() and authors(ut.DSG).guidance == ut.DSG()
     assert paper(ut.DPS).guidance == ut.DPS() and paper(ut.Wiener(floor=0.0)).guidance == ut.Wiener(floor=0.0)
     for rule in (ut.DSG(), ut.Hybrid(s_floor=0.005)):
@@ -198,7 +203,9 @@ def test_a_loss_of_ones_own_is_any_callable():
 
     y, config = sources().sum(0), FAST.replace(loss=squared_error)
     library = ut.ReconstructionLoss(time=1, group=0, stft=0, squared=True)
-    found, same = (ut.separate(y, [LOW, HIGH], [None, None], S, c).sources for c in (config, FAST.replace(loss=library)))
+    found, same = (
+        ut.separate(y, [LOW, HIGH], [None, None], S, c).sources for c in (config, FAST.replace(loss=library))
+    )
     assert torch.equal(found, same) and calls == [(1, N)] * 20
     ut.separate(y, [LOW, HIGH], [None, None], S, config.replace(guidance=ut.Wiener()))
     assert len(calls) == 20, "nobody asks for the loss without gradients and without a recorder"
@@ -207,7 +214,9 @@ def test_a_loss_of_ones_own_is_any_callable():
 def test_shapes_of_a_rule_and_a_loss_of_ones_own_are_checked():
     y = sources().sum(0)
     with pytest.raises(ValueError, match=r"loss has shape \[\] for 1 mixtures"):
-        ut.separate(y, LOW, [0, 0], S, FAST.replace(loss=lambda mixture, estimate: (mixture - estimate).square().mean()))
+        ut.separate(
+            y, LOW, [0, 0], S, FAST.replace(loss=lambda mixture, estimate: (mixture - estimate).square().mean())
+        )
 
     class Flat(EqualShares):
         def direction(self, estimates):
@@ -231,7 +240,9 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=stop, state=state)
         assert state.steps == 12
-        again = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=lambda r: rest.append(r.step), state=state)
+        again = ut.separate(
+            y, [LOW, HIGH], [None, None], S, config, noise=3, on_step=lambda r: rest.append(r.step), state=state
+        )
         assert torch.equal(again.sources, whole) and again.calls == 20
         assert rest[-8:] == list(range(12, 20)) and state.steps == 20
         done = ut.separate(y, [LOW, HIGH], [None, None], S, config, noise=3, state=state)
@@ -261,6 +272,7 @@ def test_hypotheses_are_averaged_mixture_by_mixture():
         assert torch.allclose(both.sources[b], single, atol=1e-5)
     assert both.calls == 3 * 20
     z = torch.randn(3, 2, N, generator=torch.Generator().manual_seed(1))
+
     # with no noise but that of the start, the result is the mean of the three runs
     def noise(kind, i, shape):
         return z[i] if kind == "init" else torch.zeros(shape)
@@ -279,7 +291,9 @@ def test_hypotheses_are_averaged_mixture_by_mixture():
 
 def test_the_same_seed_gives_the_same_result_and_another_does_not():
     y = sources().sum(0)
-    first, again, other = (ut.separate(y, [LOW, HIGH], [None, None], config=FAST, noise=seed).sources for seed in (1, 1, 2))
+    first, again, other = (
+        ut.separate(y, [LOW, HIGH], [None, None], config=FAST, noise=seed).sources for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again) and not torch.allclose(first, other, atol=1e-3)
 
 
@@ -312,7 +326,15 @@ def test_the_noise_callable_is_asked_for_each_kind_in_order():
 
 def test_records_describe_the_update():
     records = []
-    result = ut.separate(sources().sum(0), [LOW, HIGH], [None, None], S, FAST, noise=lambda kind, i, shape: torch.zeros(shape), on_step=records.append)
+    result = ut.separate(
+        sources().sum(0),
+        [LOW, HIGH],
+        [None, None],
+        S,
+        FAST,
+        noise=lambda kind, i, shape: torch.zeros(shape),
+        on_step=records.append,
+    )
     assert [r.t for r in records] == result.schedule.index.flip(0).tolist()
     for r in records:
         update = r.g_prior + r.gamma[:, None] * r.g_cond
@@ -356,7 +378,13 @@ class Named(ut.priors.StationaryGaussian):
 )
 @pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical])
 def test_bad_input_is_named(separate, change, error, message):
-    arguments = {"mixture": sources().sum(0), "prior": [LOW, Named()], "labels": [0, "Chime"], "schedule": S, "noise": 0} | change
+    arguments = {
+        "mixture": sources().sum(0),
+        "prior": [LOW, Named()],
+        "labels": [0, "Chime"],
+        "schedule": S,
+        "noise": 0,
+    } | change
     with pytest.raises(error, match=message):
         separate(**arguments)
 
@@ -407,7 +435,15 @@ def test_the_loop_starts_where_it_is_told():
 def test_the_initial_state_is_eq_12():
     first = []
     y = sources().sum(0)
-    ut.separate(y, LOW, [0, 0], S, ut.SeparationConfig.authors().replace(steps=2), lambda kind, i, shape: torch.ones(shape), first.append)
+    ut.separate(
+        y,
+        LOW,
+        [0, 0],
+        S,
+        ut.SeparationConfig.authors().replace(steps=2),
+        lambda kind, i, shape: torch.ones(shape),
+        first.append,
+    )
     s = S.respace(2)
     ab = s.alpha_bar[s.position(150)]
     assert torch.allclose(first[0].x_t, (ab.sqrt() * y + (1 - ab).sqrt()).float().expand(2, N), atol=1e-6)
@@ -418,7 +454,10 @@ def test_analytical_sampling_projects_two_sources_but_not_three():
     short = S.respace(20)
     residual = {}
     for K in (2, 3):
-        for name, config in (("authors", ut.AnalyticalConfig.authors()), ("recommended", ut.AnalyticalConfig.recommended())):
+        for name, config in (
+            ("authors", ut.AnalyticalConfig.authors()),
+            ("recommended", ut.AnalyticalConfig.recommended()),
+        ):
             x = ut.separate_analytical(y, LOW, [0] * K, short, config).sources
             residual[K, name] = float((x.sum(0) - y).abs().max())
     assert residual[2, "authors"] < 1e-4 and residual[2, "recommended"] < 1e-4 and residual[3, "recommended"] < 1e-4
@@ -432,10 +471,15 @@ def test_the_chain_layout_gives_the_prior_all_sources_as_one_signal():
         seen.append((tuple(x_t.shape), tuple(t.shape), label.tolist()))
         return torch.roll(x_t, 1, -1)  # what a source is given depends on its neighbour's last sample
 
-    y, config = torch.stack([sources(seed).sum(0) for seed in (0, 1)]), ut.AnalyticalConfig.undiff().replace(corrector=False)
+    y, config = (
+        torch.stack([sources(seed).sum(0) for seed in (0, 1)]),
+        ut.AnalyticalConfig.undiff().replace(corrector=False),
+    )
     found = ut.separate_analytical(y, prior, [[2, 2], [3, 3]], S.respace(4), config, [0, 1]).sources
     assert seen == [((2, 2 * N), (2,), [2, 3])] * 4
-    rows = ut.separate_analytical(y, prior, [[2, 2], [3, 3]], S.respace(4), config.replace(layout="rows"), [0, 1]).sources
+    rows = ut.separate_analytical(
+        y, prior, [[2, 2], [3, 3]], S.respace(4), config.replace(layout="rows"), [0, 1]
+    ).sources
     assert not torch.equal(found, rows) and torch.allclose(found.sum(1), y, atol=1e-4)
     alone = ut.separate_analytical(y[1], prior, [3, 3], S.respace(4), config, 1).sources
     assert torch.allclose(alone, found[1], atol=1e-5)
@@ -524,7 +568,9 @@ def network():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_any_floating_point_is_separated(network, dtype):
-    """soundfile reads float64 by default; a network computes in the type of its weights, an exact prior in the mixture's."""
+    """soundfile reads float64 by default; a network computes in the type of its weights, an exact prior in the
+    mixture's.
+    """
     config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
     y = (0.1 * sources().sum(0)).to(dtype)
     found = ut.separate(y, network, ["low", "high"], config=config).sources
@@ -539,7 +585,12 @@ def test_numbers_labels_and_lists_of_numpy_and_torch(network):
     config = ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1)
     y = 0.1 * sources().sum(0)
     expected = ut.separate(y, network, [0, 1], config=config, noise=3).sources
-    for labels in (numpy.array([0, 1]), torch.tensor([0, 1]), [numpy.int64(0), numpy.int64(1)], numpy.array(["low", "high"])):
+    for labels in (
+        numpy.array([0, 1]),
+        torch.tensor([0, 1]),
+        [numpy.int64(0), numpy.int64(1)],
+        numpy.array(["low", "high"]),
+    ):
         assert torch.equal(ut.separate(y, network, labels, config=config, noise=numpy.int64(3)).sources, expected)
     pair = torch.nn.ModuleList([network, network])
     assert torch.equal(ut.separate(y, pair, [0, 1], config=config, noise=3).sources, expected)
@@ -549,7 +600,10 @@ def test_numbers_labels_and_lists_of_numpy_and_torch(network):
 
 def test_names_in_place_of_things_are_explained():
     y = sources().sum(0)
-    with pytest.raises(TypeError, match=r"prior 1 is 'pocket-sound'; it must be a prior; unasdiff_teach.priors.load\('pocket-sound'\) is one"):
+    with pytest.raises(
+        TypeError,
+        match=r"prior 1 is 'pocket-sound'; it must be a prior; unasdiff_teach.priors.load\('pocket-sound'\) is one",
+    ):
         ut.separate(y, [LOW, "pocket-sound"], [None, None], S)
     with pytest.raises(TypeError, match=r"config is 'recommended'.*SeparationConfig.recommended\(\) is one"):
         ut.separate(y, [LOW, HIGH], [None, None], S, "recommended")

@@ -20,7 +20,9 @@ from unasdiff_teach.training import separators as pocket
 TASNET = ConvTasNetConfig(filters=32, window=16, bottleneck=16, hidden=32, layers=3, stacks=1)
 LOCOFORMER = TFLoCoformerConfig(blocks=1, channels=16, hidden=16, heads=2, attention=16, n_fft=62, hop=31)
 SEPARATOR = SeparatorConfig(8000, ("speech", "sound"), TASNET)
-CONFIG = SeparatorTrainConfig.pocket(steps=12, batch=2, learning_rate=2e-3, warmup=2, ema_decay=0.9, log_every=3, save_every=4)
+CONFIG = SeparatorTrainConfig.pocket(
+    steps=12, batch=2, learning_rate=2e-3, warmup=2, ema_decay=0.9, log_every=3, save_every=4
+)
 
 
 def noise(*shape, seed=0):
@@ -30,7 +32,9 @@ def noise(*shape, seed=0):
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kinds", [("sound",) * 2, ("sound",) * 3, ("sound",) * 4, ("speech", "sound"), ("speech", "sound", "sound")])
+@pytest.mark.parametrize(
+    "kinds", [("sound",) * 2, ("sound",) * 3, ("sound",) * 4, ("speech", "sound"), ("speech", "sound", "sound")]
+)
 def test_the_loss_is_the_best_allowed_permutation_by_brute_force(kinds):
     K = len(kinds)
     sources = noise(5, K, 300)
@@ -81,10 +85,14 @@ def test_mixtures_follow_the_rules_of_the_test_lists():
     sources = pocket.mixer("1 speech + 1 sound")(64, torch.Generator().manual_seed(0))
     level = 20 * sources.square().mean(-1).sqrt().log10()
     assert sources.shape == (64, 2, 16000) and level.min() > -25.01 and level.max() < -19.99
-    spans = torch.tensor([[[int(p[0]), int(p[-1]) + 1] for p in map(torch.nonzero, pair)] for pair in sources])  # [B, K, first and end]
+    spans = torch.tensor(
+        [[[int(p[0]), int(p[-1]) + 1] for p in map(torch.nonzero, pair)] for pair in sources]
+    )  # [B, K, first and end]
     lengths, starts = spans[..., 1] - spans[..., 0], spans[..., 0]
     assert lengths[:, 0].float().mean() > 15000, "speech fills the canvas"
-    assert 8500 < lengths[:, 1].float().mean() < 13500 and starts[:, 1].max() > 4000, "a sound takes half or more, at a random offset"
+    assert 8500 < lengths[:, 1].float().mean() < 13500 and starts[:, 1].max() > 4000, (
+        "a sound takes half or more, at a random offset"
+    )
 
 
 def test_sources_of_one_kind_differ_in_label():
@@ -109,7 +117,10 @@ def test_a_batch_depends_on_its_generator_alone():
 )
 def test_impossible_mixtures_are_refused(crops, message):
     with pytest.raises(ValueError, match=message):
-        Mixer({kind: Crops(*tones(), CropConfig(length)) for kind, length in crops.items()}, ("speech", "sound", "sound", "sound"))
+        Mixer(
+            {kind: Crops(*tones(), CropConfig(length)) for kind, length in crops.items()},
+            ("speech", "sound", "sound", "sound"),
+        )
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -143,8 +154,13 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, netw
     for a, b in zip(straight.net.parameters(), resumed.net.parameters(), strict=True):
         assert torch.equal(a, b)
     # Steps that were done twice are logged once.
-    logs = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("straight", "killed")]
-    assert [[(line["step"], line["loss"]) for line in log] for log in logs][0] == [(line["step"], line["loss"]) for line in logs[1]]
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("straight", "killed")
+    ]
+    assert [[(line["step"], line["loss"]) for line in log] for log in logs][0] == [
+        (line["step"], line["loss"]) for line in logs[1]
+    ]
     assert [line["step"] for line in logs[1]] == [3, 6, 9, 12]
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -161,7 +177,9 @@ def test_one_mixture_is_learned_by_heart(tmp_path, network, steps):
     run.fit(progress=False)
     after = read(tmp_path / f"step_{steps:06d}.safetensors")(sources.sum(1))
     assert before > -3 and float(separation_loss(after, sources, separator.kinds)) < -15
-    assert (after.sum(1) - sources.sum(1)).square().mean() < 0.05 * sources.sum(1).square().mean(), "gains and signs are right"
+    assert (after.sum(1) - sources.sum(1)).square().mean() < 0.05 * sources.sum(1).square().mean(), (
+        "gains and signs are right"
+    )
 
 
 def test_training_does_not_touch_the_global_generator(tmp_path):
@@ -180,7 +198,9 @@ def test_training_that_diverges_stops(tmp_path):
 
 def test_a_damaged_mixture_is_skipped(tmp_path):
     clean = mixer()
-    run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {})
+    run = SeparatorTrainer(
+        tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
+    )
     assert run.fit(progress=False) and run.skipped == 1
     assert all(v.isfinite().all() for v in run.average.values())
 
@@ -201,13 +221,23 @@ def test_a_separator_survives_its_file(tmp_path, network):
     save(tmp_path / "s.safetensors", separator.net.state_dict(), config, {"steps": 3}, dtype=torch.float32)
     again, y = read(tmp_path / "s.safetensors"), noise(2, 900)
     assert torch.equal(again(y), separator(y)) and torch.allclose(again(y[0]), again(y)[0], atol=1e-5)
-    assert (again.kinds, again.sample_rate, again.card, again.net.config) == (("speech", "sound"), 8000, {"steps": 3}, network)
+    assert (again.kinds, again.sample_rate, again.card, again.net.config) == (
+        ("speech", "sound"),
+        8000,
+        {"steps": 3},
+        network,
+    )
     assert not any(p.requires_grad for p in again.parameters())
 
 
 def test_the_card_says_how_a_separator_was_made(tmp_path):
     card = read(train(tmp_path).folder / "step_000012.safetensors").card
-    assert card["steps"] == 12 and card["train"]["seed"] == 0 and card["data"] == {"corpus": "tones"} and card["weights"] == "ema"
+    assert (
+        card["steps"] == 12
+        and card["train"]["seed"] == 0
+        and card["data"] == {"corpus": "tones"}
+        and card["weights"] == "ema"
+    )
     assert [step for step, _ in card["loss"]] == [3, 6, 9, 12] and {"seconds", "machine"} <= card.keys()
 
 

@@ -30,7 +30,15 @@ def test_curves_are_the_librarys():
         assert np.array_equal(curves[name], values.numpy()), name
 
 
-OTHER = {"T": 400, "beta_min": 1e-3, "beta_max": 0.05, "sigma_scale": 0.5, "s_floor": 0.01, "sharpness": 100.0, "t_star": 50}
+OTHER = {
+    "T": 400,
+    "beta_min": 1e-3,
+    "beta_max": 0.05,
+    "sigma_scale": 0.5,
+    "s_floor": 0.01,
+    "sharpness": 100.0,
+    "t_star": 50,
+}
 
 
 @pytest.mark.parametrize("name, value", OTHER.items())
@@ -53,7 +61,9 @@ def test_values_between_the_sliders_stops_are_kept_exactly():
 def test_drawn_curve_is_the_computed_one():
     explorer = show.gamma_explorer()
     explorer.update(s_floor=0.01)
-    path = re.findall(r'<path d="M([^"]+)" fill="none" stroke="#009e73" stroke-width="2.5"/>', explorer.picture.value)[0]
+    path = re.findall(r'<path d="M([^"]+)" fill="none" stroke="#009e73" stroke-width="2.5"/>', explorer.picture.value)[
+        0
+    ]
     y = np.array([float(point.split()[1]) for point in re.findall(r"\S+ \S+", path)])
     gamma = 10 ** (1 - (y - 35) / 230 * 5)  # the panel spans 1e-4 to 10 over 230 pixels from 35
     assert np.allclose(gamma, show.curves(explorer.values)["Hybrid"], rtol=0.003)

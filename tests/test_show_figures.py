@@ -41,7 +41,10 @@ def figures():
 def test_every_figure_has_labels_with_units_and_light_paper(figures):
     for name, figure in figures.items():
         across = [axis.get_xlabel() for axis in figure.axes]
-        up = [figure.get_supylabel(), *(axis.get_ylabel() or axis.get_yticklabels()[0].get_text() for axis in figure.axes)]
+        up = [
+            figure.get_supylabel(),
+            *(axis.get_ylabel() or axis.get_yticklabels()[0].get_text() for axis in figure.axes),
+        ]
         assert any(across) and any(up), name
         assert min(figure.get_facecolor()[:3]) > 0.9, name
         assert figure.get_figwidth() == 6.4, name
@@ -98,7 +101,9 @@ def test_unfit_input_is_named(draw, message):
 def test_a_first_figure_of_this_library_leaves_interactive_mode_on(monkeypatch):
     # as a notebook's backend does: it turns interactive mode on when pyplot makes its first figure
     subplots = pyplot.subplots
-    monkeypatch.setattr(pyplot, "subplots", lambda *args, **options: (matplotlib.interactive(True), subplots(*args, **options))[1])
+    monkeypatch.setattr(
+        pyplot, "subplots", lambda *args, **options: (matplotlib.interactive(True), subplots(*args, **options))[1]
+    )
     matplotlib.interactive(False)
     try:
         show.guidance_curves([ut.DSG()], SCHEDULE)

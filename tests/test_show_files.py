@@ -58,7 +58,10 @@ def test_files_beside_the_pages_of_the_book():
 def small_book(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     records = [type("Record", (), {"step": i, "t": 1 - i, "x0_hat": 0.1 * torch.rand(2, 4000)}) for i in range(2)]
-    tools = [show.player({"one": torch.rand(4000)}, 8000, id="01/player"), show.scrubber(records, ["a", "b"], 8000, "01/run")]
+    tools = [
+        show.player({"one": torch.rand(4000)}, 8000, id="01/player"),
+        show.scrubber(records, ["a", "b"], 8000, "01/run"),
+    ]
     outputs = [nbformat.v4.new_output("display_data", {"text/html": tool._repr_html_()}) for tool in tools]
     cells = [nbformat.v4.new_code_cell("", outputs=[output]) for output in outputs]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), "01_chapter.ipynb")
@@ -66,7 +69,9 @@ def small_book(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["01/player/1-one.flac", "01/player/1-one.jpg", "01/run/sheet.jpg", "01/run/2-01.flac"])
+@pytest.mark.parametrize(
+    "name", ["01/player/1-one.flac", "01/player/1-one.jpg", "01/run/sheet.jpg", "01/run/2-01.flac"]
+)
 def test_a_missing_file_is_found(small_book, name):
     (small_book / "_static" / "audio" / name).unlink()
     assert trouble(small_book) == [f"_static/audio/{name} is missing: run `make execute`"]
@@ -78,5 +83,8 @@ def test_other_trouble_is_found(small_book):
     notebook = nbformat.read("01_chapter.ipynb", as_version=4)
     nbformat.write(nbformat.v4.new_notebook(cells=notebook.cells[1:]), "02_chapter.ipynb")
     found = trouble(small_book)
-    assert found[:2] == ["_static/audio/01/player/old.flac belongs to no output: delete it", "_static/audio/01/run is the id of 2 outputs"]
+    assert found[:2] == [
+        "_static/audio/01/player/old.flac belongs to no output: delete it",
+        "_static/audio/01/run is the id of 2 outputs",
+    ]
     assert len(found) == 3 and found[2].startswith("_static/audio/01/player has 10")

@@ -41,7 +41,11 @@ def write_notebook(folder: Path, data: Path) -> None:
         patch.chdir(folder)
         player = show.player({"low": 0.3 * torch.sin(2765 * t), "high": 0.1 * torch.sin(11058 * t)}, RATE, id="00/lab")
     shown = nbformat.v4.new_output("display_data", data={"text/html": player._repr_html_(), "text/plain": repr(player)})
-    cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1", outputs=[shown]), nbformat.v4.new_markdown_cell("Two")]
+    cells = [
+        nbformat.v4.new_markdown_cell("# One"),
+        nbformat.v4.new_code_cell("1", outputs=[shown]),
+        nbformat.v4.new_markdown_cell("Two"),
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "page.ipynb")
     data.mkdir()
@@ -49,7 +53,9 @@ def write_notebook(folder: Path, data: Path) -> None:
 
 
 def until(found, server, limit: float, what: str):
-    """What ``found()`` gives once it gives something. Fails when the server has ended or the limit has passed (seconds)."""
+    """What ``found()`` gives once it gives something. Fails when the server has ended or the limit has passed
+    (seconds).
+    """
     end = time.monotonic() + limit
     while not (result := found()):
         assert server.poll() is None, f"JupyterLab ended with {server.returncode}"
@@ -76,7 +82,9 @@ def answers(url: str) -> bool:
 
 
 def show_player(tab, url: str, limit: float) -> None:
-    """Open the notebook, a second time (with an empty workspace) if no player has appeared in half of the limit (seconds)."""
+    """Open the notebook, a second time (with an empty workspace) if no player has appeared in half of the limit
+    (seconds).
+    """
     from playwright.sync_api import TimeoutError as Late
 
     for query in ("", "?reset"):
@@ -125,7 +133,10 @@ def notebook(browser, tmp_path):
             picture, lines = tmp_path / "lab.png", "\n".join(said[-20:])
             with contextlib.suppress(Exception):
                 tab.screenshot(path=picture)
-            pytest.fail(f"{error}\n\nPicture: {picture}\n\nBrowser:\n{lines}\n\nServer:\n{(tmp_path / 'log').read_text(encoding='utf-8')}")
+            pytest.fail(
+                f"{error}\n\nPicture:"
+                f" {picture}\n\nBrowser:\n{lines}\n\nServer:\n{(tmp_path / 'log').read_text(encoding='utf-8')}"
+            )
         yield tab
     finally:
         context.close()
@@ -137,10 +148,14 @@ def notebook(browser, tmp_path):
 
 
 def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
-    """In Lab's command mode A and B insert a cell, X cuts one, two D delete one, 1 and Y change its kind, 00 restarts the kernel."""
+    """In Lab's command mode A and B insert a cell, X cuts one, two D delete one, 1 and Y change its kind, 00 restarts
+    the kernel.
+    """
 
     def cells():
-        return notebook.locator(".jp-Notebook .jp-Cell").evaluate_all("all => all.map((e) => e.className.match(/jp-(Code|Markdown)Cell/)[0])")
+        return notebook.locator(".jp-Notebook .jp-Cell").evaluate_all(
+            "all => all.map((e) => e.className.match(/jp-(Code|Markdown)Cell/)[0])"
+        )
 
     def inside():
         return notebook.evaluate("!!document.activeElement.closest('.page-tool')")

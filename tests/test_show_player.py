@@ -85,7 +85,10 @@ def test_sounds_beside_the_page(tmp_path, monkeypatch):
     assert "base64" not in html and "http" not in html and len(html) < 4000
     assert html == show.player(sounds(), RATE, note="the hiss", id="05/first")._repr_html_()
     names = re.findall(r'src="([^"]+)"', html)
-    assert names == [f"_static/audio/05/first/{name}" for name in ("1-mixture.jpg", "1-mixture.flac", "2-whisper-hiss.jpg", "2-whisper-hiss.flac")]
+    assert names == [
+        f"_static/audio/05/first/{name}"
+        for name in ("1-mixture.jpg", "1-mixture.flac", "2-whisper-hiss.jpg", "2-whisper-hiss.flac")
+    ]
     for track, samples in zip(player.tracks, sounds().values()):
         heard, rate = soundfile.read(f"{track.file}.flac")
         assert rate == RATE
@@ -97,7 +100,9 @@ def test_sounds_beside_the_page(tmp_path, monkeypatch):
 def test_pictures_show_all_sounds_on_one_scale(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     show.player(sounds(), RATE, id="05/first")
-    loud, quiet = (pyplot.imread(f"_static/audio/05/first/{name}.jpg").mean() for name in ("1-mixture", "2-whisper-hiss"))
+    loud, quiet = (
+        pyplot.imread(f"_static/audio/05/first/{name}.jpg").mean() for name in ("1-mixture", "2-whisper-hiss")
+    )
     assert loud > 1.5 * quiet > 0
 
 

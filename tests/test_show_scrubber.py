@@ -20,7 +20,9 @@ NAMES = ["violin", "chime & <bell>"]
 def run(steps: int = 40, **shape) -> list[ut.separation.StepRecord]:
     """Records of a run whose estimates come out of the noise."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, N + 3, generator=generator).unfold(1, 4, 1).mean(2)  # less at high frequencies, as sounds have
+    noise = (
+        torch.randn(2, N + 3, generator=generator).unfold(1, 4, 1).mean(2)
+    )  # less at high frequencies, as sounds have
     empty = torch.zeros(0)
     return [
         ut.separation.StepRecord(i, t, empty, 0.1 * sources() + 0.1 * t / steps * noise, *[empty] * 5)
@@ -77,7 +79,12 @@ def test_html_is_stable_named_and_free_of_requests(here):
     make = lambda: show.scrubber(run(), NAMES, RATE, "06/run", references=sources(), note="the <bow>")  # noqa: E731
     text = make()._repr_html_()
     assert text == make()._repr_html_()
-    assert "http" not in text and "base64" not in text and "the &lt;bow&gt;" in text and "One gain of 0 dB for all." in text
+    assert (
+        "http" not in text
+        and "base64" not in text
+        and "the &lt;bow&gt;" in text
+        and "One gain of 0 dB for all." in text
+    )
     assert text.count("<audio controls") == 2 and "Listen to: chime &amp; &lt;bell&gt;, last step" in text
     assert json.loads(html.unescape(re.search(r'data-run="([^"]+)"', text)[1])) == {
         "names": NAMES, "t": list(make().t), "seconds": 2.0, "kilohertz": 4.0,

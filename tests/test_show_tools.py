@@ -53,12 +53,17 @@ def folder(tmp_path_factory) -> Path:
         tools = [
             show.player(tones(), RATE, note="the <hiss>", id="00/beside"),
             show.player(tones(), RATE),
-            show.scrubber(records(), ["low", "high"], RATE, "00/run", references=torch.stack(list(tones().values())[1:])),
+            show.scrubber(
+                records(), ["low", "high"], RATE, "00/run", references=torch.stack(list(tones().values())[1:])
+            ),
             show.gamma_explorer(),
         ]
     scripts = "".join(f'<script defer src="_static/{name}"></script>' for name in FILES if name.endswith("js"))
     style = '<link rel="stylesheet" href="_static/tools.css">'
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,"><title>Tools</title>{style}'
+    head = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon"'
+        f' href="data:,"><title>Tools</title>{style}'
+    )
     body = "".join(f"<div>{tool._repr_html_()}</div>" for tool in tools)
     (folder / "page.html").write_text(f"{head}{scripts}<body>{body}</body></html>", encoding="utf-8")
     (folder / "plain.html").write_text(f"{head}<body>{body}</body></html>", encoding="utf-8")
@@ -146,7 +151,9 @@ def test_controls_are_large_enough_for_a_finger(opened):
     small = """all => all.map((e) => [e.closest("label") || e, e]).filter(([box, e]) => e.getClientRects().length)
         .filter(([box]) => box.getBoundingClientRect().height < 44).map(([, e]) => e.outerHTML)"""
     assert tab.locator(".page-tool :is(button, input, select, summary)").evaluate_all(small) == []
-    assert tab.locator(".page-tool input[type=range]").evaluate_all("all => all.every((e) => e.getBoundingClientRect().height >= 44)")
+    assert tab.locator(".page-tool input[type=range]").evaluate_all(
+        "all => all.every((e) => e.getBoundingClientRect().height >= 44)"
+    )
 
 
 def test_a_gain_of_nothing_is_said_in_words(opened):
@@ -159,13 +166,17 @@ def test_a_gain_of_nothing_is_said_in_words(opened):
 def test_every_control_has_a_name(opened):
     tab = opened()
     tab.locator("summary").first.click()
-    nameless = """all => all.filter((e) => !(e.getAttribute("aria-label") || (e.labels && e.labels[0] && e.labels[0].textContent.trim())
+    nameless = """all => all.filter((e) => !(e.getAttribute("aria-label")
+        || (e.labels && e.labels[0] && e.labels[0].textContent.trim())
         || (e.tagName === "BUTTON" && e.textContent.trim()))).map((e) => e.outerHTML)"""
     controls = tab.locator(".page-tool :is(button, input, select)")
     assert controls.count() > 30
     assert controls.evaluate_all(nameless) == []
     assert tab.locator(".page-tool").evaluate_all("all => all.every((e) => e.role === 'group' && e.ariaLabel)")
-    for number, name in [(PLAYER, "Listening player: mixture, low <reference>, high"), (SCRUBBER, "Scrubber through a separation: low, high")]:
+    for number, name in [
+        (PLAYER, "Listening player: mixture, low <reference>, high"),
+        (SCRUBBER, "Scrubber through a separation: low, high"),
+    ]:
         assert tool(tab, number).get_attribute("aria-label") == name
 
 
@@ -179,7 +190,11 @@ def test_switching_keeps_the_position(opened, number):
     root.get_by_role("button", name="Play").click()
     wait_for_time(tab, root, 0.4)
     before, after = root.evaluate(
-        """r => { const before = r.deck.time; r.querySelectorAll("input[type=radio]")[2].click(); return [before, r.deck.time]; }"""
+        """r => {
+            const before = r.deck.time;
+            r.querySelectorAll("input[type=radio]")[2].click();
+            return [before, r.deck.time];
+        }"""
     )
     assert after == pytest.approx(before, abs=0.1)
     assert root.evaluate("r => r.deck.group.map((a) => [a.muted, a.paused, a.volume])") == [
@@ -187,7 +202,9 @@ def test_switching_keeps_the_position(opened, number):
     ]  # fmt: skip
     time = root.evaluate("r => r.deck.time")
     wait_for_time(tab, root, time + 0.2)  # it goes on from there
-    spread = root.evaluate("r => { const times = r.deck.group.map((a) => a.currentTime); return Math.max(...times) - Math.min(...times); }")
+    spread = root.evaluate(
+        "r => { const times = r.deck.group.map((a) => a.currentTime); return Math.max(...times) - Math.min(...times); }"
+    )
     assert spread < 0.12
 
 
@@ -234,7 +251,14 @@ def test_arrow_keys_move_the_position(opened):
     tab = opened()
     root = tool(tab, PLAYER)
     root.get_by_role("slider", name="position").focus()
-    for key, expected in [("ArrowRight", 0.1), ("ArrowUp", 0.2), ("PageUp", 1.2), ("ArrowLeft", 1.1), ("PageDown", 0.1), ("Home", 0)]:
+    for key, expected in [
+        ("ArrowRight", 0.1),
+        ("ArrowUp", 0.2),
+        ("PageUp", 1.2),
+        ("ArrowLeft", 1.1),
+        ("PageDown", 0.1),
+        ("Home", 0),
+    ]:
         tab.keyboard.press(key)
         assert root.evaluate("r => r.deck.time") == pytest.approx(expected, abs=0.02), key
     assert root.get_by_role("slider", name="position").get_attribute("aria-valuetext") == "0.0 of 2.0 s"
@@ -244,19 +268,20 @@ def test_arrow_keys_move_the_position(opened):
 def test_every_position_can_be_sought(opened, number):
     """Chromium fails where a short FLAC file has no seek table, and in its last block."""
     root = tool(opened(), number)
-    reached = root.evaluate(
-        """async r => {
+    reached = root.evaluate("""async r => {
             const audio = r.deck.current, reached = [];
             audio.preload = "auto";
             for (let time = 1.95; time > 0; time -= 0.05) {
-                const sought = new Promise((done) => { audio.onseeked = () => done(true); audio.onerror = () => done(false); });
+                const sought = new Promise((done) => {
+                    audio.onseeked = () => done(true);
+                    audio.onerror = () => done(false);
+                });
                 r.deck.seek(time);
                 if (audio.seeking && !(await sought)) return `failed at ${time}`;
                 reached.push(Math.abs(audio.currentTime - time));
             }
             return Math.max(...reached);
-        }"""
-    )
+        }""")
     assert reached < 0.16
 
 
@@ -275,7 +300,9 @@ def test_repeats_only_if_asked(opened):
 def test_a_damaged_file_stops_the_player(opened, folder):
     """Its button does not stay at Pause, and the page does not draw on for ever."""
     page, beside, place = folder / "page.html", folder / "_static/audio/00/beside", folder / "_static/audio/00/damaged"
-    (folder / "damaged.html").write_text(page.read_text(encoding="utf-8").replace("00/beside/1-", "00/damaged/1-"), encoding="utf-8")
+    (folder / "damaged.html").write_text(
+        page.read_text(encoding="utf-8").replace("00/beside/1-", "00/damaged/1-"), encoding="utf-8"
+    )
     sound, place = (beside / "1-mixture.flac").read_bytes(), shutil.copytree(beside, place)
     half = len(sound) // 2
     for damaged in (sound[:half] + bytes(500) + sound[half + 500 :], sound[:100]):  # noticed while it plays, and before
@@ -393,7 +420,9 @@ def test_scrubber_shows_and_plays_each_step(opened):
 def test_scrubber_pictures_are_those_of_the_step(opened):
     tab = opened()
     root = tool(tab, SCRUBBER)
-    width, height = root.evaluate("r => { const i = r.nextElementSibling.querySelector('img'); return [i.naturalWidth, i.naturalHeight]; }")
+    width, height = root.evaluate(
+        "r => { const i = r.nextElementSibling.querySelector('img'); return [i.naturalWidth, i.naturalHeight]; }"
+    )
     assert width % len(T) == 0 and height % 2 == 0  # the cells are of one size, so shares of the sheet find them
     slider, pictures = root.get_by_role("slider").first, root.locator(".tool-picture")
 
@@ -425,7 +454,11 @@ def test_scrubber_by_keyboard_keeps_the_position(opened):
     assert heard(root) == ["2-03.flac"]
     assert root.evaluate("r => r.deck.time") > 0.45
     time = root.evaluate("r => r.deck.time")
-    tab.wait_for_function("([r, t]) => r.deck.playing && Math.abs(r.deck.time - t) > 0.1", arg=[root.element_handle(), time], timeout=20_000)
+    tab.wait_for_function(
+        "([r, t]) => r.deck.playing && Math.abs(r.deck.time - t) > 0.1",
+        arg=[root.element_handle(), time],
+        timeout=20_000,
+    )
 
 
 # ----------------------------------------------------------------------------------------- explorer
@@ -448,7 +481,9 @@ def move(root, values: dict[str, int]) -> dict:
 
 def test_curves_in_the_page_are_the_librarys(opened):
     root = tool(opened(), EXPLORER)
-    ends = root.evaluate("r => Object.fromEntries([...r.querySelectorAll('input')].map((i) => [i.name, [Number(i.min), Number(i.max)]]))")
+    ends = root.evaluate(
+        "r => Object.fromEntries([...r.querySelectorAll('input')].map((i) => [i.name, [Number(i.min), Number(i.max)]]))"
+    )
     assert ends.keys() == CONTROLS.keys()
     chance = random.Random(0)
     settings = [{name: chance.randint(*ends[name]) for name in ends} for _ in range(10)]
@@ -460,7 +495,10 @@ def test_curves_in_the_page_are_the_librarys(opened):
         expected = show.curves(page["values"])
         assert page["curves"].keys() == expected.keys()
         for name, curve in expected.items():
-            assert np.allclose(page["curves"][name], curve, rtol=1e-6, atol=1e-6 * np.abs(curve).max()), (name, page["values"])
+            assert np.allclose(page["curves"][name], curve, rtol=1e-6, atol=1e-6 * np.abs(curve).max()), (
+                name,
+                page["values"],
+            )
         assert page["told"] == _facts(page["values"], expected)
         seen.append(tuple(page["values"].values()))
     assert len(set(seen)) == len(settings)
@@ -495,7 +533,10 @@ def test_the_curves_that_sliders_are_about_come_first(opened):
     tab = opened()
     root = tool(tab, EXPLORER)
     root.evaluate("e => scrollTo({ top: e.getBoundingClientRect().top + scrollY, behavior: 'instant' })")
-    boxes = [root.locator(where).bounding_box() for where in (".explorer-sliders", "path[data-curve=Hybrid]", "path[data-curve=beta]")]
+    boxes = [
+        root.locator(where).bounding_box()
+        for where in (".explorer-sliders", "path[data-curve=Hybrid]", "path[data-curve=beta]")
+    ]
     assert boxes[0]["y"] < boxes[1]["y"] < boxes[2]["y"]
     assert boxes[1]["y"] + boxes[1]["height"] < 600, "gamma(t) and all sliders in one look"
 
@@ -509,7 +550,9 @@ def test_start_step_in_the_page_stays_inside_the_chain(opened):
 def test_extremes_in_the_page_draw_finite_curves(opened):
     root = tool(opened(), EXPLORER)
     for end in ("min", "max"):
-        ends = root.evaluate("(r, end) => Object.fromEntries([...r.querySelectorAll('input')].map((i) => [i.name, Number(i[end])]))", end)
+        ends = root.evaluate(
+            "(r, end) => Object.fromEntries([...r.querySelectorAll('input')].map((i) => [i.name, Number(i[end])]))", end
+        )
         move(root, ends)
         html = root.locator(".explorer-picture").inner_html()
         assert "NaN" not in html and "Infinity" not in html and "undefined" not in html

@@ -55,6 +55,8 @@ def test_every_player_has_a_folder_of_its_own():
 def test_no_page_is_too_heavy_with_its_sounds(html, path):
     page = html / "book" / f"{path.stem}.html"
     text = page.read_text(encoding="utf-8")
-    pictures = {(page.parent / source).resolve() for source in re.findall(r'<img[^>]* src="(\.\./_images/[^"]+)"', text)}
+    pictures = {
+        (page.parent / source).resolve() for source in re.findall(r'<img[^>]* src="(\.\./_images/[^"]+)"', text)
+    }
     size = page.stat().st_size + sum(file.stat().st_size for file in pictures | files_of(html_of(path)))
     assert size <= HEAVIEST, f"{size / 2**20:.1f} MB"

@@ -27,7 +27,10 @@ def loaded(code: str) -> set[str]:
 
 def words(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every subcommand, as the words that call it."""
-    return [path, *(found for name, below in getattr(command, "commands", {}).items() for found in words(below, (*path, name)))]
+    return [
+        path,
+        *(found for name, below in getattr(command, "commands", {}).items() for found in words(below, (*path, name))),
+    ]
 
 
 def test_no_help_imports_torch():

@@ -39,7 +39,9 @@ def test_two_names_and_columns_in_two_levels():
     index = pandas.MultiIndex.from_tuples([("dps", "authors"), ("dsg", "authors")], names=["method", "preset"])
     assert head(table(pandas.DataFrame({"mean": [1.0, 2.0]}, index=index))) == [["method", "preset", "mean"]]
     columns = pandas.MultiIndex.from_product([["2 sounds", "3 sounds"], ["here", "paper"]], names=["task", None])
-    shown = table(pandas.DataFrame(numpy.ones((2, 4)), index=pandas.Index(["dps", "dsg"], name="method"), columns=columns))
+    shown = table(
+        pandas.DataFrame(numpy.ones((2, 4)), index=pandas.Index(["dps", "dsg"], name="method"), columns=columns)
+    )
     assert head(shown)[1] == ["method", "here", "paper", "here", "paper"] and len(head(shown)) == 2
 
 

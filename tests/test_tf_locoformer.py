@@ -1,6 +1,5 @@
 """TF-LoCoformer: parity with the published code, sizes, shapes, patches, and its foreign files."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,9 @@ def reference_settings():
 
 
 def test_parity_with_the_published_code():
-    """Within 2e-5 of the largest value, 13.4: in float32 the reference itself is 3e-5 away from what exact arithmetic gives."""
+    """Within 2e-5 of the largest value, 13.4: in float32 the reference itself is 3e-5 away from what exact arithmetic
+    gives.
+    """
     io = np.load(DATA / "tflocoformer_io.npz")
     net = TFLoCoformer.from_espnet_state_dict(reference_weights("tflocoformer"), **reference_settings())
     c = net.config
@@ -58,7 +59,9 @@ def test_a_state_dict_that_does_not_fit_is_named(damage, message):
         TFLoCoformer.from_espnet_state_dict(state, **reference_settings())
 
 
-@pytest.mark.parametrize(("config", "count"), [(TFLoCoformerConfig.medium(), 14_975_652), (TFLoCoformerConfig.small(), 5_026_940)])
+@pytest.mark.parametrize(
+    ("config", "count"), [(TFLoCoformerConfig.medium(), 14_975_652), (TFLoCoformerConfig.small(), 5_026_940)]
+)
 def test_parameter_counts_with_the_rotary_tables(config, count):
     with torch.device("meta"):
         net = TFLoCoformer(config)
@@ -120,11 +123,14 @@ def test_attention_is_relative_in_position():
 def test_gradients_reach_every_weight():
     net = TFLoCoformer(TINY)
     net(torch.randn(1, 320)).square().sum().backward()
-    assert [name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)] == []
+    assert [
+        name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)
+    ] == []
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"groups": 3}, "groups = 3"), ({"attention": 18}, "attention = 18"), ({"hop": 17}, "hop is 17")]
+    ("change", "message"),
+    [({"groups": 3}, "groups = 3"), ({"attention": 18}, "attention = 18"), ({"hop": 17}, "hop is 17")],
 )
 def test_impossible_configurations_are_refused(change, message):
     with pytest.raises(ValueError, match=message):

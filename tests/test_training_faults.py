@@ -53,7 +53,9 @@ def after_each_step(run, look):
 def test_a_batch_of_nan_changes_no_weight_and_is_counted(tmp_path):
     weights = {}
     run = poisoned(tmp_path, {6})
-    after_each_step(run, lambda: weights.update({run.step: [v.clone() for v in (*run.net.parameters(), *run.average.values())]}))
+    after_each_step(
+        run, lambda: weights.update({run.step: [v.clone() for v in (*run.net.parameters(), *run.average.values())]})
+    )
     assert run.fit(progress=False)
     assert equal(weights[6], weights[7]) and not equal(weights[7], weights[8])
     assert finite(state(tmp_path)) and run.skipped == run.card()["skipped"] == 1
@@ -70,7 +72,10 @@ def test_a_gradient_that_overflows_is_skipped(tmp_path):
 
 def test_nan_without_end_stops_and_the_last_good_state_stays(tmp_path):
     run = poisoned(tmp_path, range(6, 100))
-    with pytest.raises(FloatingPointError, match="10 steps in a row, the last of them step 16: .*the last good state, of step 12, is in"):
+    with pytest.raises(
+        FloatingPointError,
+        match="10 steps in a row, the last of them step 16: .*the last good state, of step 12, is in",
+    ):
         run.fit(progress=False)
     assert finite(state(tmp_path)) and state(tmp_path)["step"] == 12
     assert trainer(tmp_path, RARE).fit(progress=False), "with sound data it goes on"
@@ -101,7 +106,19 @@ def test_making_a_trainer_writes_nothing(tmp_path):
 
 
 def test_a_dry_run_beside_a_training_leaves_its_files(tmp_path):
-    words = ["prior", "--scale", "smoke", "--data", "pocket-speech", "--out", str(tmp_path), "--device", "cpu", "--batch", "2"]
+    words = [
+        "prior",
+        "--scale",
+        "smoke",
+        "--data",
+        "pocket-speech",
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--batch",
+        "2",
+    ]
     run = scales.prior_trainer(scales.SCALES["smoke"], scales.Source.open("pocket-speech"), tmp_path, {"batch": 2})
     seen = []
 
@@ -151,7 +168,9 @@ def test_a_training_in_parts_ends_with_the_bits_of_one_in_one_piece(tmp_path):
     while not trainer(tmp_path / "parts", short).fit(progress=False, seconds=0):
         calls += 1
     assert calls == 7 and equal(state(whole.folder), state(parts.folder))
-    logs = [[json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()] for run in (whole, parts)]
+    logs = [
+        [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()] for run in (whole, parts)
+    ]
     assert [line["loss"] for line in logs[0]] == [line["loss"] for line in logs[1]]
 
 
@@ -159,11 +178,26 @@ def test_the_state_is_saved_by_the_clock_as_well(tmp_path):
     steps = []
     run = trainer(tmp_path, replace(CONFIG, steps=6, save_every=100, save_minutes=1e-9))
     after_each_step(run, lambda: steps.append(state(tmp_path)["step"] if run.step > 1 else 0)).fit(progress=False)
-    assert steps == [0, 1, 2, 3, 4, 5] and [p.name for p in tmp_path.glob("*.safetensors")] == ["step_000006.safetensors"]
+    assert steps == [0, 1, 2, 3, 4, 5] and [p.name for p in tmp_path.glob("*.safetensors")] == [
+        "step_000006.safetensors"
+    ]
 
 
 def test_the_command_stops_by_the_clock(tmp_path):
-    words = ["prior", "--scale", "smoke", "--data", "pocket-speech", "--out", str(tmp_path), "--device", "cpu", "--batch", "1", "--no-board"]
+    words = [
+        "prior",
+        "--scale",
+        "smoke",
+        "--data",
+        "pocket-speech",
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--batch",
+        "1",
+        "--no-board",
+    ]
     done = CliRunner().invoke(app, [*words, "--steps", "2", "--minutes", "0.00001"])
     assert done.exit_code == 0 and "stopped at step 1 of 2; the same command goes on" in done.output, done.output
     assert not (tmp_path / "prior.safetensors").exists()
@@ -211,7 +245,9 @@ def test_what_is_no_parameter_stays_exact(tmp_path):
     weights = config.build().net.state_dict()
     save(tmp_path / "d.safetensors", weights, config, {})
     kept = load_file(tmp_path / "d.safetensors")
-    assert kept["embed.frequencies"].dtype == torch.float32 and torch.equal(kept["embed.frequencies"], weights["embed.frequencies"])
+    assert kept["embed.frequencies"].dtype == torch.float32 and torch.equal(
+        kept["embed.frequencies"], weights["embed.frequencies"]
+    )
     assert {v.dtype for name, v in kept.items() if name != "embed.frequencies"} == {torch.float16}
 
 

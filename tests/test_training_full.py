@@ -1,4 +1,6 @@
-"""Training at full scale, in small: several processes, SIGKILL at any moment, a full disk, states of others, boards, commands."""
+"""Training at full scale, in small: several processes, SIGKILL at any moment, a full disk, states of others, boards,
+commands.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,29 @@ from unasdiff_teach.training.loop import processes
 from unasdiff_teach.training.prior import Watch
 
 TINY = TriplePathConfig(
-    n_fft=62, hop=31, channels=8, embedding=16, heads=2, depths=(1, 1, 1, 1, 1), sub_bands=2, squeezed=4, patch=(2, 2), classes=2
+    n_fft=62,
+    hop=31,
+    channels=8,
+    embedding=16,
+    heads=2,
+    depths=(1, 1, 1, 1, 1),
+    sub_bands=2,
+    squeezed=4,
+    patch=(2, 2),
+    classes=2,
 )
 PRIOR = PriorConfig(8000, ("low", "high"), target="preconditioned", sigma_data=0.1, network=TINY)
 CONFIG = TrainConfig(
-    steps=20, batch=4, learning_rate=2e-3, warmup=2, cosine=True, ema_decay=0.9, log_uniform=0.8, log_every=5, save_every=5, checkpoint_every=20
+    steps=20,
+    batch=4,
+    learning_rate=2e-3,
+    warmup=2,
+    cosine=True,
+    ema_decay=0.9,
+    log_uniform=0.8,
+    log_every=5,
+    save_every=5,
+    checkpoint_every=20,
 )
 
 
@@ -87,8 +107,9 @@ def one_of_two(rank, port, folder):
     """What torchrun starts: one process of two, on the CPU."""
     torch.set_num_threads(1)
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
     }  # fmt: skip
     fabric = processes("cpu", 1)
     assert fabric.world_size == 2 and torch.distributed.get_backend() == "gloo"
@@ -110,7 +131,9 @@ def test_two_processes_train_what_one_does(tmp_path, straight, children):
     one, two = state(straight), state(tmp_path)
     start = trainer(tmp_path / "fresh").net.state_dict()
     for part in ("model", "average"):
-        assert max(float((one[part][k] - start[k]).abs().max()) for k in start) > 1e-2, "training moves the weights far more than that"
+        assert max(float((one[part][k] - start[k]).abs().max()) for k in start) > 1e-2, (
+            "training moves the weights far more than that"
+        )
         for key in start:
             assert torch.allclose(one[part][key], two[part][key], rtol=0, atol=1e-5), key
     assert [line["loss"] for line in two["log"]] == pytest.approx([line["loss"] for line in one["log"]], abs=1e-5)
@@ -307,7 +330,9 @@ def test_bfloat16_leaves_the_transforms_in_float32(monkeypatch):
 
     def spy(module, name, key):
         original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda a, *rest, **named: seen[key].add(a.dtype) or original(a, *rest, **named))
+        monkeypatch.setattr(
+            module, name, lambda a, *rest, **named: seen[key].add(a.dtype) or original(a, *rest, **named)
+        )
 
     spy(triple_path.F, "layer_norm", "norm")
     spy(torch, "stft", "stft")
@@ -317,7 +342,12 @@ def test_bfloat16_leaves_the_transforms_in_float32(monkeypatch):
         if hasattr(module, "attend"):
             module.attend = lambda q, k, v: seen["attention"].add(q.dtype) or triple_path.fused_attention(q, k, v)
     exact = net(*signals())
-    assert seen == {"norm": {torch.float32}, "stft": {torch.float32}, "istft": {torch.complex64}, "attention": {torch.float32}}
+    assert seen == {
+        "norm": {torch.float32},
+        "stft": {torch.float32},
+        "istft": {torch.complex64},
+        "attention": {torch.float32},
+    }
     with torch.autocast("cpu", torch.bfloat16):
         low = net(*signals())
     assert seen["stft"] == {torch.float32} and seen["istft"] == {torch.complex64}
@@ -331,7 +361,9 @@ def test_attention_for_gradients_in_bfloat16_is_computed_in_float32_on_a_process
 
     seen, original = [], triple_path.F.scaled_dot_product_attention
     monkeypatch.setattr(
-        triple_path.F, "scaled_dot_product_attention", lambda q, k, v, **named: seen.append(q.dtype) or original(q, k, v, **named)
+        triple_path.F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, **named: seen.append(q.dtype) or original(q, k, v, **named),
     )
     q = torch.randn(2, 2, 9, 6).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
@@ -378,7 +410,9 @@ def test_mixed_precision_trains_float32_weights(tmp_path, straight):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "backend"), [("inference", "inductor"), ("guided", "aot_eager"), ("training", "aot_eager")])
+@pytest.mark.parametrize(
+    ("mode", "backend"), [("inference", "inductor"), ("guided", "aot_eager"), ("training", "aot_eager")]
+)
 def test_the_compiled_core_takes_any_batch_and_is_silent(mode, backend, recwarn, tmp_path, monkeypatch):
     """One compilation for batches of two and three, without breaks in the graph, and the same numbers.
 
@@ -391,9 +425,14 @@ def test_the_compiled_core_takes_any_batch_and_is_silent(mode, backend, recwarn,
             out = net(x, time, label)
         if mode == "inference":
             return [out]
-        return [out.detach(), *torch.autograd.grad(out.square().sum(), [x] if mode == "guided" else list(net.parameters()))]
+        return [
+            out.detach(),
+            *torch.autograd.grad(out.square().sum(), [x] if mode == "guided" else list(net.parameters())),
+        ]
 
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what a killed compiler has left elsewhere does not count
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", str(tmp_path)
+    )  # what a killed compiler has left elsewhere does not count
     graphs = CompileCounterWithBackend(backend)
     plain = awake(frequency_embedding=True, gains=True).requires_grad_(mode == "training")
     compiled = copy.deepcopy(plain).compile_core(backend=graphs)
@@ -437,13 +476,19 @@ def test_any_number_of_shapes_is_compiled():
 @pytest.mark.slow
 def test_cost_of_the_papers_network():
     paper = TriplePathConfig.paper()
-    assert [round(flops(paper, 64_000, work) / 1e9, 1) for work in ("forward", "guided", "training")] == [455.4, 972.2, 1366.1]
+    assert [round(flops(paper, 64_000, work) / 1e9, 1) for work in ("forward", "guided", "training")] == [
+        455.4,
+        972.2,
+        1366.1,
+    ]
     assert parameters(paper) == 37_212_016
     total = flops(paper, 64_000, "training") * TrainConfig.paper().batch * TrainConfig.paper().steps
     assert total == pytest.approx(6.6e18, rel=0.01)
 
 
-@pytest.mark.parametrize("config", [ConvTasNetConfig.pocket(), TFLoCoformerConfig.pocket()], ids=["conv-tasnet", "tf-locoformer"])
+@pytest.mark.parametrize(
+    "config", [ConvTasNetConfig.pocket(), TFLoCoformerConfig.pocket()], ids=["conv-tasnet", "tf-locoformer"]
+)
 def test_cost_of_the_separators(config):
     counts = [flops(config, 4000, work) for work in ("forward", "training")]
     assert counts[0] > 1e8 and 2.9 < counts[1] / counts[0] <= 3
@@ -483,7 +528,12 @@ def test_a_level_beyond_the_chain_is_refused(tmp_path):
 def test_the_board_holds_losses_audio_and_spectrograms(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train(tmp_path, validation=crops(), watch=Watch(every=10, examples=4, levels=(5, 50), sample_every=20, samples=2), board=True)
+    run = train(
+        tmp_path,
+        validation=crops(),
+        watch=Watch(every=10, examples=4, levels=(5, 50), sample_every=20, samples=2),
+        board=True,
+    )
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     tags = events.Tags()
@@ -541,8 +591,9 @@ def manifests(tmp_path_factory):
                 soundfile.write(folder / path, 0.2 * np.sin(np.arange(8000) * (0.1 + 0.2 * names.index(name))), 8000)
                 rows.append({
                     "id": path, "path": path, "split": split, "label": name if kind == "sound" else None,
-                    "speaker": name if kind == "speech" else None, "spans": [[0.0, 1.0]], "samples": 8000, "seconds": 1.0,
-                    "gain_db": 0.0, "bytes": 1, "sha256": "0", "licence": "CC0", "source": path, "source_bytes": 1,
+                    "speaker": name if kind == "speech" else None, "spans": [[0.0, 1.0]], "samples": 8000,
+                    "seconds": 1.0, "gain_db": 0.0, "bytes": 1, "sha256": "0", "licence": "CC0", "source": path,
+                    "source_bytes": 1,
                 })  # fmt: skip
         labels = names if kind == "sound" else ()
         manifest.save(manifest.build(folder, rows, f"small {kind}", kind, 8000, labels, {}))
@@ -551,7 +602,19 @@ def manifests(tmp_path_factory):
 
 
 def test_train_prior_says_what_it_costs_trains_and_goes_on(tmp_path, manifests, invoke):
-    words = ("prior", "--scale", "smoke", "--data", manifests["sound"], "--out", tmp_path, "--device", "cpu", "--batch", 2)
+    words = (
+        "prior",
+        "--scale",
+        "smoke",
+        "--data",
+        manifests["sound"],
+        "--out",
+        tmp_path,
+        "--device",
+        "cpu",
+        "--batch",
+        2,
+    )
     dry = invoke(*words, "--dry-run")
     assert dry.exit_code == 0 and "million parameters" in dry.output and "FLOP for 20 steps" in dry.output
     assert not list(tmp_path.iterdir())
@@ -570,7 +633,20 @@ def test_train_prior_says_what_it_costs_trains_and_goes_on(tmp_path, manifests, 
 @pytest.mark.parametrize(("task", "kinds"), [("2 speech", ["speech"]), ("1 speech + 1 sound", ["speech", "sound"])])
 def test_train_separator_on_manifests(tmp_path, manifests, invoke, task, kinds):
     data = [word for kind in kinds for word in ("--data", manifests[kind])]
-    words = ("separator", "--scale", "smoke", *data, "--task", task, "--network", "conv-tasnet", "--out", tmp_path, "--device", "cpu")
+    words = (
+        "separator",
+        "--scale",
+        "smoke",
+        *data,
+        "--task",
+        task,
+        "--network",
+        "conv-tasnet",
+        "--out",
+        tmp_path,
+        "--device",
+        "cpu",
+    )
     done = invoke(*words, "--steps", 4)
     assert done.exit_code == 0, done.output
     separator = ut.separators.read(tmp_path / "separator.safetensors")
@@ -606,9 +682,20 @@ def test_help_has_examples_that_parse(invoke):
 def test_torchrun_starts_the_command(tmp_path):
     """The line of the help, on two processes of the CPU."""
     words = "train prior --scale smoke --data pocket-speech --steps 2 --no-board --device cpu --out"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unasdiff_teach.cli"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "unasdiff_teach.cli",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *words.split(), str(tmp_path)], capture_output=True, text=True, timeout=500, env=environment)
+    done = subprocess.run(
+        [*command, *words.split(), str(tmp_path)], capture_output=True, text=True, timeout=500, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 x cpu") == 1 and math.isfinite(state(tmp_path)["log"][-1]["loss"])
     assert read(tmp_path / "prior.safetensors").card["machine"].count("2 x cpu") == 1

@@ -24,7 +24,10 @@ def table(index: str) -> dict[str, dict[str, str]]:
             shown = BeautifulSoup(html, "html.parser")
             columns = [cell.get_text() for cell in shown.thead.tr.find_all("th")[1:]]
             rows = shown.tbody.find_all("tr")
-            return {row.th.get_text(): dict(zip(columns, (c.get_text() for c in row.find_all("td")), strict=True)) for row in rows}
+            return {
+                row.th.get_text(): dict(zip(columns, (c.get_text() for c in row.find_all("td")), strict=True))
+                for row in rows
+            }
     raise AssertionError(f"no table of {index}: {AGAIN}")
 
 

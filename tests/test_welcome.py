@@ -20,4 +20,6 @@ def test_sound_of_the_welcome_page(name):
     wanted = {"mixture": mixture.mixture, "speech": mixture.sources[0], "chime": mixture.sources[1]}[name]
     stored, rate = ut.data.read(STATIC / f"welcome_{name}.flac")
     assert rate == mixture.sample_rate
-    assert torch.allclose(stored, wanted, atol=2**-15), f"rewrite welcome_{name}.flac with ut.data.write: the list has changed"
+    assert torch.allclose(stored, wanted, atol=2**-15), (
+        f"rewrite welcome_{name}.flac with ut.data.write: the list has changed"
+    )

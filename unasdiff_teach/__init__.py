@@ -36,10 +36,11 @@ if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
 __version__ = "0.1.0"
 __all__ = [
     "CQT", "DPS", "DSG", "AnalyticalConfig", "ConflictRecorder", "DiracConfig", "Estimates", "GradientRule", "Guidance",
-    "Hybrid", "NoiseSchedule", "ReconstructionLoss", "RunState", "Separation", "SeparationConfig", "StepRecord", "Wiener",
-    "WindowedPrior", "Windows", "algorithm_1", "ancestral_sample", "check", "data", "denoising_loss", "evaluation",
-    "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors", "reverse_weights", "separate", "separate_analytical", "separate_dirac",
-    "separate_long", "separators", "show", "si_sdr", "smooth_max", "training", "tweedie",
+    "Hybrid", "NoiseSchedule", "ReconstructionLoss", "RunState", "Separation", "SeparationConfig", "StepRecord",
+    "Wiener", "WindowedPrior", "Windows", "algorithm_1", "ancestral_sample", "check", "data", "denoising_loss",
+    "evaluation", "forward_noise", "guidance_bound", "networks", "posterior_mean", "posterior_step", "priors",
+    "reverse_weights", "separate", "separate_analytical", "separate_dirac", "separate_long", "separators", "show",
+    "si_sdr", "smooth_max", "training", "tweedie",
 ]  # fmt: skip
 
 _HOMES = {
@@ -55,4 +56,6 @@ _HOMES = {
     "task": "RunState",
 }
 # The command's help needs no torch, and most programs neither pandas nor matplotlib.
-__getattr__, __dir__ = lazy(__name__, _HOMES, ["check", "data", "evaluation", "networks", "priors", "separators", "show", "training"])
+__getattr__, __dir__ = lazy(
+    __name__, _HOMES, ["check", "data", "evaluation", "networks", "priors", "separators", "show", "training"]
+)

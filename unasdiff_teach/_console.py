@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors(stopped: str) -> Iterator[None]:
-    """Errors that name what is wrong and what to do end the command with one line and status 1; a stop, with 130 and `stopped`.
+    """Errors that name what is wrong and what to do end the command with one line and status 1; a stop, with 130 and
+    `stopped`.
 
     With UNASDIFF_TRACEBACK=1 in the environment they show where they come from.
     """

@@ -1,4 +1,6 @@
-"""What may be expected of a recording before it is separated: what was measured for its kind, and what no source can hold."""
+"""What may be expected of a recording before it is separated: what was measured for its kind, and what no source can
+hold.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from torch import Tensor
 from .priors.shipped import FAMILIES
 
 BLOCK = 2**16
-# Mean SI-SDR in dB of `recommended`, by family of shipped priors and kinds of sources: on the test mixtures of the experiment "table-2",
-# and on the validation mixtures of "recorded-validation". A test compares them with these tables.
+# Mean SI-SDR in dB of `recommended`, by family of shipped priors and kinds of sources: on the test mixtures of the
+# experiment "table-2", and on the validation mixtures of "recorded-validation". A test compares them with these tables.
 MEASURED = {
     "pocket": {
         ("sound", "speech"): {"speech": 8.5, "sound": 8.1},
@@ -32,7 +34,9 @@ FEW = 20  # recordings of a class, fewer of which teach a prior little
 
 
 def expected(preset: str, priors: list[str]) -> list[str]:
-    """What has been measured for mixtures of these kinds, in a line, where all priors are of one shipped family; else nothing."""
+    """What has been measured for mixtures of these kinds, in a line, where all priors are of one shipped family; else
+    nothing.
+    """
     named = [name.partition("-") for name in priors]
     families = {family for family, _, _ in named}
     if preset != "recommended" or not families <= set(MEASURED) or {kind for *_, kind in named} - {"speech", "sound"}:
@@ -48,7 +52,9 @@ def measured(kinds: list[str], family: str | None) -> str:
     """
     found = MEASURED[family].get(tuple(sorted(kinds))) if family else None
     if found is None:
-        return f"expect: no mixtures of these kinds have been measured{'' if family else ' with priors of both families'}"
+        return (
+            f"expect: no mixtures of these kinds have been measured{'' if family else ' with priors of both families'}"
+        )
     words = " and ".join(f"{db:.1f} dB for {kind}" for kind, db in found.items())
     failed = max(found.values()) < UNPROCESSED[len(kinds)] + 1
     useless = "; they are not separated, as the book explains" if failed else ""
@@ -70,7 +76,10 @@ def few_recordings(sources: list[tuple[str, object]]) -> list[str]:
     for where, label in sources:
         corpus = next((corpus for corpus in CORPORA if where == f"{FAMILIES[corpus]}-sound"), None)
         if corpus and label:
-            count = sum(row["label"] == label and row["split"] == "train" for row in manifest_rows(CORPORA[corpus] / "manifest.csv"))
+            count = sum(
+                row["label"] == label and row["split"] == "train"
+                for row in manifest_rows(CORPORA[corpus] / "manifest.csv")
+            )
             if count < FEW:
                 said.append(f"the prior knows {label} from {count} recordings alone; expect less of it than of others")
     return said

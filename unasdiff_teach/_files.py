@@ -1,4 +1,6 @@
-"""Files that survive a stop at any moment: written whole or not at all, journals of lines, a lock on a folder; and their hash."""
+"""Files that survive a stop at any moment: written whole or not at all, journals of lines, a lock on a folder; and
+their hash.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,9 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     After an error, a full disk for instance, `path` is as it was before, and nothing else is left. The folder is made.
 
     Args:
-        shared: several processes may write this file at once, and it can be made again: each writes to a name of its own, and
-            none waits for the disk. Otherwise a killed process leaves at most one partial file, which the next one overwrites.
+        shared: several processes may write this file at once, and it can be made again: each writes to a name of its
+            own, and none waits for the disk. Otherwise a killed process leaves at most one partial file, which the
+            next one overwrites.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,9 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Journal:
-    """A file of JSON values, one a line, to which one process appends. A line that a stop has torn off does not count."""
+    """A file of JSON values, one a line, to which one process appends. A line that a stop has torn off does not
+    count.
+    """
 
     path: Path
 
@@ -61,7 +66,9 @@ class Journal:
         return lines[0], lines[1:]
 
     def append(self, record: dict | list, sync: bool = True) -> None:
-        """Add a line. When this returns it is on the disk, or with the system if not `sync`. A torn line before it is cut off."""
+        """Add a line. When this returns it is on the disk, or with the system if not `sync`. A torn line before it is
+        cut off.
+        """
         with open(self.path, "a+b") as file:
             if end := file.tell():
                 file.seek(end - 1)
@@ -110,7 +117,9 @@ def locked(folder: str | Path, work: str, patience: float = 0.0) -> Iterator[int
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise BlockingIOError(f"another {work} is running in {folder}; wait for it, stop it, or use another folder") from None
+        raise BlockingIOError(
+            f"another {work} is running in {folder}; wait for it, stop it, or use another folder"
+        ) from None
     try:
         yield getattr(getattr(lock, "_context", None), "lock_file_fd", None)  # filelock has no other name for it
     finally:

@@ -46,8 +46,8 @@ def steps(config: SeparationConfig, schedule: NoiseSchedule) -> int:
 
 
 def cost(
-    sources: Sequence[Source], config: SeparationConfig, schedule: NoiseSchedule, windows: Windows, N: int, signals: int, memory: float,
-    device: str, precision: str,
+    sources: Sequence[Source], config: SeparationConfig, schedule: NoiseSchedule, windows: Windows, N: int,
+    signals: int, memory: float, device: str, precision: str,
 ) -> Cost:  # fmt: skip
     """The chunk that fits into `memory`, and what the whole then takes."""
     count, gradient = steps(config, schedule), config.guidance.needs_gradient
@@ -58,7 +58,10 @@ def cost(
     if device == "cpu" and not gradient:  # with gradients, what is not kept is computed twice
         most = min(most, ROWS)
     timed = [
-        (signals * len(group), _pass(group[0], windows.size, schedule, device, gradient, most, memory / len(groups), precision))
+        (
+            signals * len(group),
+            _pass(group[0], windows.size, schedule, device, gradient, most, memory / len(groups), precision),
+        )
         for group in groups.values()
     ]
     # With gradients the graphs of all priors are there at once, without one pass at a time.
@@ -103,7 +106,8 @@ def _example(source: Source, size: int, schedule: NoiseSchedule, device: str) ->
 
 
 def _pass(
-    source: Source, size: int, schedule: NoiseSchedule, device: str, gradient: bool, most: int, memory: float, precision: str
+    source: Source, size: int, schedule: NoiseSchedule, device: str, gradient: bool, most: int, memory: float,
+    precision: str
 ) -> Pass:  # fmt: skip
     try:
         return measure(source.prior.prior, *_example(source, size, schedule, device), gradient, most, memory, precision)
@@ -112,12 +116,14 @@ def _pass(
 
 
 def compile_networks(
-    asked: bool | None, sources: Sequence[Source], device: str, config: SeparationConfig, schedule: NoiseSchedule, windows: Windows,
-    samples: int, notes: list[str],
+    asked: bool | None, sources: Sequence[Source], device: str, config: SeparationConfig, schedule: NoiseSchedule,
+    windows: Windows, samples: int, notes: list[str],
 ) -> bool:  # fmt: skip
     """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
     passes = steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
-    networks = {id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")}.values()
+    networks = {
+        id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")
+    }.values()
     compiled, line = precisions.compiling(asked, device, passes > COMPILED) if networks else (False, "")
     for net in networks if compiled else ():
         net.compile_core()

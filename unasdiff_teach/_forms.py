@@ -1,10 +1,10 @@
 """The forms that `bench` compares: what each does to the network, and the calls that are measured.
 
-"plain" is Algorithm 1 as one would first write it, and as the released code has it: softmax(q k^T) written out, one source at a
-time, a loop over the segments of the group term, and weights that could be trained. "fast" is this package: fused attention, all
-sources of all mixtures in one call, weights that are fixed. "checkpointed" computes the activations of each block twice instead of
-keeping them, and "compiled" is "fast" with its core compiled. A training takes whole batches in each form, so that "plain" is
-there its attention alone.
+"plain" is Algorithm 1 as one would first write it, and as the released code has it: softmax(q k^T) written out, one
+source at a time, a loop over the segments of the group term, and weights that could be trained. "fast" is this
+package: fused attention, all sources of all mixtures in one call, weights that are fixed. "checkpointed" computes the
+activations of each block twice instead of keeping them, and "compiled" is "fast" with its core compiled. A training
+takes whole batches in each form, so that "plain" is there its attention alone.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ def plain_separate(mixture: Tensor, prior: NeuralPrior, K: int, schedule: NoiseS
             estimates.append(tweedie(x, eps, t, s, clamp=1.0))
         total = sum(estimates)
         groups = sum(torch.linalg.vector_norm((mixture - total)[n : n + length]) for n in range(0, N, length))
-        value = loss.time * loss.time_term(mixture, total) + loss.group * groups + loss.stft * loss.stft_term(mixture, total)
+        value = (
+            loss.time * loss.time_term(mixture, total)
+            + loss.group * groups
+            + loss.stft * loss.stft_term(mixture, total)
+        )
         gradients = torch.autograd.grad(value, sources)
         with torch.no_grad():
             z = noise("step", i, (K, N)).to(mixture) if t else torch.zeros(K, N).to(mixture)

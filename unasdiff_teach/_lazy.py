@@ -9,7 +9,9 @@ from functools import wraps
 from importlib import import_module
 
 
-def lazy(package: str, homes: Mapping[str, str], rooms: Iterable[str] = ()) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazy(
+    package: str, homes: Mapping[str, str], rooms: Iterable[str] = ()
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package.
 
     Args:
@@ -51,7 +53,9 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], object]:
 
 
 def renamed_arguments(**names: str) -> Callable[[type], type]:
-    """Decorate a class some of whose arguments were replaced (old name = new one); the old ones, and attributes of them, warn."""
+    """Decorate a class some of whose arguments were replaced (old name = new one); the old ones, and attributes of
+    them, warn.
+    """
 
     def decorate(cls: type) -> type:
         made = cls.__init__

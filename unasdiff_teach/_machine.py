@@ -34,7 +34,8 @@ def use_threads(given: int | None = None, device: str = "cpu") -> str:
     """Set the number of torch's threads for a long run on the CPU, and say in a line what was chosen.
 
     Threads wait for each other many times in every pass of a network. On a machine that is busy with something else the
-    last of them decides, and two can be several times slower than one. So the numbers are tried, for a fraction of a second.
+    last of them decides, and two can be several times slower than one. So the numbers are tried, for a fraction of a
+    second.
 
     Args:
         given: what the user asks for; by default OMP_NUM_THREADS, or what is measured to be fastest.
@@ -74,7 +75,9 @@ def use_threads(given: int | None = None, device: str = "cpu") -> str:
 
 
 def _layers() -> float:
-    """Seconds of a few layers as networks have them: short operations, each a place where threads wait for each other."""
+    """Seconds of a few layers as networks have them: short operations, each a place where threads wait for each
+    other.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -103,7 +106,9 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise ValueError(f"device is {device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one") from None
+        raise ValueError(
+            f"device is {device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one"
+        ) from None
 
 
 def free_memory(device: str = "cpu") -> float:

@@ -24,8 +24,9 @@ class Pass:
     """What a pass takes.
 
     Attributes:
-        forward, backward: seconds for each signal of a prediction and of its gradient (0 without), the median of several. On a
-            CPU these are what its threads are given, which a busy machine stretches far less than the clock.
+        forward, backward: seconds for each signal of a prediction and of its gradient (0 without), the median of
+            several. On a CPU these are what its threads are given, which a busy machine stretches far less than the
+            clock.
         bytes: at most, for each signal that is computed at once.
         waiting: how many times as long it took by the clock.
     """
@@ -37,7 +38,14 @@ class Pass:
 
 
 def measure(
-    prior: Prior, x_t: Tensor, t: Tensor, label: int | None, gradient: bool, most: int, memory: float, precision: str = "float32"
+    prior: Prior,
+    x_t: Tensor,
+    t: Tensor,
+    label: int | None,
+    gradient: bool,
+    most: int,
+    memory: float,
+    precision: str = "float32",
 ) -> Pass:
     """Measure a prediction of one signal, its memory and whether it is finite, and time a few more.
 
@@ -62,7 +70,9 @@ def measure(
         if gradient:
             torch.autograd.grad(eps.sum(), x)
         if not torch.isfinite(eps).all():
-            raise FloatingPointError("its predictions are NaN or infinite: are its weights those of a training that failed?")
+            raise FloatingPointError(
+                "its predictions are NaN or infinite: are its weights those of a training that failed?"
+            )
         return (middle - started) / rows, (_clock(x) - middle) / rows if gradient else 0.0
 
     with PeakMemory() as one:
@@ -84,8 +94,8 @@ def _clock(x: Tensor) -> float:
 class PeakMemory(TorchFunctionMode):
     """The most bytes that tensors made inside of it take at once, on any device: `peak`.
 
-    It follows calls from Python. What kernels take for themselves meanwhile is not seen. (A `TorchDispatchMode` would see
-    more, and import the compiler first, which takes a second.)
+    It follows calls from Python. What kernels take for themselves meanwhile is not seen. (A `TorchDispatchMode` would
+    see more, and import the compiler first, which takes a second.)
     """
 
     def __init__(self):

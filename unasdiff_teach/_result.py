@@ -12,7 +12,9 @@ from pathlib import Path
 from ._files import file_hash
 
 REPORT = "separation.json"
-NAME_BYTES = 200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
+NAME_BYTES = (
+    200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
+)
 ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
 
 
@@ -28,7 +30,10 @@ def result_folder(out: str | Path | None, recording: Path, overwrite: bool) -> t
     stem = recording.stem.encode()[: NAME_BYTES - len("-separated")].decode(errors="ignore")
     out = Path(out or f"{stem}-separated").resolve()
     if len(out.name.encode()) > NAME_BYTES:
-        raise ValueError(f"the name of the folder {out.name[:40]}... has {len(out.name.encode())} bytes; at most {NAME_BYTES} are possible: shorten --out")
+        raise ValueError(
+            f"the name of the folder {out.name[:40]}... has {len(out.name.encode())} bytes; at most {NAME_BYTES} are"
+            " possible: shorten --out"
+        )
     check_free(out, overwrite)
     return out, report_hash(out)
 
@@ -45,11 +50,22 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out} holds an earlier result; name another folder with --out, or add --overwrite")
     try:
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
-        own = {REPORT, "listen.html", "_static", report["residual"]["file"], *(source["file"] for source in report["sources"])}
+        own = {
+            REPORT,
+            "listen.html",
+            "_static",
+            report["residual"]["file"],
+            *(source["file"] for source in report["sources"]),
+        }
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{out / REPORT} is damaged, so that nothing says what belongs to the result; move the folder, or name another with --out") from None
+        raise ValueError(
+            f"{out / REPORT} is damaged, so that nothing says what belongs to the result; move the folder, or name"
+            " another with --out"
+        ) from None
     if strangers := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
-        raise ValueError(f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out")
+        raise ValueError(
+            f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out"
+        )
 
 
 def report_hash(out: Path) -> str | None:
@@ -90,7 +106,9 @@ def place(partial: Path, out: Path, replaces: str | None) -> Path:
 
 
 def forget_states(out: Path, own: Path) -> None:
-    """Remove the state of a finished run, and those of runs into the same folder with other settings that nobody goes on with."""
+    """Remove the state of a finished run, and those of runs into the same folder with other settings that nobody goes
+    on with.
+    """
     own.unlink(missing_ok=True)
     beginning = f".{out.name}.state-"  # no pattern: names may hold brackets
     for path in out.parent.iterdir():

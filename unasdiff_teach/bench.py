@@ -45,7 +45,17 @@ if TYPE_CHECKING:
 NETWORKS = {"paper": (TriplePathConfig.paper, 16_000), "pocket": (TriplePathConfig.pocket, 8000)}
 TOP = 10  # kernels of a profile
 T = TypeVar("T")
-__all__ = ["FORMS", "MODES", "STEPS", "BenchConfig", "explicit_attention", "facts", "measure", "plain_separate", "write"]
+__all__ = [
+    "FORMS",
+    "MODES",
+    "STEPS",
+    "BenchConfig",
+    "explicit_attention",
+    "facts",
+    "measure",
+    "plain_separate",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,8 @@ class BenchConfig:
         seconds: length of a signal.
         batches: sources that go through the network at once.
         sources: K of a mixture in guided steps; a batch is so many mixtures (one of a single source for a batch of 1).
-        modes: "forward", one prediction; "guided", a step of Algorithm 1 with its backward pass; "training", a step of AdamW.
+        modes: "forward", one prediction; "guided", a step of Algorithm 1 with its backward pass; "training", a step of
+            AdamW.
         forms: some of `FORMS`; ratios need "plain".
         precision: "float32", or "bfloat16" for the products.
         repeats: of each measurement; the median counts.
@@ -177,7 +188,9 @@ def write(table: pd.DataFrame, path: Path) -> None:
     """Write a table of `measure` with its facts: .json, or .parquet with the facts as columns."""
     facts = table.attrs["facts"]
     if path.suffix == ".json":
-        path.write_text(json.dumps({"facts": facts, "rows": json.loads(table.to_json(orient="records"))}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({"facts": facts, "rows": json.loads(table.to_json(orient="records"))}, indent=1) + "\n"
+        )
     elif path.suffix == ".parquet":
         plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in facts.items()}
         table.assign(**{k: v for k, v in plain.items() if k not in table}).to_parquet(path, index=False)

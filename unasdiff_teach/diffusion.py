@@ -47,9 +47,9 @@ def posterior_mean(x_t: Tensor, x0_hat: Tensor, t: int | Tensor, schedule: Noise
 def reverse_weights(t: int, schedule: NoiseSchedule, renoise: float | None = None) -> tuple[float, float, float]:
     """What x_{t-1} is made of: weights of x0_hat, of x_t, and of fresh noise.
 
-    Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised to the level of t - 1 anew, and
-    the fraction `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of DDIM, Song et al.
-    2021): 0 is deterministic, 1 keeps nothing of x_t.
+    Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised to the level of t - 1
+    anew, and the fraction `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of
+    DDIM, Song et al. 2021): 0 is deterministic, 1 keeps nothing of x_t.
     """
     if renoise is None:
         return tuple(float(w[t]) for w in (schedule.posterior_x0, schedule.posterior_xt, schedule.sigma))
@@ -93,7 +93,9 @@ def ancestral_sample(
     return x_t
 
 
-def denoising_loss(prior: Prior, x0: Tensor, t: Tensor, noise: Tensor, schedule: NoiseSchedule, label: Tensor | None = None) -> Tensor:
+def denoising_loss(
+    prior: Prior, x0: Tensor, t: Tensor, noise: Tensor, schedule: NoiseSchedule, label: Tensor | None = None
+) -> Tensor:
     """Mean squared error of the predicted noise for each signal, the simple loss of DDPM. x0 [B, N] -> [B]."""
     x_t = forward_noise(x0, t, noise, schedule)
     eps = prior(x_t, schedule.index.to(t.device)[t], label)

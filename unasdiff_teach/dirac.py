@@ -20,10 +20,12 @@ class DiracConfig:
     """The Dirac sampler of multi-source diffusion models, no gradients.
 
     Attributes:
-        constrained: which source is the mixture minus the others; -1 is the last one. The sources do not play equal parts.
-        langevin: strength of the Langevin noise, with its own pull back, that is added in each step. 0 is the deterministic
-            probability flow, 1 the reverse diffusion; much more than that needs more steps to be stable. The original adds it
-            by raising the noise level before a step ("churn"), which a chain of discrete steps cannot do.
+        constrained: which source is the mixture minus the others; -1 is the last one. The sources do not play equal
+            parts.
+        langevin: strength of the Langevin noise, with its own pull back, that is added in each step. 0 is the
+            deterministic probability flow, 1 the reverse diffusion; much more than that needs more steps to be stable.
+            The original adds it by raising the noise level before a step ("churn"), which a chain of discrete steps
+            cannot do.
         normalize: as in `SeparationConfig`.
         steps, spacing: respace the schedule to this many steps (`NoiseSchedule.respace`); None keeps all.
     """
@@ -56,11 +58,11 @@ def separate_dirac(
     """Separate by the Dirac sampler (Mariani et al. 2024), in its form for independent sources: no gradients.
 
     It moves in the variables of a variance-exploding chain, u = x_t / sqrt(alpha_bar_t) = x_0 + sigma eps with
-    sigma = sqrt((1 - alpha_bar_t) / alpha_bar_t). The free sources follow the difference between their own score and that of
-    the constrained source, u_K = y - sum of the others; the estimates add up to the mixture by construction.
+    sigma = sqrt((1 - alpha_bar_t) / alpha_bar_t). The free sources follow the difference between their own score and
+    that of the constrained source, u_K = y - sum of the others; the estimates add up to the mixture by construction.
 
-    Arguments and errors are those of `separate`; the kinds of noise are "init" and "step" ([K, N], the constrained source's
-    row unused), the latter with `langevin` only.
+    Arguments and errors are those of `separate`; the kinds of noise are "init" and "step" ([K, N], the constrained
+    source's row unused), the latter with `langevin` only.
 
     Raises:
         ValueError: besides, a single source, or `constrained` outside the sources.
@@ -70,7 +72,9 @@ def separate_dirac(
     if task.K < 2:
         raise ValueError("labels names one source; the Dirac sampler needs at least two")
     if not -task.K <= config.constrained < task.K:
-        raise ValueError(f"constrained is {config.constrained}; with {task.K} sources, {-task.K}..{task.K - 1} are accepted")
+        raise ValueError(
+            f"constrained is {config.constrained}; with {task.K} sources, {-task.K}..{task.K - 1} are accepted"
+        )
     y, scale = normalised(task.mixture, config.normalize)
     s = task.schedule if config.steps is None else task.schedule.respace(config.steps, config.spacing)
     last = config.constrained % task.K

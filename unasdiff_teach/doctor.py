@@ -114,7 +114,11 @@ def check_sound_files() -> Finding:
             if rate == 8000 and len(read) == len(signal):
                 formats.append(suffix)
     if len(formats) == 3:
-        return Finding("ok", "sound files", f"reads and writes {', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})")
+        return Finding(
+            "ok",
+            "sound files",
+            f"reads and writes {', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})",
+        )
     return Finding("fail", "sound files", f"only {formats} work", "pip install --force-reinstall soundfile")
 
 
@@ -138,7 +142,9 @@ def check_corpus() -> Finding:
     clips = sum(1 for path in Path(str(folder)).rglob("*") if path.suffix in (".flac", ".ogg", ".wav"))
     if clips:
         return Finding("ok", "pocket corpus", f"{clips} sound files")
-    return Finding("fail", "pocket corpus", "not there", "install the package from a full checkout, or run: make corpus")
+    return Finding(
+        "fail", "pocket corpus", "not there", "install the package from a full checkout, or run: make corpus"
+    )
 
 
 def check_priors() -> Finding:
@@ -201,7 +207,9 @@ def examine() -> list[Finding]:
             findings.append(check())
         except Exception as error:
             subject = check.__name__.removeprefix("check_").replace("_", " ")
-            findings.append(Finding("fail", subject, f"{type(error).__name__}: {error}", "pip install -r requirements.txt"))
+            findings.append(
+                Finding("fail", subject, f"{type(error).__name__}: {error}", "pip install -r requirements.txt")
+            )
     return findings
 
 
@@ -213,7 +221,9 @@ def main() -> int:
         if finding.todo:
             print(f"{'':<22} -> {finding.todo}")
     failed = sum(finding.level == "fail" for finding in findings)
-    print(f"\n{failed} problem{'s' * (failed != 1)} to fix." if failed else "\nEverything that the library needs works.")
+    print(
+        f"\n{failed} problem{'s' * (failed != 1)} to fix." if failed else "\nEverything that the library needs works."
+    )
     return 1 if failed else 0
 
 

@@ -242,8 +242,8 @@ class Wiener:
 
     Attributes:
         n_fft: window of the STFT in samples, Hann, a quarter of it apart.
-        floor: power that every estimate is granted besides its own, as a fraction of s; it keeps a source that is not yet
-            found from losing everything to the others.
+        floor: power that every estimate is granted besides its own, as a fraction of s; it keeps a source that is not
+            yet found from losing everything to the others.
     """
 
     needs_gradient: ClassVar[bool] = False
@@ -286,4 +286,3 @@ class Wiener:
         fractions = V / V.sum(1, keepdim=True)
         shift = torch.istft((fractions * difference).flatten(0, 1), **settings, length=x0_hat.shape[-1])
         return shift.unflatten(0, x0_hat.shape[:2])
-

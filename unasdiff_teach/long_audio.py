@@ -46,7 +46,9 @@ class Windows:
         return torch.arange(-round(shift * hop), last + hop, hop).clamp(0, last).unique()
 
     def weights(self, N: int, shift: float = 0.0) -> Tensor:
-        """Cross-fade weights of the windows, [W, size] float64, positive; at each sample they sum to 1 over the windows."""
+        """Cross-fade weights of the windows, [W, size] float64, positive; at each sample they sum to 1 over the
+        windows.
+        """
         return torch.stack(list(self.fades(N, shift)))
 
     def fades(self, N: int, shift: float = 0.0) -> Iterator[Tensor]:
@@ -83,16 +85,18 @@ def _ramps(windows: Windows, N: int, shift: float) -> tuple[Tensor, Tensor]:
 
 
 def shift_at(t: int) -> float:
-    """Where the windows lie at step t: golden-section fractions of their distance, which spread evenly over any few steps."""
+    """Where the windows lie at step t: golden-section fractions of their distance, which spread evenly over any few
+    steps.
+    """
     return t * (math.sqrt(5) - 1) / 2 % 1
 
 
 class WindowedPrior:
     """A prior for signals of any length: windows of x_t go through the given prior, and its estimates are cross-faded.
 
-    The windows share one x_t at every step, as in MultiDiffusion (Bar-Tal et al. 2023): what one finds in an overlap its
-    neighbour sees at the next step. They also move from step to step, so that no place is a seam for long and what was found
-    spreads further; sources that one prior models change places less often. A signal no longer than a window
+    The windows share one x_t at every step, as in MultiDiffusion (Bar-Tal et al. 2023): what one finds in an overlap
+    its neighbour sees at the next step. They also move from step to step, so that no place is a seam for long and what
+    was found spreads further; sources that one prior models change places less often. A signal no longer than a window
     goes through the prior as it is. Labels, schedule and all else are the prior's own.
 
     Args:
@@ -149,10 +153,10 @@ class WindowedPrior:
 class WindowedLoss:
     """L_recons of a long mixture: the sum over its windows, each weighted by the square root of its cross-fade.
 
-    The gradient of a norm has length 1 wherever the signal is loud or soft, and the guidance steps have a length for the
-    whole signal. One norm over a long signal would therefore spend the step where the signal is loudest; the sum of
-    the windows' norms gives each window the step that it would have alone. (Squared norms add up to the norm of the whole:
-    with `ReconstructionLoss.paper()` nothing changes but the group and STFT terms at the windows' edges.)
+    The gradient of a norm has length 1 wherever the signal is loud or soft, and the guidance steps have a length for
+    the whole signal. One norm over a long signal would therefore spend the step where the signal is loudest; the sum of
+    the windows' norms gives each window the step that it would have alone. (Squared norms add up to the norm of the
+    whole: with `ReconstructionLoss.paper()` nothing changes but the group and STFT terms at the windows' edges.)
 
     Attributes:
         base: loss of one window.
@@ -172,15 +176,16 @@ class WindowedLoss:
 def working_gain(y: Tensor, windows: Windows) -> Tensor:
     """The gain that brings each window of a signal to the level that the priors know, a peak of 0.95.
 
-    The level of a window is its peak, but at most `CREST` times what 99 % of its samples stay below: a click says nothing
-    about the rest. Windows below `FLOOR` of the loudest are raised with it, and no further. From window to window the gain
-    in dB fades as the windows do.
+    The level of a window is its peak, but at most `CREST` times what 99 % of its samples stay below: a click says
+    nothing about the rest. Windows below `FLOOR` of the loudest are raised with it, and no further. From window to
+    window the gain in dB fades as the windows do.
 
     Args:
         y: [C, N].
 
     Returns:
-        [C, N], positive, float64: some samplers are chaotic, and a recording should not sound different at another level.
+        [C, N], positive, float64: some samplers are chaotic, and a recording should not sound different at another
+        level.
     """
     N = y.shape[-1]
     levels = []
@@ -207,8 +212,8 @@ def separate_long(
 ) -> Separation:
     """`separate` for a mixture of any length, by windows that are denoised together.
 
-    A mixture shorter than a window is padded with silence to the length that the prior knows. One as long as a window is
-    separated as `separate` does it.
+    A mixture shorter than a window is padded with silence to the length that the prior knows. One as long as a window
+    is separated as `separate` does it.
 
     Args:
         mixture: [N] or [B, N].

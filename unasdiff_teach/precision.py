@@ -32,14 +32,16 @@ _SECONDS = 1.0  # of a measurement, nearly
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision and, in a line, why: "bfloat16: 1.5 times as fast as float32 on this machine (measured 2026-05-01, cached)"."""
+    """A precision and, in a line, why: "bfloat16: 1.5 times as fast as float32 on this machine (measured 2026-05-01,
+    cached)".
+    """
 
     precision: str
     why: str
 
 
 def canonical(word: str, auto: bool = False) -> str:
-    """"float32" or "bfloat16", also for the older words "32-true" and "bf16-mixed"; "auto" where that is accepted.
+    """ "float32" or "bfloat16", also for the older words "32-true" and "bf16-mixed"; "auto" where that is accepted.
 
     Raises:
         ValueError: any other word.
@@ -70,7 +72,8 @@ def check(precision: str, device: str | torch.device) -> None:
 
 
 def choose(asked: str, device: str, key: object, work: Callable[[], object]) -> Choice:
-    """The precision that was asked for, or for "auto" the faster one, measured in about a second and kept in the user's cache.
+    """The precision that was asked for, or for "auto" the faster one, measured in about a second and kept in the
+    user's cache.
 
     Args:
         asked: "auto", "float32" or "bfloat16", or an older word for one.
@@ -96,16 +99,21 @@ def choose(asked: str, device: str, key: object, work: Callable[[], object]) -> 
         ratio, measured, cached = _ratio(work, device), date.today().isoformat(), ""
         _machine.remember(_FILE, mark, {"ratio": ratio, "measured": measured})
     precision = "bfloat16" if ratio >= _GAIN else "float32"
-    return Choice(precision, f"{precision}: bfloat16 is {ratio:.2g} times as fast as float32 on this machine (measured {measured}{cached})")
+    return Choice(
+        precision,
+        f"{precision}: bfloat16 is {ratio:.2g} times as fast as float32 on this machine (measured {measured}{cached})",
+    )
 
 
 def missing_compiler(device: str | torch.device) -> str | None:
-    """What `torch.compile` needs for a device and does not find, and what to do about it; None where nothing is missing."""
+    """What `torch.compile` needs for a device and does not find, and what to do about it; None where nothing is
+    missing.
+    """
     given = os.environ.get("CXX")
     if not any(map(shutil.which, [given] if given else ["g++", "clang++", "cl"])):
         return (
-            f"a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu: apt install g++;"
-            " macOS: xcode-select --install), or set CXX to yours"
+            f"a C++ compiler, and there is no {given or 'g++ or clang++'}: install one (Debian, Ubuntu: apt install"
+            " g++; macOS: xcode-select --install), or set CXX to yours"
         )
     if torch.device(device).type == "cuda" and find_spec("triton") is None:
         return "triton for a GPU: pip install triton"
@@ -126,7 +134,10 @@ def compiling(asked: bool | None, device: str | torch.device, long: bool) -> tup
     if asked is False or asked is None and not (long and torch.device(device).type == "cuda"):
         return False, ""
     if not has_compiler(device):
-        return False, "networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly"
+        return (
+            False,
+            "networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly",
+        )
     return True, "networks: compiled, so that the first steps take minutes (--no-compile does without)"
 
 

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from ._checks import one_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""loss(mixture [B, N], estimate [B, N]) -> [B], differentiable in the estimate. `ReconstructionLoss` is one, and any callable will do."""
+"""loss(mixture [B, N], estimate [B, N]) -> [B], differentiable in the estimate. `ReconstructionLoss` is one, and any
+callable will do.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""`unasdiff-teach reproduce`: chapters 12 (training) and 13 (evaluation), run by papermill into a folder at one of three scales.
+"""`unasdiff-teach reproduce`: chapters 12 (training) and 13 (evaluation), run by papermill into a folder at one of
+three scales.
 
-papermill runs a notebook from its first cell and cannot go on in the middle. So what the notebooks train and evaluate lies in
-folders that resume, and a notebook that has finished is not run again.
+papermill runs a notebook from its first cell and cannot go on in the middle. So what the notebooks train and evaluate
+lies in folders that resume, and a notebook that has finished is not run again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ FREE = ("device", "processes")  # parameters that change no result, and may diff
 OLDER = {"precision": "float32"}  # parameters that a run of an earlier version did not have
 EXPERTS = ["conv-tasnet", "tf-locoformer"]
 METHODS = [
-    "unprocessed", "oracle ratio", "oracle wiener", *EXPERTS, "dps", "dsg", "hybrid", "cqt", "analytical", "dirac", "recommended",
+    "unprocessed", "oracle ratio", "oracle wiener", *EXPERTS, "dps", "dsg", "hybrid", "cqt", "analytical", "dirac",
+    "recommended",
 ]  # fmt: skip
 COUNTS = {"pocket": 20, "paper": 400}  # mixtures of each task
 TABLE3 = {"pocket": 1.0, "paper": 2.0}  # seconds of the shorter clips of Table 3
@@ -50,22 +52,38 @@ PATIENCE = 10.0  # seconds: the notebook of a command that was killed notices wi
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder of this run: notebooks, training, evaluation, report, logs, environment.")],
-    scale: Annotated[str, typer.Option(help="smoke (minutes), pocket (a day of two cores) or paper (weeks of a GPU).")] = "smoke",
+    out: Annotated[
+        Path, typer.Option(help="Folder of this run: notebooks, training, evaluation, report, logs, environment.")
+    ],
+    scale: Annotated[
+        str, typer.Option(help="smoke (minutes), pocket (a day of two cores) or paper (weeks of a GPU).")
+    ] = "smoke",
     data: Annotated[
-        list[str] | None, typer.Option(help="Converted data set (`unasdiff-teach data`), repeated: at paper scale one of speech, one of sounds.")
+        list[str] | None,
+        typer.Option(
+            help="Converted data set (`unasdiff-teach data`), repeated: at paper scale one of speech, one of sounds."
+        ),
     ] = None,
-    parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="NAME=VALUE of a notebook's parameter, repeated.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="NAME=VALUE of a notebook's parameter, repeated.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu.")
+    ] = None,
     precision: Precision = "auto",
     threads: Threads = None,
-    book: Annotated[Path | None, typer.Option(help="Folder with the two notebooks; default: book of the repository.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
+    book: Annotated[
+        Path | None, typer.Option(help="Folder with the two notebooks; default: book of the repository.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")
+    ] = False,
 ) -> None:
-    """Run chapters 12 (training) and 13 (evaluation) in full: priors, experts, mixtures, scores, and the tables beside the paper's.
+    """Run chapters 12 (training) and 13 (evaluation) in full: priors, experts, mixtures, scores, and the tables beside
+    the paper's.
 
-    smoke is the chapters' default; pocket remakes the shipped priors and their benchmark; paper is the paper, and needs VCTK and
-    FSDKaggle2018. The same command goes on where it stopped.
+    smoke is the chapters' default; pocket remakes the shipped priors and their benchmark; paper is the paper, and
+    needs VCTK and FSDKaggle2018. The same command goes on where it stopped.
 
     \b
     unasdiff-teach reproduce --out runs/smoke
@@ -96,18 +114,23 @@ def parse(text: str) -> tuple[str, object]:
         return name, value
 
 
-# ----------------------------------------------------------------------------------------------------------- what is run
+# ---------------------------------------------------------------------------------------------------------- what is run
 
 
 def book_folder(given: Path | None = None) -> Path:
-    """The folder with the two notebooks: the one that is given, or `book` of the checkout that this package is used from.
+    """The folder with the two notebooks: the one that is given, or `book` of the checkout that this package is used
+    from.
 
     Raises:
         FileNotFoundError: they are not there. An installed wheel holds the library, and not the book.
     """
     folder = Path(given) if given else Path(__file__).resolve().parent.parent / "book"
     if missing := [name for name in NOTEBOOKS.values() if not (folder / name).is_file()]:
-        hint = "" if given else "; the installed library has no book: get the project's repository, and say --book ITS/book"
+        hint = (
+            ""
+            if given
+            else "; the installed library has no book: get the project's repository, and say --book ITS/book"
+        )
         raise FileNotFoundError(f"no {' and no '.join(missing)} in {folder}{hint}")
     return folder
 
@@ -123,12 +146,14 @@ def known_parameters(notebook: Path) -> dict[str, object]:
     except ImportError as error:
         raise ImportError("reproduce needs papermill and a kernel: pip install 'unasdiff-teach[book]'") from error
 
-    return {name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()}
+    return {
+        name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()
+    }
 
 
 def prepare(
-    scale: str, data: Sequence[str], out: Path, given: Mapping[str, object], device: str | None = None, book: Path | None = None,
-    needs_data: bool = True, precision: str = "float32",
+    scale: str, data: Sequence[str], out: Path, given: Mapping[str, object], device: str | None = None,
+    book: Path | None = None, needs_data: bool = True, precision: str = "float32",
 ) -> Reproduction:  # fmt: skip
     """Check everything that can be checked before the work.
 
@@ -137,7 +162,8 @@ def prepare(
         given: parameters of the notebooks; each goes to those that have it.
         device: None is CUDA at paper scale where there is one, else the CPU.
         needs_data: False allows to plan the paper's scale before its data are there.
-        precision: of the networks' products: "float32", "bfloat16", or "auto", what the run has begun with, or the faster one.
+        precision: of the networks' products: "float32", "bfloat16", or "auto", what the run has begun with, or the
+            faster one.
 
     Raises:
         FileNotFoundError: no notebooks, or no manifest where one should be.
@@ -165,16 +191,25 @@ def prepare(
     data = [where if where.startswith("pocket-") else str(Path(where).resolve()) for where in data]
 
     def values(part: str, of_scale: Mapping[str, object]) -> dict[str, object]:
-        chosen = known[part] | {"scale": scale, "out": str(out / part), "device": device, "precision": precision} | of_scale
+        chosen = (
+            known[part] | {"scale": scale, "out": str(out / part), "device": device, "precision": precision} | of_scale
+        )
         chosen |= {name: value for name, value in given.items() if name in known[part]}
         if unknown := sorted(set(chosen) - set(known[part])):
-            raise ValueError(f"{book / NOTEBOOKS[part]} has no parameter {', '.join(unknown)}; it is not of this version")
+            raise ValueError(
+                f"{book / NOTEBOOKS[part]} has no parameter {', '.join(unknown)}; it is not of this version"
+            )
         return chosen
 
-    training = values("training", ({"data": data} if data or scale != "smoke" else {}) | ({} if scale == "smoke" else {"experts": EXPERTS}))
+    training = values(
+        "training",
+        ({"data": data} if data or scale != "smoke" else {}) | ({} if scale == "smoke" else {"experts": EXPERTS}),
+    )
     sources = [Source.open(where) for where in training["data"]]
     if scale == "paper" and needs_data and {source.kind for source in sources} != {"speech", "sound"}:
-        raise ValueError("the paper's scale needs --data twice: converted speech and converted sounds, from `unasdiff-teach data`")
+        raise ValueError(
+            "the paper's scale needs --data twice: converted speech and converted sounds, from `unasdiff-teach data`"
+        )
     changes = {name: training[name] for name in ("steps", "batch", "seed", "precision")}
     trainings = plan(scale, sources, training["experts"], device, **changes)
     weights = {t.name: str(out / "training" / f"{t.name}.safetensors") for t in trainings}
@@ -182,11 +217,11 @@ def prepare(
         evaluation = values("evaluation", {})
     else:
         evaluation = values("evaluation", {
-            "data": data, "mixtures": str(out / "mixtures") if scale == "paper" else "pocket", "methods": METHODS, "tasks": [],
-            "priors": [f"{kind}={weights[kind]}" for kind in ("speech", "sound")], "preset": "authors", "seconds": None,
-            "table3": TABLE3[scale], "table4": scale == "paper",
-            "separators": [path for name, path in weights.items() if name.startswith(tuple(EXPERTS))], "count": COUNTS[scale],
-            "systems": str(out / "training") if scale == "pocket" else "",
+            "data": data, "mixtures": str(out / "mixtures") if scale == "paper" else "pocket", "methods": METHODS,
+            "tasks": [], "priors": [f"{kind}={weights[kind]}" for kind in ("speech", "sound")], "preset": "authors",
+            "seconds": None, "table3": TABLE3[scale], "table4": scale == "paper",
+            "separators": [path for name, path in weights.items() if name.startswith(tuple(EXPERTS))],
+            "count": COUNTS[scale], "systems": str(out / "training") if scale == "pocket" else "",
         })  # fmt: skip
     run = Reproduction(scale, out, book, {"training": training, "evaluation": evaluation}, tuple(trainings), why)
     run.check_folder()
@@ -194,12 +229,16 @@ def prepare(
 
 
 def _check(name: str, value: object, default: object) -> None:
-    """Refuse a value of another kind than a parameter's default, where None stands for a number, and numbers that count nothing."""
+    """Refuse a value of another kind than a parameter's default, where None stands for a number, and numbers that
+    count nothing.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if default is None or type(default) is int:
         least = "0 or more" if name == "seed" else "more than 0"
         whole = "a whole number" if type(default) is int or name in ("steps", "batch") else "a number"
-        fits = number and (whole == "a number" or isinstance(value, int)) and (value > 0 or name == "seed" and value == 0)
+        fits = (
+            number and (whole == "a number" or isinstance(value, int)) and (value > 0 or name == "seed" and value == 0)
+        )
         if not fits and not (default is None and value is None):
             raise ValueError(f"-p {name}={value}: {whole} is needed, {least}")
     elif type(value) is not type(default):
@@ -244,7 +283,9 @@ class Reproduction:
     # --- cost
 
     def evaluation_flops(self) -> dict[str, float]:
-        """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
+        """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not
+        have.
+        """
         from .data.mixing import SPEECH_SOUND, TASKS
         from .evaluation import experiments
         from .evaluation.systems import SAMPLERS, Config, calls, guided, setting, variants
@@ -254,18 +295,26 @@ class Reproduction:
         from .separation import SeparationConfig
 
         values = self.parameters["evaluation"]
-        network, rate, whole = (TriplePathConfig.paper(), 16_000, 4.0) if self.scale == "paper" else (TriplePathConfig.pocket(), 8000, 2.0)
+        network, rate, whole = (
+            (TriplePathConfig.paper(), 16_000, 4.0) if self.scale == "paper" else (TriplePathConfig.pocket(), 8000, 2.0)
+        )
         schedule = NoiseSchedule.linear()
 
         def cost(config: Config, tasks: Sequence[str], seconds: float, count: int) -> int:
-            one = calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided(config) else "forward")
+            one = calls(config, schedule) * flops(
+                network, round(seconds * rate), "guided" if guided(config) else "forward"
+            )
             return one * count * sum(len(TASKS[task]) for task in tasks)
 
         def work(methods: Sequence[str], tasks: Sequence[str], seconds: float) -> int:
-            return sum(cost(setting(method, values["preset"]).config, tasks, seconds, values["count"]) for method in methods)
+            return sum(
+                cost(setting(method, values["preset"]).config, tasks, seconds, values["count"]) for method in methods
+            )
 
         tasks, seconds = values["tasks"] or TASKS, values["seconds"] or whole
-        found = {name: work([name], tasks, seconds) for name in values["methods"] if name.partition(", ")[0] in SAMPLERS}
+        found = {
+            name: work([name], tasks, seconds) for name in values["methods"] if name.partition(", ")[0] in SAMPLERS
+        }
         if values["table3"]:
             found["Table 3"] = work(["hybrid", "analytical"], ["2 speech"], values["table3"])
         if values["systems"]:
@@ -273,7 +322,9 @@ class Reproduction:
             for name, methods in {"table-2": experiments.REST, "table-3": ()}.items():
                 rest += experiments.plans(name, self.out, methods=methods, count=values["count"])
             found["rest of the benchmark"] = sum(
-                cost(own.config, job.tasks or TASKS, job.seconds or whole, job.count) for job in rest for own in job.own.values()
+                cost(own.config, job.tasks or TASKS, job.seconds or whole, job.count)
+                for job in rest
+                for own in job.own.values()
             )
         if values["table4"]:
             found["Table 4"] = work(list(variants(SeparationConfig.authors())), [SPEECH_SOUND], seconds)
@@ -290,14 +341,17 @@ class Reproduction:
         lines = [f"scale {self.scale}, into {self.out}; times on {who}", f"precision: {self.precision}"]
         for t in self.trainings:
             lines.append(
-                f"train {t.name}: {t.parameters / 1e6:.2g} million parameters, {t.config.steps:,} steps of {t.config.batch}, "
-                f"{t.flops:.2g} FLOP, about {hours(t.flops)}"
+                f"train {t.name}: {t.parameters / 1e6:.2g} million parameters, {t.config.steps:,} steps of"
+                f" {t.config.batch}, {t.flops:.2g} FLOP, about {hours(t.flops)}"
             )
         methods = self.evaluation_flops()
         for name, flop in methods.items():
             lines.append(f"evaluate {name}: {flop:.2g} FLOP, about {hours(flop)}")
         total = sum(t.flops for t in self.trainings) + sum(methods.values())
-        lines.append(f"in all {total:.2g} FLOP, about {hours(total)}, and {sum(t.bytes for t in self.trainings) / 1e9:.2g} GB of weights and states")
+        lines.append(
+            f"in all {total:.2g} FLOP, about {hours(total)}, and {sum(t.bytes for t in self.trainings) / 1e9:.2g} GB of"
+            " weights and states"
+        )
         for part, name in NOTEBOOKS.items():
             state = "has finished, and is not run again" if self._finished(part) else "is run"
             lines.append(f"{name} {state}{self._own_time(part) if self.scale == 'smoke' else ''}")
@@ -332,9 +386,15 @@ class Reproduction:
             raise ValueError(f"{self.out} is a file; a folder is needed")
         for part, before in _stored(self.out)["parameters"].items():
             now = json.loads(json.dumps(self.parameters[part]))
-            changed = [f"{k} was {before.get(k)!r}, is now {now.get(k)!r}" for k in sorted({*before, *now} - {*FREE}) if before.get(k, OLDER.get(k)) != now.get(k)]
+            changed = [
+                f"{k} was {before.get(k)!r}, is now {now.get(k)!r}"
+                for k in sorted({*before, *now} - {*FREE})
+                if before.get(k, OLDER.get(k)) != now.get(k)
+            ]
             if changed:
-                raise ValueError(f"{self.out} holds another run: in {NOTEBOOKS[part]} {'; '.join(changed)}. Use another folder")
+                raise ValueError(
+                    f"{self.out} holds another run: in {NOTEBOOKS[part]} {'; '.join(changed)}. Use another folder"
+                )
 
     def _finished(self, part: str) -> bool:
         """Whether the notebook as it is now has been run to its end."""
@@ -355,7 +415,11 @@ class Reproduction:
         """
         with locked(self.out, "reproduction", PATIENCE) as lock:
             _write(self.out / STATE, _stored(self.out) | {"scale": self.scale, "parameters": self.parameters})
-            past = json.loads((self.out / ENVIRONMENT).read_text(encoding="utf-8")) if (self.out / ENVIRONMENT).is_file() else []
+            past = (
+                json.loads((self.out / ENVIRONMENT).read_text(encoding="utf-8"))
+                if (self.out / ENVIRONMENT).is_file()
+                else []
+            )
             _write(self.out / ENVIRONMENT, [*past, environment(self.book)])
             for part in NOTEBOOKS:
                 if not self._finished(part):
@@ -370,18 +434,25 @@ class Reproduction:
         notebook = self.out / "notebooks" / NOTEBOOKS[part]
         (self.out / "logs").mkdir(exist_ok=True)
         notebook.parent.mkdir(exist_ok=True)
-        with open(self.out / "logs" / f"{notebook.stem}.log", "a", encoding="utf-8") as file, _kernel(notebook.parent, lock) as kernel:
+        with (
+            open(self.out / "logs" / f"{notebook.stem}.log", "a", encoding="utf-8") as file,
+            _kernel(notebook.parent, lock) as kernel,
+        ):
             file.write(f"--- {began_at}\n")
             log = Tee(file)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about how a widget's state is stored
                     papermill.execute_notebook(
-                        str(self.book / NOTEBOOKS[part]), str(notebook), dict(self.parameters[part]), kernel_name="python3",
-                        cwd=str(notebook.parent), km=kernel, stdout_file=log, stderr_file=log, progress_bar=True,
+                        str(self.book / NOTEBOOKS[part]), str(notebook), dict(self.parameters[part]),
+                        kernel_name="python3", cwd=str(notebook.parent), km=kernel, stdout_file=log, stderr_file=log,
+                        progress_bar=True,
                     )  # fmt: skip
             except papermill.PapermillExecutionError as error:
-                raise RuntimeError(f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all of it is in {notebook})") from None
+                raise RuntimeError(
+                    f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all of it is in"
+                    f" {notebook})"
+                ) from None
         state = _stored(self.out)
         state["finished"][part] = {"source": source, "began": began_at, "seconds": round(time.monotonic() - began)}
         _write(self.out / STATE, state)
@@ -409,14 +480,20 @@ class Tee:
 
 @contextmanager
 def _kernel(folder: Path, lock: int | None) -> Iterator[object]:
-    """A kernel of this very interpreter, whatever kernels are installed; it holds the run's lock as long as it lives."""
+    """A kernel of this very interpreter, whatever kernels are installed; it holds the run's lock as long as it
+    lives.
+    """
     import torch
     from jupyter_client import KernelManager
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
     class Here(KernelSpecManager):
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="Python 3")
+            return KernelSpec(
+                argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                language="python",
+                display_name="Python 3",
+            )
 
     kernel = KernelManager(kernel_name="python3", kernel_spec_manager=Here())
     kernel.start_kernel(
@@ -438,7 +515,12 @@ def environment(book: Path) -> dict:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus},
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "gpus": gpus,
+        },
         "python": platform.python_version(),
         "packages": {name: version for name in sorted(names) if (version := _version(name))},
         "commit": _git(book, "rev-parse", "HEAD"),

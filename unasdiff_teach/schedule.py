@@ -15,8 +15,9 @@ from torch import Tensor
 class NoiseSchedule:
     """A discrete variance-preserving chain of `len(schedule)` steps, index 0 (least noise) to T - 1 (most noise).
 
-    All tables are float64 tensors of shape [T] on the CPU; `at` moves an entry to a signal's type and device. Those that are
-    computed once are no inference tensors, even where the first use is in `torch.inference_mode`: a later one may want gradients.
+    All tables are float64 tensors of shape [T] on the CPU; `at` moves an entry to a signal's type and device. Those
+    that are computed once are no inference tensors, even where the first use is in `torch.inference_mode`: a later one
+    may want gradients.
 
     Attributes:
         beta: [T], fraction of power replaced by noise in each step.
@@ -32,7 +33,8 @@ class NoiseSchedule:
 
     @classmethod
     def linear(cls, T: int = 200, beta_min: float = 1e-4, beta_max: float = 2e-2) -> NoiseSchedule:
-        """T values of beta, equally spaced from `beta_min` to `beta_max` inclusive (paper, "Configuration and Training").
+        """T values of beta, equally spaced from `beta_min` to `beta_max` inclusive (paper, "Configuration and
+        Training").
 
         Raises:
             ValueError: T < 2, or the betas do not satisfy 0 < beta_min <= beta_max < 1.
@@ -41,8 +43,8 @@ class NoiseSchedule:
             raise ValueError(f"T is {T}; a chain needs at least 2 steps")
         if not 0 < beta_min <= beta_max < 1:
             raise ValueError(f"beta_min = {beta_min}, beta_max = {beta_max}; need 0 < beta_min <= beta_max < 1")
-        # In sequential float32 (torch.cumprod would widen), then widened: at low noise 1 - alpha_bar feels that rounding,
-        # and published priors were trained with it.
+        # In sequential float32 (torch.cumprod would widen), then widened: at low noise 1 - alpha_bar feels that
+        # rounding, and published priors were trained with it.
         beta = np.linspace(beta_min, beta_max, T, dtype=np.float32)
         alpha_bar = np.cumprod(1 - beta, dtype=np.float32)
         return cls(torch.from_numpy(beta).double(), torch.from_numpy(alpha_bar).double(), torch.arange(T), T)
@@ -107,7 +109,9 @@ class NoiseSchedule:
             raise ValueError(f"step {step} is outside 1..{self.T_train}")
         return max(int(torch.searchsorted(self.index, step, right=False)) - 1, 0)
 
-    def respace(self, steps: int, spacing: Literal["log_snr", "time"] = "log_snr", last: int | None = None) -> NoiseSchedule:
+    def respace(
+        self, steps: int, spacing: Literal["log_snr", "time"] = "log_snr", last: int | None = None
+    ) -> NoiseSchedule:
         """Keep `steps` of the steps, the first and the last among them, evenly spaced in log-SNR or in time.
 
         Where steps even in log-SNR would fall between two indices, at low noise, every index is kept and the rest is

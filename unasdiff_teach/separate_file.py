@@ -1,20 +1,26 @@
-"""Separate a recording: any file that libsndfile reads, any rate, channels and length, any priors, any number of sources.
+"""Separate a recording: any file that libsndfile reads, any rate, channels and length, any priors, any number of
+sources.
 
 What is decided here, and stated in what is written:
 
 - Several channels: their mean is separated ("mid"), or each channel with the same noise ("each").
-- The recording is resampled to the rate of the priors, and the sources back to the recording's. What lies above half the priors'
-  rate no source can hold: it is in the residual, which is the recording less the sum of the sources. So is a constant offset.
-- The priors know one level. Each window is brought to a peak of 0.95, whatever the preset and whatever other windows hold, and the
-  sources go back to its level. A peak that stands far above the rest of its window, as a click does, does not count, and
-  goes to the residual (`working_gain`).
+- The recording is resampled to the rate of the priors, and the sources back to the recording's. What lies above half
+the priors'
+  rate no source can hold: it is in the residual, which is the recording less the sum of the sources. So is a constant
+      offset.
+- The priors know one level. Each window is brought to a peak of 0.95, whatever the preset and whatever other windows
+hold, and the
+  sources go back to its level. A peak that stands far above the rest of its window, as a click does, does not count,
+  and goes to the residual (`working_gain`).
 - Longer than a window: `separate_long`. Shorter: padded with silence, which is cut off again.
 - Sources of one kind, which nothing but chance tells apart, are the result of one run, not the mean of several.
 - Clipped recordings are separated as they are, with a warning.
-- A stop loses half a minute, or the step at which it stopped if that takes longer: the state of the run lies beside the folder to write until
+- A stop loses half a minute, or the step at which it stopped if that takes longer: the state of the run lies beside
+the folder to write until
   that is there, and the same call goes on from it.
 - When a run is finished, states of others into the same folder that are older than a day are removed.
-- The folder appears whole or not at all, and replaces nothing but the result that was there at the start and may be replaced.
+- The folder appears whole or not at all, and replaces nothing but the result that was there at the start and may be
+replaced.
 """
 
 from __future__ import annotations
@@ -51,7 +57,8 @@ from .separation import SeparationConfig
 from .task import RunState
 
 __all__ = [
-    "Cost", "Job", "NamedPrior", "Source", "find_sources", "load_prior", "prepare", "titles", "working_gain", "write_sound",
+    "Cost", "Job", "NamedPrior", "Source", "find_sources", "load_prior", "prepare", "titles", "working_gain",
+    "write_sound",
 ]  # fmt: skip
 
 PRESETS = ("recommended", "short", "paper", "authors")
@@ -112,20 +119,34 @@ class Job:
         """What will be done and what it costs, in a few lines."""
         C, N = self.recording.channels, self.recording.audio.shape[-1]
         count, overlap = len(self.windows.starts(self._length)), self.windows.overlap / self.rate
-        form = f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
+        form = (
+            f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
+        )
         gradients = " with gradients" if self.config.guidance.needs_gradient else ""
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
         done, steps = self._progress
         left = 1 - done / steps
-        busy = f"; the machine is busy, and it may take {self.cost.waiting:.1f} times as long" if self.cost.waiting > BUSY else ""
+        busy = (
+            f"; the machine is busy, and it may take {self.cost.waiting:.1f} times as long"
+            if self.cost.waiting > BUSY
+            else ""
+        )
         return [
-            f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C} channel{'s' * (C > 1)}{mode}",
-            "sources: " + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources)) + f", {self.rate} Hz",
+            (
+                f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C}"
+                f" channel{'s' * (C > 1)}{mode}"
+            ),
+            "sources: "
+            + ", ".join(f"{title} ({s.prior.where})" for title, s in zip(self.titles, self.sources))
+            + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
             *self.notes,
             *_expectation.expected(self.preset, [s.prior.where for s in self.sources]),
-            f"cost: {round(left * self.cost.calls)} network calls{gradients}, about {duration(left * self.cost.seconds)} on {self.device} and "
-            f"up to {self.cost.bytes / 1e9:.2g} GB of memory{busy}",
+            (
+                f"cost: {round(left * self.cost.calls)} network calls{gradients}, about"
+                f" {duration(left * self.cost.seconds)} on {self.device} and up to {self.cost.bytes / 1e9:.2g} GB of"
+                f" memory{busy}"
+            ),
             *[f"goes on after step {done} of {steps} of an earlier run"] * bool(done),
             *(f"warning: {text}" for text in self.warnings),
         ]
@@ -141,8 +162,8 @@ class Job:
         from . import __version__
 
         what = (
-            self.recording.sha256, [(s.name, s.label, s.prior.sha256) for s in self.sources], self.config, self.seed, self.channels,
-            self.windows, self.rate, self.device, self.precision, __version__, torch.__version__,
+            self.recording.sha256, [(s.name, s.label, s.prior.sha256) for s in self.sources], self.config, self.seed,
+            self.channels, self.windows, self.rate, self.device, self.precision, __version__, torch.__version__,
         )  # fmt: skip
         mark = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
         return RunState(self.out.with_name(f".{self.out.name}.state-{mark}"))
@@ -168,7 +189,12 @@ class Job:
         y, estimates = self._separate(progress)
         try:
             partial.mkdir()
-            self._write(partial, y, estimates, {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun})
+            self._write(
+                partial,
+                y,
+                estimates,
+                {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun},
+            )
             written = _result.place(partial, self.out, self.replaces)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -211,7 +237,9 @@ class Job:
 
         def write(title: str, audio: Tensor) -> None:
             if self.format == "flac" and (over := int((audio.abs() > 1).sum())):
-                warnings.append(f"{over} samples of {title} exceed full scale and are clipped in the FLAC file; WAV holds them")
+                warnings.append(
+                    f"{over} samples of {title} exceed full scale and are clipped in the FLAC file; WAV holds them"
+                )
             levels[title] = float(rms_db(audio.flatten()))
             write_sound(folder / files[title], audio, self.recording.rate, self.format)
 
@@ -224,13 +252,19 @@ class Job:
         write("residual", residual)
 
         # To compare by ear, all tracks must have the same bandwidth: that of the priors.
-        heard = {"mixture": y.mean(0)} | dict(zip(self.titles, estimates.mean(0))) | {"residual": (y - estimates.sum(1)).mean(0)}
+        heard = (
+            {"mixture": y.mean(0)}
+            | dict(zip(self.titles, estimates.mean(0)))
+            | {"residual": (y - estimates.sum(1)).mean(0)}
+        )
         sound = player(heard, self.rate, id="separation/tracks", page=folder)
         report = self._report(when, warnings, files, levels)
         tools = [path for path in TOOLS if path.is_file()]
         for path in tools:
             shutil.copyfile(path, folder / "_static" / path.name)
-        (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), tools, _result.REPORT), encoding="utf-8")
+        (folder / "listen.html").write_text(
+            result_page(report, sound._repr_html_(), tools, _result.REPORT), encoding="utf-8"
+        )
         (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _report(self, when: dict, warnings: list[str], files: dict[str, str], levels: dict[str, float]) -> dict:
@@ -239,18 +273,25 @@ class Job:
 
         audio, windows = self.recording.audio, self.windows
         described = [
-            {"source": title, "file": files[title], "level_db": round(levels[title], 1), "label": s.label, "prior": s.prior.where,
-             "prior_sha256": s.prior.sha256}
+            {
+                "source": title,
+                "file": files[title],
+                "level_db": round(levels[title], 1),
+                "label": s.label,
+                "prior": s.prior.where,
+                "prior_sha256": s.prior.sha256,
+            }
             for title, s in zip(self.titles, self.sources)
         ]
         return {
-            "file": self.path.name, "sha256": self.recording.sha256, "seconds_of_sound": round(audio.shape[-1] / self.recording.rate, 3),
-            "sample_rate": self.recording.rate, "channels": self.recording.channels, "separated": self.channels, "sources": described,
+            "file": self.path.name, "sha256": self.recording.sha256,
+            "seconds_of_sound": round(audio.shape[-1] / self.recording.rate, 3), "sample_rate": self.recording.rate,
+            "channels": self.recording.channels, "separated": self.channels, "sources": described,
             "residual": {"file": files["residual"], "level_db": round(levels["residual"], 1)}, "priors_rate": self.rate,
             "windows": {"count": len(windows.starts(self._length)), "seconds": windows.size / self.rate,
                         "overlap_seconds": windows.overlap / self.rate},
-            "preset": self.preset, "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)}, "seed": self.seed,
-            "network_calls": self.cost.calls, "windows_at_once": self.cost.chunk,
+            "preset": self.preset, "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)},
+            "seed": self.seed, "network_calls": self.cost.calls, "windows_at_once": self.cost.chunk,
             "expected": _expectation.expected(self.preset, [s.prior.where for s in self.sources]),
             "power_above_priors": round(_expectation.power_above(audio, self.recording.rate, self.rate / 2), 4),
             "device": self.device, "precision": self.precision, "threads": torch.get_num_threads(),
@@ -310,11 +351,16 @@ def prepare(
     out, replaces = _result.result_folder(out, path, overwrite)
     rates = {s.name: rate for s in sources if (rate := getattr(s.prior.prior, "sample_rate", None))}
     if len(set(rates.values())) > 1:
-        raise ValueError("the priors work at different rates: " + ", ".join(f"{name} at {rate} Hz" for name, rate in rates.items()))
+        raise ValueError(
+            "the priors work at different rates: " + ", ".join(f"{name} at {rate} Hz" for name, rate in rates.items())
+        )
     recording = read_recording(path, channels)
     signals, N = recording.audio.shape
     if format == "flac" and signals > FLAC_CHANNELS:
-        raise ValueError(f"a FLAC file holds {FLAC_CHANNELS} channels at most, and {path} has {signals}; use --format wav, or --channels mid")
+        raise ValueError(
+            f"a FLAC file holds {FLAC_CHANNELS} channels at most, and {path} has {signals}; use --format wav, or"
+            " --channels mid"
+        )
     warnings = list(recording.warnings)
     rate = next(iter(rates.values()), recording.rate)
     if (used := _fitting_rate(recording.rate, rate)) != recording.rate:
@@ -322,8 +368,13 @@ def prepare(
     windows = _windows(window, overlap, rate)
     above = _expectation.power_above(recording.audio, recording.rate, rate / 2)
     if above > BROAD:
-        warnings.append(f"{above:.0%} of the recording's power lies above {rate / 2:g} Hz, which these priors do not know: it goes to the residual")
-    if (free := _machine.free_disk(out)) < (needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)):
+        warnings.append(
+            f"{above:.0%} of the recording's power lies above {rate / 2:g} Hz, which these priors do not know: it goes"
+            " to the residual"
+        )
+    if (free := _machine.free_disk(out)) < (
+        needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)
+    ):
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
     warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
@@ -331,7 +382,9 @@ def prepare(
     config = getattr(SeparationConfig, preset)().replace(normalize="none")
     if config.hypotheses > 1 and len({(id(s.prior.prior), s.label) for s in sources}) < len(sources):
         # Each run may return them in another order, and a mean over orders is no source.
-        warnings.append(f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}")
+        warnings.append(
+            f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}"
+        )
         config = config.replace(hypotheses=1)
     schedule = sources[0].prior.prior.schedule
     for prior in {id(s.prior.prior): s.prior.prior for s in sources}.values():
@@ -340,12 +393,22 @@ def prepare(
 
     def job(precision: str, cost: Cost, *notes: str) -> Job:
         return Job(
-            path, recording, tuple(sources), out, replaces, config, preset, seed, channels, windows, rate, schedule, device, format, precision,
-            cost, notes, tuple(warnings),
+            path, recording, tuple(sources), out, replaces, config, preset, seed, channels, windows, rate, schedule,
+            device, format, precision, cost, notes, tuple(warnings),
         )  # fmt: skip
 
     def cost(precision: str) -> Cost:
-        return _forecast.cost(sources, config, schedule, windows, _length(N, recording.rate, rate), signals, memory or _forecast.MEMORY, device, precision)
+        return _forecast.cost(
+            sources,
+            config,
+            schedule,
+            windows,
+            _length(N, recording.rate, rate),
+            signals,
+            memory or _forecast.MEMORY,
+            device,
+            precision,
+        )
 
     # A run that has begun goes on in the precision in which it began.
     begun = [p for p in precisions.PRECISIONS if job(p, Cost(0, 0, 0, 0)).state.steps]
@@ -353,12 +416,16 @@ def prepare(
     if precision == precisions.AUTO and begun:
         precision = begun[0]
         notes.append(f"precision: {precision}, as the run began")
-    compiled = _forecast.compile_networks(compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes)
+    compiled = _forecast.compile_networks(
+        compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes
+    )
     found = None
     if precision == precisions.AUTO:
         precision, found = "float32", cost("float32")
         if found.seconds > LONG or compiled:
-            choice = precisions.choose(precisions.AUTO, device, *_forecast.trial(sources[0], windows.size, config, schedule, device))
+            choice = precisions.choose(
+                precisions.AUTO, device, *_forecast.trial(sources[0], windows.size, config, schedule, device)
+            )
             precision, found = choice.precision, found if choice.precision == "float32" else None
             notes.append(f"precision: {choice.why}")
     else:
@@ -366,8 +433,8 @@ def prepare(
     found = found or cost(precision)
     if found.bytes > (free := _machine.free_memory(device)):
         raise MemoryError(
-            f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the recording in parts, "
-            "or its mean (--channels mid)"
+            f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the"
+            " recording in parts, or its mean (--channels mid)"
         )
     return job(precision, found, *notes)
 
@@ -384,7 +451,9 @@ def _windows(window: float | None, overlap: float | None, rate: int) -> Windows:
 
 
 def _fitting_rate(rate: int, target: int) -> int:
-    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never end."""
+    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never
+    end.
+    """
     return rate if target // math.gcd(rate, target) <= 1000 else 25 * round(rate / 25)
 
 

@@ -94,7 +94,9 @@ class SeparationConfig:
     @classmethod
     def recommended(cls) -> SeparationConfig:
         """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs."""
-        return cls(guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4)
+        return cls(
+            guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4
+        )
 
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)
@@ -132,8 +134,8 @@ class AnalyticalConfig:
         corrector_below: index of the training chain.
         corrector_snr: its signal-to-noise ratio; the released 1e-5 makes the corrector a no-op.
         clamp, normalize: as in `SeparationConfig`; the released code normalises by the peak here, and only here.
-        layout: the prior is given "rows", one source each, or one "chain" of all sources after one another in time, as in
-            UnDiff, so that sources see each other across the seams; this takes one prior and one label.
+        layout: the prior is given "rows", one source each, or one "chain" of all sources after one another in time, as
+            in UnDiff, so that sources see each other across the seams; this takes one prior and one label.
     """
 
     coefficient: float | None = 0.5
@@ -370,7 +372,9 @@ def separate_analytical(
 
 
 def _corrector(x: Tensor, y: Tensor, task: SeparationTask, t: int, s: NoiseSchedule, snr: float) -> Tensor:
-    """Langevin step of the released code, whose score has the sign of the noise prediction (a true score is -eps / ...)."""
+    """Langevin step of the released code, whose score has the sign of the noise prediction (a true score is -eps /
+    ...).
+    """
     score = task.eps(x, s.index[t]) / (1 - s.at(s.alpha_bar, t, x)).sqrt()
     z = task.noise("corrector")
     size = torch.linalg.vector_norm

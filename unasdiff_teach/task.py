@@ -39,7 +39,8 @@ class Separation:
 class RunState:
     """A file in which a long run keeps its state, for the same run to go on from after a stop.
 
-    The noise is drawn again, and therefore not kept. Whoever names the file sees to it that it belongs to one set of arguments.
+    The noise is drawn again, and therefore not kept. Whoever names the file sees to it that it belongs to one set of
+    arguments.
 
     Attributes:
         path: of the file; it is the caller's to delete.
@@ -56,7 +57,9 @@ class RunState:
         return self._read()[0]
 
     def load(self, x_t: Tensor) -> tuple[int, Tensor]:
-        """Steps that are done and the state after them; 0 and `x_t`, the initial state, where there is nothing to go on from."""
+        """Steps that are done and the state after them; 0 and `x_t`, the initial state, where there is nothing to go
+        on from.
+        """
         done, stored = self._read()
         return (done, stored.to(x_t)) if stored is not None and stored.shape == x_t.shape else (0, x_t)
 
@@ -83,8 +86,8 @@ class RunState:
 class SeparationTask:
     """A checked separation task: mixtures [B, N], one prior and one label for each source, the noise of the run.
 
-    With H hypotheses each mixture stands in H successive rows, B = H times the number of mixtures. As a chain, the prior is
-    given all sources of a mixture as one signal.
+    With H hypotheses each mixture stands in H successive rows, B = H times the number of mixtures. As a chain, the
+    prior is given all sources of a mixture as one signal.
     """
 
     def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1, chain=False):
@@ -107,7 +110,9 @@ class SeparationTask:
         self.group_labels = [self._group_labels(p, ks) for p, ks in self.groups]
         self.chain = chain
         if chain and (len(self.groups) > 1 or any(len(set(row)) > 1 for row in self.labels)):
-            raise ValueError(f"labels are {self.labels[0]}, of {len(self.groups)} priors; a chain of sources has one of each")
+            raise ValueError(
+                f"labels are {self.labels[0]}, of {len(self.groups)} priors; a chain of sources has one of each"
+            )
         self._noise = _noise_source(noise, len(mixtures), self.single)
         self._counts = {}
 
@@ -159,7 +164,9 @@ def _checked(mixture: Tensor) -> Tensor:
     if not mixture.numel():
         raise ValueError("mixture is empty")
     if mixture.ndim == 2 and mixture.shape[0] > mixture.shape[1]:
-        raise ValueError(f"mixture has shape {tuple(mixture.shape)}, more signals than samples; is it transposed stereo?")
+        raise ValueError(
+            f"mixture has shape {tuple(mixture.shape)}, more signals than samples; is it transposed stereo?"
+        )
     if not torch.isfinite(mixture).all():
         raise ValueError("mixture has NaN or infinite samples")
     return mixture.detach().reshape(-1, mixture.shape[-1])
@@ -210,7 +217,10 @@ def _resolve(prior: Prior, label: Label, k: int) -> int | None:
         return prior.unconditional
     if isinstance(label, str):
         if label not in names:
-            raise ValueError(f"label of source {k} is {label!r}; this prior knows {', '.join(names) or 'no classes (it is unconditional)'}")
+            raise ValueError(
+                f"label of source {k} is {label!r}; this prior knows"
+                f" {', '.join(names) or 'no classes (it is unconditional)'}"
+            )
         return names.index(label)
     if not 0 <= label < max(len(names), 1):
         raise ValueError(f"label of source {k} is {label}; this prior accepts 0..{max(len(names), 1) - 1} or None")
@@ -224,9 +234,14 @@ def _fitting_schedule(priors: list[Prior], schedule: NoiseSchedule | None) -> No
             raise ValueError("schedule is missing, and the priors do not say which one they were trained on")
         schedule = trained[0]
     for own in trained:
-        fits = own.T_train == schedule.T_train and torch.allclose(own.alpha_bar[schedule.index], schedule.alpha_bar, atol=1e-6)
+        fits = own.T_train == schedule.T_train and torch.allclose(
+            own.alpha_bar[schedule.index], schedule.alpha_bar, atol=1e-6
+        )
         if not fits:
-            raise ValueError(f"this schedule ({schedule.T_train} steps) is not the one that a prior was trained on ({own.T_train} steps)")
+            raise ValueError(
+                f"this schedule ({schedule.T_train} steps) is not the one that a prior was trained on ({own.T_train}"
+                " steps)"
+            )
     return schedule
 
 

@@ -4,8 +4,9 @@
     :taught: 07_guidance_schedules
     ```
 
-It says where the room is taught, and shows every public name of `unasdiff_teach.guidance` with its signature, its docstring, its
-documented methods, and links to the chapters that use it; to the first chapter of `taught` where none does.
+It says where the room is taught, and shows every public name of `unasdiff_teach.guidance` with its signature, its
+docstring, its documented methods, and links to the chapters that use it; to the first chapter of `taught` where none
+does.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def public(room: str) -> dict[str, object]:
     names = getattr(module, "__all__", None) or [
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
+        if not name.startswith("_")
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module.__name__
     ]
     return {name: getattr(module, name) for name in names if not isinstance(getattr(module, name), ModuleType)}
 
@@ -231,7 +234,9 @@ def commands(app, path: str = "unasdiff-teach") -> nodes.definition_list:
         todo = below + todo
         if not below:
             first = (command.help or "").split("\n\n")[0]
-            shown += nodes.definition_list_item("", nodes.term("", "", nodes.literal("", name)), nodes.definition("", text(first)))
+            shown += nodes.definition_list_item(
+                "", nodes.term("", "", nodes.literal("", name)), nodes.definition("", text(first))
+            )
     return shown
 
 
@@ -242,11 +247,15 @@ def text(words: str) -> nodes.paragraph:
     """A paragraph; what stands in backticks, and a single word in quotes, is code. Nothing else is markup."""
     parts = re.split(r"`([^`]+)`|(\"\w+\")", " ".join(words.split()))
     parts = [part for part in parts if part is not None]
-    return nodes.paragraph("", "", *(nodes.literal("", part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts)))
+    return nodes.paragraph(
+        "", "", *(nodes.literal("", part) if i % 2 else nodes.Text(part) for i, part in enumerate(parts))
+    )
 
 
 def docstring(doc: str, known: tuple[str, ...]) -> list[nodes.Node]:
-    """Nodes of a docstring with the sections of Google's style. `known` are names of arguments, for those that stand outside."""
+    """Nodes of a docstring with the sections of Google's style. `known` are names of arguments, for those that stand
+    outside.
+    """
     shown, blocks = [], re.split(r"\n\s*\n", doc.strip("\n"))
     section = ""
     for block in blocks:

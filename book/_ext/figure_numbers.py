@@ -1,7 +1,7 @@
 """A Sphinx extension: figures are numbered within their page, "Fig. 7.2" in chapter 7.
 
-Numbers that run through the book make its "Fig. 2" look like the paper's. Sphinx numbers by chapter only if it numbers the chapters,
-whose titles have their numbers already.
+Numbers that run through the book make its "Fig. 2" look like the paper's. Sphinx numbers by chapter only if it numbers
+the chapters, whose titles have their numbers already.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A Sphinx extension: one fold for each solution, whatever it is made of.
 
-A notebook writes a solution as text between `<details class="solution">` and `</details>`, which JupyterLab folds by itself, then a
-code cell, and perhaps another that checks the text's numbers; a solution that needs no text has the cells only. In the page the cells,
-tagged `hide-cell`, would each be a fold of their own. Here they join the text.
+A notebook writes a solution as text between `<details class="solution">` and `</details>`, which JupyterLab folds by
+itself, then a code cell, and perhaps another that checks the text's numbers; a solution that needs no text has the
+cells only. In the page the cells, tagged `hide-cell`, would each be a fold of their own. Here they join the text.
 """
 
 from __future__ import annotations

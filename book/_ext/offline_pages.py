@@ -1,4 +1,6 @@
-"""A Sphinx extension: what the built pages need to be read, and their tools to work, from file:// with the network off."""
+"""A Sphinx extension: what the built pages need to be read, and their tools to work, from file:// with the network
+off.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,13 @@ def setup(app: Sphinx) -> dict:
 
 
 def _point_to_static(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
-    """Sounds and pictures beside a notebook are named as JupyterLab finds them; the pages' `_static` lies at the root."""
+    """Sounds and pictures beside a notebook are named as JupyterLab finds them; the pages' `_static` lies at the
+    root.
+    """
     if "body" in context:
-        context["body"] = context["body"].replace('src="_static/', f'src="{context["pathto"]("_static", resource=True)}/')
+        context["body"] = context["body"].replace(
+            'src="_static/', f'src="{context["pathto"]("_static", resource=True)}/'
+        )
 
 
 def _keep_only_svg_mathjax(app: Sphinx, error: Exception | None) -> None:

@@ -1,7 +1,8 @@
 """A Sphinx extension: a search that shows what it found, without a server.
 
-Sphinx fetches each page that it found to show a few words of it, which a browser refuses on file://. Here the texts of all pages are
-one script, which the search page alone loads; `_static/search.js` cuts the excerpts. And words that every question has, "how do I",
+Sphinx fetches each page that it found to show a few words of it, which a browser refuses on file://. Here the texts of
+all pages are one script, which the search page alone loads; `_static/search.js` cuts the excerpts. And words that
+every question has, "how do I",
 are left out of the search: each of them would have to stand on the page.
 """
 
@@ -16,9 +17,11 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 
-ASKED = set("""
+ASKED = set(
+    """
 can could did do does has have how i me my our own should we what when where which who why would you your
-""".split())
+""".split()
+)
 FILE = "search_texts.js"
 SILENT = (nodes.section, nodes.raw, nodes.literal_block, nodes.Invisible, addnodes.desc_signature)
 
@@ -46,11 +49,15 @@ def _write(app: Sphinx, error: Exception | None) -> None:
 
 def sections(document: nodes.document) -> list[list[str]]:
     """Anchor and text of each section, in reading order."""
-    return [[section["ids"][0] if section["ids"] else "", _text(section)] for section in document.findall(nodes.section)]
+    return [
+        [section["ids"][0] if section["ids"] else "", _text(section)] for section in document.findall(nodes.section)
+    ]
 
 
 def _text(section: nodes.section) -> str:
-    """What a reader reads in a section itself: no formulas, which would be TeX here, no code and nothing of sections within."""
+    """What a reader reads in a section itself: no formulas, which would be TeX here, no code and nothing of sections
+    within.
+    """
     words: list[str] = []
 
     def walk(node: nodes.Node) -> None:

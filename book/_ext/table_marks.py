@@ -1,8 +1,8 @@
 """A Sphinx extension: tables that can be read across.
 
-pandas writes the names of an index into a row of their own, which is empty otherwise; here they move up into the empty cells of the
-row above. Columns of numbers are marked, so that the style sheet sets them flush right, and so is the cell at the start of each row,
-which stays in sight while a wide table scrolls.
+pandas writes the names of an index into a row of their own, which is empty otherwise; here they move up into the empty
+cells of the row above. Columns of numbers are marked, so that the style sheet sets them flush right, and so is the
+cell at the start of each row, which stays in sight while a wide table scrolls.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def _text(cell: Tag) -> str:
 
 
 def _join_header(table: Tag) -> None:
-    """Names of the index, alone in the last row of the header, go into the row above; they replace the name of the columns there."""
+    """Names of the index, alone in the last row of the header, go into the row above; they replace the name of the
+    columns there.
+    """
     rows = table.thead.find_all("tr", recursive=False)
     if len(rows) < 2:
         return

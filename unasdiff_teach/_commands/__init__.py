@@ -1,4 +1,5 @@
-"""The subcommands of `unasdiff-teach`: their options and help. What they do lives in the room that each imports when it is called.
+"""The subcommands of `unasdiff-teach`: their options and help. What they do lives in the room that each imports when
+it is called.
 
 Nothing here imports torch, pandas or any room before a command runs, so that `--help` answers at once.
 """
@@ -9,9 +10,21 @@ from typing import Annotated
 
 import typer
 
-Precision = Annotated[str, typer.Option(help="What the networks compute their products in: float32, bfloat16, or auto, the one that is measured to be faster.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "What the networks compute their products in: float32, bfloat16, or auto, the one that is measured to be"
+            " faster."
+        )
+    ),
+]
 Compile = Annotated[
-    bool | None, typer.Option("--compile/--no-compile", help="Compile the networks: minutes first, then faster. Default: for long runs on a GPU.")
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the networks: minutes first, then faster. Default: for long runs on a GPU.",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: as many as are measured to be fastest now.")]
 

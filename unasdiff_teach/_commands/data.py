@@ -1,4 +1,6 @@
-"""`unasdiff-teach data`: data sets and mixtures at the paper's scale. Each command says what it costs before it starts, and resumes."""
+"""`unasdiff-teach data`: data sets and mixtures at the paper's scale. Each command says what it costs before it
+starts, and resumes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ app = typer.Typer(
 
 STOPPED = "what is done is kept, and the same command goes on from there"
 
-Root = Annotated[Path, typer.Option(help="Folder with the archives, or where they go. It must be there.", show_default=False)]
+Root = Annotated[
+    Path, typer.Option(help="Folder with the archives, or where they go. It must be there.", show_default=False)
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a download.")]
 Download = Annotated[bool, typer.Option(help="Fetch archives that are missing.")]
 Mirror = Annotated[str | None, typer.Option(help="Folder of a server that has the same archives.")]
@@ -52,7 +56,9 @@ def vctk(
         if microphone not in source.MICROPHONES:
             raise ValueError(f"microphone is {microphone!r}; accepted: {', '.join(source.MICROPHONES)}")
         if _obtain(root, source.ARCHIVES, source.HOURS, download, mirror, yes):
-            _finish(source.prepare(root, microphone, rate, workers, progress=True), {"published": source.CLIPS[microphone]})
+            _finish(
+                source.prepare(root, microphone, rate, workers, progress=True), {"published": source.CLIPS[microphone]}
+            )
 
 
 @app.command()
@@ -74,12 +80,17 @@ def fsdkaggle2018(
 
     with errors(STOPPED):
         if _obtain(root, source.ARCHIVES, source.HOURS, download, mirror, yes):
-            _finish(source.prepare(root, rate, workers, progress=True), {f"published, {k}": n for k, n in source.CLIPS.items()})
+            _finish(
+                source.prepare(root, rate, workers, progress=True),
+                {f"published, {k}": n for k, n in source.CLIPS.items()},
+            )
 
 
 @app.command()
 def folder(
-    root: Annotated[Path, typer.Option(help="CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like.")],
+    root: Annotated[
+        Path, typer.Option(help="CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like.")
+    ],
     kind: Annotated[str, typer.Option(help="speech or sound.")],
     out: Annotated[Path | None, typer.Option(help="Where the data set goes; by default ROOT-16k beside it.")] = None,
     test: Annotated[float, typer.Option(help="Fraction for test, where there are no folders train and test.")] = 0.1,
@@ -130,7 +141,9 @@ def mixtures(
     from ..data.archives import gigabytes
 
     with errors(STOPPED):
-        manifests = {kind: manifest.load(path) for kind, path in (("speech", speech), ("sound", sound)) if path is not None}
+        manifests = {
+            kind: manifest.load(path) for kind, path in (("speech", speech), ("sound", sound)) if path is not None
+        }
         placements = full_mixtures.PLACEMENTS if placement == "both" else (placement,)
         plan = full_mixtures.plan(out, manifests, task or None, placements, count)
         left = [name for name in full_mixtures.TASKS if name not in plan.tasks]
@@ -143,7 +156,9 @@ def mixtures(
 
 
 @app.command()
-def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: its folder, or its manifest.")]) -> None:
+def verify(
+    manifest: Annotated[Path, typer.Argument(help="A converted data set: its folder, or its manifest.")],
+) -> None:
     """Hash every clip of a converted data set, and name those that are missing or damaged (exit status 1)."""
     from ..data import convert
     from ..data import manifest as manifests
@@ -154,25 +169,32 @@ def verify(manifest: Annotated[Path, typer.Argument(help="A converted data set: 
         for path, reason in damaged:
             typer.echo(f"{path}: {reason}")
         if damaged:
-            typer.echo(f"{len(damaged)} of {len(loaded.rows)} clips; delete the damaged ones, and the command that made them makes them anew")
+            typer.echo(
+                f"{len(damaged)} of {len(loaded.rows)} clips; delete the damaged ones, and the command that made them"
+                " makes them anew"
+            )
             raise typer.Exit(1)
         typer.echo(f"all {len(loaded.rows)} clips are as they were converted")
 
 
-def _obtain(root: Path, archives: tuple[Archive, ...], hours: float, download: bool, mirror: str | None, yes: bool) -> bool:
+def _obtain(
+    root: Path, archives: tuple[Archive, ...], hours: float, download: bool, mirror: str | None, yes: bool
+) -> bool:
     """Say what is there and what the rest costs, fetch it, and check all archives. False: nothing can be converted."""
     from ..data.archives import check, fetch, gigabytes, have, inspect, published_size
     from ..data.convert import MINUTES_PER_HOUR
 
     if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; make it, on a disk with room for the archives and the converted clips")
+        raise FileNotFoundError(
+            f"no folder {root}; make it, on a disk with room for the archives and the converted clips"
+        )
     states = {archive: inspect(root, archive) for archive in archives}
     for archive, state in states.items():
         bytes_ = published_size(archive, mirror) if download and state in ("missing", "part") else None
         size = f"{gigabytes(bytes_)} " if bytes_ else ""
         words = {
-            "archive": "there", "unpacked": f"there, unpacked in {archive.unpacked}", "missing": f"missing, {size}to fetch",
-            "part": f"{gigabytes(have(root, archive))} of {size}fetched",
+            "archive": "there", "unpacked": f"there, unpacked in {archive.unpacked}",
+            "missing": f"missing, {size}to fetch", "part": f"{gigabytes(have(root, archive))} of {size}fetched",
         }  # fmt: skip
         typer.echo(f"{archive.name}: {words[state]}")
     absent = [archive for archive, state in states.items() if state in ("missing", "part")]

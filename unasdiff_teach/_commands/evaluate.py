@@ -1,4 +1,6 @@
-"""`unasdiff-teach evaluate` and `report`: numbers of any method on any list of mixtures, and the paper's tables of them."""
+"""`unasdiff-teach evaluate` and `report`: numbers of any method on any list of mixtures, and the paper's tables of
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,51 +19,92 @@ def evaluate(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended, oracle binary, oracle ratio, oracle wiener, "
-            "nmf, conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'. Of an experiment: only these."
+            help=(
+                "Repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended, oracle binary, oracle"
+                " ratio, oracle wiener, "
+                "nmf, conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'. Of an experiment: only"
+                " these."
+            )
         ),
     ] = None,
     experiment: Annotated[
-        str | None, typer.Option(help="One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning, speech-and-sound, beyond, real, "
-        "recorded-validation, recorded-test or conflict.")
+        str | None,
+        typer.Option(
+            help=(
+                "One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
+                " speech-and-sound, beyond, real, "
+                "recorded-validation, recorded-test or conflict."
+            )
+        ),
     ] = None,
     mixtures: Annotated[
-        str, typer.Option(help="Folder that `unasdiff-teach data mixtures` wrote; or a list of the package: pocket, recorded, 'recorded validation'.")
+        str,
+        typer.Option(
+            help=(
+                "Folder that `unasdiff-teach data mixtures` wrote; or a list of the package: pocket, recorded,"
+                " 'recorded validation'."
+            )
+        ),
     ] = "pocket",
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
-    preset: Annotated[str, typer.Option(help="Of the guidance rules: authors, paper or short; recommended for methods without gradients.")] = "authors",
+    preset: Annotated[
+        str,
+        typer.Option(help="Of the guidance rules: authors, paper or short; recommended for methods without gradients."),
+    ] = "authors",
     prior: Annotated[
-        list[str], typer.Option(help="[KIND=]WHERE, repeated: as in `separate`. KIND is speech or sound; default: sound for a prior with classes.")
+        list[str],
+        typer.Option(
+            help=(
+                "[KIND=]WHERE, repeated: as in `separate`. KIND is speech or sound; default: sound for a prior with"
+                " classes."
+            )
+        ),
     ] = ["pocket-speech", "pocket-sound"],
     separator: Annotated[
-        list[str] | None, typer.Option(help="Supervised expert, repeated, one for each task: shipped name or file. Default: the shipped.")
+        list[str] | None,
+        typer.Option(
+            help="Supervised expert, repeated, one for each task: shipped name or file. Default: the shipped."
+        ),
     ] = None,
     count: Annotated[int | None, typer.Option(help="Only the first mixtures of each task.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Cut mixtures to this length around their middle (Table 3).")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Cut mixtures to this length around their middle (Table 3).")
+    ] = None,
     placement: Annotated[str, typer.Option(help="Of a written list: paper or authors.")] = "paper",
-    scoring: Annotated[str, typer.Option(help="recommended, paper, or authors (the best of all permutations in every task).")] = "recommended",
+    scoring: Annotated[
+        str, typer.Option(help="recommended, paper, or authors (the best of all permutations in every task).")
+    ] = "recommended",
     seed: Annotated[int, typer.Option(help="Of all noise, with each mixture's identifier.")] = 0,
     batch: Annotated[int, typer.Option(help="Mixtures separated at once.")] = 8,
-    processes: Annotated[int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")] = 1,
+    processes: Annotated[
+        int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,
-    trained: Annotated[Path | None, typer.Option(help="Of an experiment: folder that chapter 12 has trained into, for the shipped weights.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
+    trained: Annotated[
+        Path | None,
+        typer.Option(help="Of an experiment: folder that chapter 12 has trained into, for the shipped weights."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")
+    ] = False,
 ) -> None:
     """Separate and score mixtures with any methods: SI-SDR, PESQ, network calls and times, in OUT/results.parquet.
 
-    The same command goes on where it stopped, with any number of processes; methods, tasks and seeds may be added later.
+    The same command goes on where it stopped, with any number of processes; methods, tasks and seeds may be added
+    later.
 
     \b
     unasdiff-teach evaluate --method unprocessed --method recommended --count 4 --out runs/try
-    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --prior runs/speech --prior runs/sound --device cuda --out runs/table2 --dry-run
-    unasdiff-teach evaluate --mixtures /data/mixtures --method tf-locoformer --separator expert.safetensors --task "2 speech" --out runs/table2
-    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --task "2 speech" --seconds 2 --prior runs/speech --out runs/table3
-    torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid --device cuda --out runs/table2
-    unasdiff-teach evaluate --experiment table-4 --processes 2 --out runs/table-4
-    unasdiff-teach report --results runs/table2 --out report
+    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --prior runs/speech --prior runs/sound --device
+    cuda --out runs/table2 --dry-run unasdiff-teach evaluate --mixtures /data/mixtures --method tf-locoformer
+    --separator expert.safetensors --task "2 speech" --out runs/table2 unasdiff-teach evaluate --mixtures
+    /data/mixtures --method hybrid --task "2 speech" --seconds 2 --prior runs/speech --out runs/table3 torchrun
+    --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid --device cuda --out
+    runs/table2 unasdiff-teach evaluate --experiment table-4 --processes 2 --out runs/table-4 unasdiff-teach report
+    --results runs/table2 --out report
     """
     from ..evaluation import conflict, experiments, jobs
 
@@ -71,14 +114,21 @@ def evaluate(
         say(line if first else "")
         tell = typer.echo if first else None
         if trained and experiment in (None, "conflict"):
-            raise ValueError("--trained goes with the experiments on mixtures; otherwise name each --prior and --separator")
+            raise ValueError(
+                "--trained goes with the experiments on mixtures; otherwise name each --prior and --separator"
+            )
         if experiment == "conflict":
             if dry_run:
                 raise ValueError("conflict has no dry run: 200 guided steps for each mixture and rule")
             conflict.measure(out, method or (), count or conflict.COUNT)
             return
         if experiment:
-            how = {"processes": processes, "device": device, "batch": batch, "precision": "float32" if precision == "auto" else precision}
+            how = {
+                "processes": processes,
+                "device": device,
+                "batch": batch,
+                "precision": "float32" if precision == "auto" else precision,
+            }
             which = (experiment, out, trained and experiments.Trained.folder(trained), method or (), count)
             if dry_run:
                 for job in experiments.plans(*which, **how):
@@ -88,8 +138,8 @@ def evaluate(
             table = experiments.measure(*which, say=tell, **how)
         else:
             job = jobs.Job(
-                mixtures, out, tuple(method or ()), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring,
-                batch, processes, device, seconds, placement, precision, compile,
+                mixtures, out, tuple(method or ()), preset, tuple(prior), tuple(separator or ()), tuple(task or ()),
+                count, seed, scoring, batch, processes, device, seconds, placement, precision, compile,
             )  # fmt: skip
             plan = jobs.plan(job)
             for line in plan.lines if first else ():
@@ -103,13 +153,15 @@ def evaluate(
 
 def report(
     out: Annotated[Path, typer.Option(help="Folder to write; an earlier report in it is replaced.")] = Path("report"),
-    results: Annotated[list[Path] | None, typer.Option(help="Folder of `evaluate`, finished or not, or a Parquet file; repeated.")] = None,
+    results: Annotated[
+        list[Path] | None, typer.Option(help="Folder of `evaluate`, finished or not, or a Parquet file; repeated.")
+    ] = None,
     shipped: Annotated[bool, typer.Option(help="Show the results that come with the package.")] = True,
 ) -> None:
     """Draw Tables 2, 3 and 4 and Figures 2 and 3 from stored results, beside the paper's numbers. Takes seconds.
 
-    Writes OUT/index.html (one file, no network), report.md, table2.csv to table4.csv, provenance.csv and the figures, and names
-    the cells that no result fills.
+    Writes OUT/index.html (one file, no network), report.md, table2.csv to table4.csv, provenance.csv and the figures,
+    and names the cells that no result fills.
 
     \b
     unasdiff-teach report --out report
@@ -122,7 +174,10 @@ def report(
         own = made.cells[made.cells["paper"].notna()]
         for (number, name), rows in own.groupby(["table", "results"], sort=False):
             cells = rows.drop_duplicates(["task", "length", "method", "metric"])
-            typer.echo(f"Table {number}, {name}: {int(cells['mean'].notna().sum())} of {len(cells)} numbers of the paper have one beside them")
+            typer.echo(
+                f"Table {number}, {name}: {int(cells['mean'].notna().sum())} of {len(cells)} numbers of the paper have"
+                " one beside them"
+            )
         for line in made.missing:
             typer.echo(f"missing: {line}")
         typer.echo(f"written: {made.folder / 'index.html'}")

@@ -1,4 +1,6 @@
-"""`unasdiff-teach train`: priors and separators on one process or many. Each command says what it costs, and resumes."""
+"""`unasdiff-teach train`: priors and separators on one process or many. Each command says what it costs, and
+resumes.
+"""
 
 from __future__ import annotations
 
@@ -30,16 +32,28 @@ CHOICES = "choices.json"
 COMPILED = 2000  # steps on a GPU, from which compiling pays
 STOPPED = "the same command goes on from the last saved state"
 
-ScaleOption = Annotated[str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")]
+ScaleOption = Annotated[
+    str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")
+]
 Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
-Devices = Annotated[int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")]
+Devices = Annotated[
+    int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
-Minutes = Annotated[float | None, typer.Option(help="Stop after so many minutes, with the state saved; the same command goes on.")]
-SaveMinutes = Annotated[float | None, typer.Option(help="Save the state at least this often, besides every so many steps.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Stop after so many minutes, with the state saved; the same command goes on.")
+]
+SaveMinutes = Annotated[
+    float | None, typer.Option(help="Save the state at least this often, besides every so many steps.")
+]
 Reschedule = Annotated[
-    bool, typer.Option("--reschedule", help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.")
+    bool,
+    typer.Option(
+        "--reschedule",
+        help="Go on with other --steps although the cosine of the rate depends on them; the card notes it.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Random seed for the weights and for everything that is drawn.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")]
@@ -47,7 +61,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and sh
 
 @app.command()
 def prior(
-    data: Annotated[str, typer.Option(help="Converted data set (`unasdiff-teach data`): folder or manifest; or pocket-speech, pocket-sound.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Converted data set (`unasdiff-teach data`): folder or manifest; or pocket-speech, pocket-sound."
+        ),
+    ],
     out: Out,
     scale: ScaleOption = "paper",
     devices: Devices = 1,
@@ -60,22 +79,24 @@ def prior(
     minutes: Minutes = None,
     save_minutes: SaveMinutes = None,
     reschedule: Reschedule = False,
-    board: Annotated[bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")] = True,
+    board: Annotated[
+        bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")
+    ] = True,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
     compile: Compile = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
 
-    Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors at the end.
-    GPUs, alone or several, are what it is written for; it has been tried on CPUs and on one GPU.
+    Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors
+    at the end. GPUs, alone or several, are what it is written for; it has been tried on CPUs and on one GPU.
 
     \b
     unasdiff-teach train prior --scale smoke --data pocket-speech --out runs/try
     unasdiff-teach train prior --data /data/vctk-mic1-16k --out runs/speech --dry-run
     unasdiff-teach train prior --data /data/fsdkaggle2018-16k --out runs/sound --devices 4 --compile
-    torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out /shared/speech
-    tensorboard --logdir runs/speech/board
+    torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out
+    /shared/speech tensorboard --logdir runs/speech/board
     """
     from .. import precision as precisions
     from ..training import scales
@@ -96,9 +117,13 @@ def prior(
 
 @app.command()
 def separator(
-    data: Annotated[list[str], typer.Option(help="Converted data set, one for each kind of sound; or pocket-speech, pocket-sound.")],
+    data: Annotated[
+        list[str], typer.Option(help="Converted data set, one for each kind of sound; or pocket-speech, pocket-sound.")
+    ],
     out: Out,
-    task: Annotated[str, typer.Option(help='Such as "1 speech + 1 sound", "2 sounds" or "2 speech".')] = "1 speech + 1 sound",
+    task: Annotated[
+        str, typer.Option(help='Such as "1 speech + 1 sound", "2 sounds" or "2 speech".')
+    ] = "1 speech + 1 sound",
     network: Annotated[str, typer.Option(help="conv-tasnet or tf-locoformer.")] = "tf-locoformer",
     scale: ScaleOption = "paper",
     devices: Devices = 1,
@@ -119,8 +144,9 @@ def separator(
 
     \b
     unasdiff-teach train separator --scale smoke --data pocket-speech --data pocket-sound --out runs/try-expert
-    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert --devices 4
-    unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out runs/speakers
+    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert
+    --devices 4 unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out
+    runs/speakers
     """
     from ..data.mixing import TASKS
     from ..training import scales
@@ -147,7 +173,9 @@ def _scale(name: str):
     return SCALES[name]
 
 
-def _start(out: Path, device: str | None, devices: int, threads: int | None, dry_run: bool, **given) -> tuple[Fabric, dict]:
+def _start(
+    out: Path, device: str | None, devices: int, threads: int | None, dry_run: bool, **given
+) -> tuple[Fabric, dict]:
     """The processes, and the fields of the configuration that were given or follow from the device."""
     import torch
 
@@ -155,7 +183,9 @@ def _start(out: Path, device: str | None, devices: int, threads: int | None, dry
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     before = _choices(out).get("threads")
-    if threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # others would round otherwise
+    if (
+        threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ
+    ):  # others would round otherwise
         torch.set_num_threads(before)
         line = f"threads: {before}, as the training began (--threads chooses)"
     else:
@@ -189,7 +219,9 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
             return before, f"{before}, as the training began"
         if trainer.device.type == "cpu":
             return "float32", "float32: on CPUs bfloat16 trains more slowly"
-    batch = [part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))]
+    batch = [
+        part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))
+    ]
 
     def work() -> None:
         trainer.loss(*batch).mean().backward()
@@ -216,7 +248,9 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes:
     def keep_choices() -> None:
         if first:
             with replacing(trainer.folder / CHOICES) as partial:
-                partial.write_text(json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8")
+                partial.write_text(
+                    json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8"
+                )
 
     finished = trainer.fit(seconds=minutes and 60 * minutes, started=keep_choices)
     if first:
@@ -241,10 +275,14 @@ def _cost(trainer: Trainer, length: int) -> list[str]:
     peak, mfu = count * peak_matmul_flops(trainer.device, dtype), usual_mfu(trainer.device, dtype)
     seconds = step * (c.steps - trainer.step) / (mfu * peak)
     lines = [
-        f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of {c.batch} examples, "
-        f"{total:.2g} FLOP for {c.steps:,} steps",
-        f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at {mfu:.0%} of that "
-        f"about {duration(seconds)} (the progress bar will know better)",
+        (
+            f"{parameters(trainer.net.config) / 1e6:.1f} million parameters; {step / 1e12:.3g} TFLOP for a step of"
+            f" {c.batch} examples, {total:.2g} FLOP for {c.steps:,} steps"
+        ),
+        (
+            f"{count} x {trainer.device.type}, {c.precision}: {peak / 1e12:.3g} TFLOP/s of matrix products; at"
+            f" {mfu:.0%} of that about {duration(seconds)} (the progress bar will know better)"
+        ),
         f"state and weights go to {trainer.folder}; free there: {free_disk(trainer.folder) / 1e9:.0f} GB",
     ]
     return lines + [f"goes on at step {trainer.step:,}"] * bool(trainer.step)

@@ -4,8 +4,8 @@
 
     check.si_sdr(my_si_sdr)      # shows which properties hold, and what to think of where one does not
 
-All of them work offline, take seconds at most, and return a `Report`, which is true if the exercise is solved. The docstring
-of a checker says what the function receives and what it has to return.
+All of them work offline, take seconds at most, and return a `Report`, which is true if the exercise is solved. The
+docstring of a checker says what the function receives and what it has to return.
 """
 
 from .chapter01 import best_order, mix_at, ratio_mask, si_sdr

@@ -24,7 +24,8 @@ def si_sdr(answer):
             "target plus 0.1 and 0.5 of something orthogonal scores 20 and 6.02 dB",
             lambda: answer(estimates, both),
             known,
-            "the energy of the projection on the reference over the energy of the rest; sums run over the last axis only",
+            "the energy of the projection on the reference over the energy of the rest; sums run over the last axis"
+            " only",
             1e-3,
         ),
         Property(
@@ -75,8 +76,8 @@ def si_sdr(answer):
 
 @checker("1.2", "the best order")
 def best_order(answer):
-    """answer(scores [K, K]) -> K integers; scores[i, k] is the SI-SDR of estimate i against reference k, and entry k of the
-    answer is the estimate that answers to reference k, so that the mean score is highest."""
+    """answer(scores [K, K]) -> K integers; scores[i, k] is the SI-SDR of estimate i against reference k, and entry k
+    of the answer is the estimate that answers to reference k, so that the mean score is highest."""
 
     def scores(order, K):  # a table in which `order` is the best
         table = torch.full((K, K), -20.0)
@@ -101,7 +102,10 @@ def best_order(answer):
             "entry k is the estimate for reference k, scores[order[k], k]; the other way round is the inverse order",
         ),
         Property(
-            "no estimate is used twice", lambda: answer(twice), [1, 0, 2], "go through permutations, not through references"
+            "no estimate is used twice",
+            lambda: answer(twice),
+            [1, 0, 2],
+            "go through permutations, not through references",
         ),
         Property(
             "the highest single score may be given up for the highest mean",
@@ -109,7 +113,12 @@ def best_order(answer):
             [1, 0],
             "10 and -20 have the mean -5, and 9 and 9 have 9: compare sums over whole permutations",
         ),
-        Property("negative scores are compared as well", lambda: answer(lost), [1, 0], "start from minus infinity, not from 0"),
+        Property(
+            "negative scores are compared as well",
+            lambda: answer(lost),
+            [1, 0],
+            "start from minus infinity, not from 0",
+        ),
     ]
 
 

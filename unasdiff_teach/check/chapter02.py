@@ -45,14 +45,20 @@ def largest_beta(answer):
             "use T, not 200",
             2e-5,
         ),
-        Property("another smallest beta", lambda: answer(200, 1e-2, 1e-4), _largest_beta(200, 1e-2, 1e-4), "use beta_min", 2e-4),
+        Property(
+            "another smallest beta",
+            lambda: answer(200, 1e-2, 1e-4),
+            _largest_beta(200, 1e-2, 1e-4),
+            "use beta_min",
+            2e-4,
+        ),
     ]
 
 
 @checker("2.2", "turning up the volume")
 def amplification(answer):
-    """answer(schedule, level, count) -> dB by which to amplify a source of RMS `level` dB, so that it is exactly as strong as
-    the noise at the last of the first `count` steps."""
+    """answer(schedule, level, count) -> dB by which to amplify a source of RMS `level` dB, so that it is exactly as
+    strong as the noise at the last of the first `count` steps."""
     s, steep = NoiseSchedule.linear(), NoiseSchedule.linear(200, 1e-4, 0.09)
 
     def needed(schedule, level, count):
@@ -67,7 +73,9 @@ def amplification(answer):
             rms + "; the 100th step has the index 99",
             1e-3,
         ),
-        Property("17 steps need next to nothing at -18 dB", lambda: answer(s, -18.0, 17), needed(s, -18, 17), rms, 1e-3),
+        Property(
+            "17 steps need next to nothing at -18 dB", lambda: answer(s, -18.0, 17), needed(s, -18, 17), rms, 1e-3
+        ),
         Property(
             "a source that is 7 dB quieter needs 7 dB more",
             lambda: answer(s, -25.0, 100),
@@ -76,7 +84,11 @@ def amplification(answer):
             1e-3,
         ),
         Property(
-            "another schedule", lambda: answer(steep, -18.0, 100), needed(steep, -18, 100), "use the schedule that is given", 1e-3
+            "another schedule",
+            lambda: answer(steep, -18.0, 100),
+            needed(steep, -18, 100),
+            "use the schedule that is given",
+            1e-3,
         ),
     ]
 
@@ -93,7 +105,12 @@ def steps_above_noise(answer):
             "compare alpha_bar with 1 - alpha_bar, and count",
         ),
         Property("at -18 dB at 17", lambda: answer(s, -18.0), 17, "the power of the source is 10 ** (level / 10)"),
-        Property("33 steps even in time: 3", lambda: answer(s.respace(33, "time"), -18.0), 3, "use the schedule's own alpha_bar"),
+        Property(
+            "33 steps even in time: 3",
+            lambda: answer(s.respace(33, "time"), -18.0),
+            3,
+            "use the schedule's own alpha_bar",
+        ),
         Property(
             "33 steps even in log-SNR: 13",
             lambda: answer(s.respace(33, "log_snr"), -18.0),
@@ -117,7 +134,9 @@ def jump(answer):
     beta = schedule.beta[100]
     one = (1 - beta).sqrt() * x_s + beta.sqrt() * noise
     clean = (schedule.alpha_bar[150] / schedule.alpha_bar[0]).sqrt() * x_s
-    gain = "from s to t the power shrinks by the product of 1 - beta over the steps s + 1 to t, a ratio of two alpha_bar"
+    gain = (
+        "from s to t the power shrinks by the product of 1 - beta over the steps s + 1 to t, a ratio of two alpha_bar"
+    )
     return [
         Property("without noise it only shrinks", lambda: answer(x_s, 0, 150, zero, schedule), clean, gain, 1e-6),
         Property(

@@ -33,8 +33,8 @@ def _two_hills_variance(x: torch.Tensor, t: int) -> torch.Tensor:
 
 @checker("4.1", "how sure is the guess?")
 def posterior_variance(answer):
-    """answer(denoise, x_t [M], alpha_bar) -> Var[x_0 | x_t] [M], where denoise(x_t [M]) -> E[x_0 | x_t] [M] acts on each
-    number by itself and is differentiable; alpha_bar is a number."""
+    """answer(denoise, x_t [M], alpha_bar) -> Var[x_0 | x_t] [M], where denoise(x_t [M]) -> E[x_0 | x_t] [M] acts on
+    each number by itself and is differentiable; alpha_bar is a number."""
     white = Gaussian(std=0.3)
     hills = GaussianMixture(torch.ones(2), torch.tensor([[-1.0], [1.0]]), torch.tensor([0.2, 0.2]))
     x = torch.tensor([-2.0, -0.5, 0.0, 1.0], dtype=torch.float64)
@@ -43,10 +43,17 @@ def posterior_variance(answer):
         return lambda: answer(lambda x_t: prior.tweedie_mean(x_t[:, None], t)[:, 0], x, float(S.alpha_bar[t]))
 
     slope = (
-        "differentiate the guess by x_t with torch.autograd.grad; each guess depends on its own x_t only, so their sum will do"
+        "differentiate the guess by x_t with torch.autograd.grad; each guess depends on its own x_t only, so their sum"
+        " will do"
     )
     return [
-        Property("one Gaussian: the same everywhere", of(white, 60), torch.full((4,), _gaussian_variance(60, 0.3)), slope, 1e-5),
+        Property(
+            "one Gaussian: the same everywhere",
+            of(white, 60),
+            torch.full((4,), _gaussian_variance(60, 0.3)),
+            slope,
+            1e-5,
+        ),
         Property(
             "one Gaussian at the last step: nearly the prior's variance",
             of(white, 199),
@@ -61,14 +68,16 @@ def posterior_variance(answer):
             "the variance depends on x_t: return one value for each",
             1e-4,
         ),
-        Property("two hills, little noise", of(hills, 5), _two_hills_variance(x, 5), "use the alpha_bar that is given", 1e-4),
+        Property(
+            "two hills, little noise", of(hills, 5), _two_hills_variance(x, 5), "use the alpha_bar that is given", 1e-4
+        ),
     ]
 
 
 @checker("4.2", "what an untrained prior knows")
 def skip_weight(answer):
-    """answer(alpha_bar, sigma_data) -> c, such that c x_t is the exact posterior mean of white Gaussian noise of standard
-    deviation sigma_data."""
+    """answer(alpha_bar, sigma_data) -> c, such that c x_t is the exact posterior mean of white Gaussian noise of
+    standard deviation sigma_data."""
     sure = "signal power over signal power plus noise power, and x_t must be divided by sqrt(alpha_bar)"
 
     def skip(t, sigma):
@@ -79,7 +88,11 @@ def skip_weight(answer):
         Property("hardly any signal: silence", lambda: answer(0.5, 1e-6), 0.0, sure, 1e-6),
         Property("unit variance: the square root of alpha_bar", lambda: answer(0.64, 1.0), 0.8, sure, 1e-6),
         Property(
-            "the pocket priors' own factor at t = 20", lambda: answer(float(S.alpha_bar[20]), 0.13), skip(20, 0.13), sure, 1e-6
+            "the pocket priors' own factor at t = 20",
+            lambda: answer(float(S.alpha_bar[20]), 0.13),
+            skip(20, 0.13),
+            sure,
+            1e-6,
         ),
         Property("and at the last step", lambda: answer(float(S.alpha_bar[199]), 0.13), skip(199, 0.13), sure, 1e-7),
     ]

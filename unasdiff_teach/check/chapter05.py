@@ -26,15 +26,17 @@ def wiener_shares(answer):
             1e-6,
         ),
         Property("noise takes its own share", lambda: answer(P, 0.1), P / (P.sum(0) + 0.01), power, 1e-6),
-        Property("three sources", lambda: answer(three, 0.05), three / (three.sum(0) + 0.0025), "sum over all sources", 1e-6),
+        Property(
+            "three sources", lambda: answer(three, 0.05), three / (three.sum(0) + 0.0025), "sum over all sources", 1e-6
+        ),
         Property("of mere noise nobody gets anything", lambda: answer(P, 1e6), torch.zeros(2, 3), power, 1e-9),
     ]
 
 
 @checker("5.2", "exact guidance of Gaussian sources")
 def exact_guidance(answer):
-    """answer(x_t [K, F], y [F], P [K, F], alpha_bar) -> gradient of log p(y | x_t) by each state [K, F], for sources whose
-    value at each frequency is an independent Gaussian number of variance P, and y their sum."""
+    """answer(x_t [K, F], y [F], P [K, F], alpha_bar) -> gradient of log p(y | x_t) by each state [K, F], for sources
+    whose value at each frequency is an independent Gaussian number of variance P, and y their sum."""
     s = NoiseSchedule.linear()
     P = torch.tensor([[0.09, 0.02, 0.001], [0.01, 0.02, 0.05]], dtype=torch.float64)
     three = torch.cat([P, 0.5 * P.flip(0)[:1]])
@@ -55,7 +57,11 @@ def exact_guidance(answer):
         for t in reversed(range(len(s))):
             alpha_bar, beta = float(s.alpha_bar[t]), s.beta[t]
             x0_hat = alpha_bar**0.5 * P / (alpha_bar * P + 1 - alpha_bar) * x
-            x = s.posterior_x0[t] * x0_hat + s.posterior_xt[t] * x + beta / (1 - beta).sqrt() * answer(x, y, P, alpha_bar)
+            x = (
+                s.posterior_x0[t] * x0_hat
+                + s.posterior_xt[t] * x
+                + beta / (1 - beta).sqrt() * answer(x, y, P, alpha_bar)
+            )
         return x
 
     equal = 0.7**0.5 / (2 * 0.3) * y  # J / (2 V)
@@ -68,7 +74,10 @@ def exact_guidance(answer):
             1e-5,
         ),
         Property(
-            "two sources at alpha_bar = 0.5", *at(0.5, P), "r is y minus the sum of the estimates J x_t, not of the states", 1e-5
+            "two sources at alpha_bar = 0.5",
+            *at(0.5, P),
+            "r is y minus the sum of the estimates J x_t, not of the states",
+            1e-5,
         ),
         Property("three sources", *at(0.5, three), "both sums run over all sources, the first axis", 1e-5),
         Property("close to the clean end", *at(0.999, P), "use the alpha_bar that is given", 1e-3),
@@ -84,8 +93,8 @@ def exact_guidance(answer):
 
 @checker("5.3", "one guided step")
 def guided_step(answer):
-    """answer(x_t [K, N], x0_hat [K, N], gradient [K, N], strength, t, schedule, noise [K, N]) -> x_{t-1} [K, N], lines 8 and 15
-    of Algorithm 1 with gamma = strength sqrt(N) / |gradient|, the norm over each source."""
+    """answer(x_t [K, N], x0_hat [K, N], gradient [K, N], strength, t, schedule, noise [K, N]) -> x_{t-1} [K, N], lines
+    8 and 15 of Algorithm 1 with gamma = strength sqrt(N) / |gradient|, the norm over each source."""
     s, t = NoiseSchedule.linear(), 100
     x_t, z, x0_hat = noise(2, 50), noise(2, 50, seed=1), 0.1 * noise(2, 50, seed=2)
     gradient = torch.tensor([[1.0], [20.0]]) * noise(2, 50, seed=3)
@@ -100,7 +109,11 @@ def guided_step(answer):
     weights = "the weights are schedule.posterior_xt[t] and schedule.posterior_x0[t] (line 8, corrected)"
     return [
         Property(
-            "a clean signal stays clean", lambda: answer(clean[0], x0_hat, gradient, 0.0, t, s, nothing), clean[1], weights, 1e-6
+            "a clean signal stays clean",
+            lambda: answer(clean[0], x0_hat, gradient, 0.0, t, s, nothing),
+            clean[1],
+            weights,
+            1e-6,
         ),
         Property(
             "without guidance it is the prior's step",
@@ -146,8 +159,12 @@ def projected(answer):
     two, three, y = noise(2, 20), noise(3, 20, seed=1), noise(20, seed=2)
     equal = "the change is the same for all sources: the misfit over their number"
     return [
-        Property("two sources share the misfit equally", lambda: answer(two, y), two + (y - two.sum(0)) / 2, equal, 1e-6),
-        Property("three sources too", lambda: answer(three, y), three + (y - three.sum(0)) / 3, "divide by K, not by 2", 1e-6),
+        Property(
+            "two sources share the misfit equally", lambda: answer(two, y), two + (y - two.sum(0)) / 2, equal, 1e-6
+        ),
+        Property(
+            "three sources too", lambda: answer(three, y), three + (y - three.sum(0)) / 3, "divide by K, not by 2", 1e-6
+        ),
         Property(
             "sources that add up already stay",
             lambda: answer(two, two.sum(0)),
@@ -163,6 +180,10 @@ def projected(answer):
             1e-6,
         ),
         Property(
-            "doing it twice changes nothing more", lambda: answer(answer(two, y), y), two + (y - two.sum(0)) / 2, equal, 1e-6
+            "doing it twice changes nothing more",
+            lambda: answer(answer(two, y), y),
+            two + (y - two.sum(0)) / 2,
+            equal,
+            1e-6,
         ),
     ]

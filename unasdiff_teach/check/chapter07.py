@@ -80,7 +80,13 @@ def hybrid_strength(answer):
             "use sigma_scale",
             1e-8,
         ),
-        Property("another floor", lambda: answer(sigma, 0.005, 1000.0, 0.09), strength(0.005, 1000.0, 0.09), "use s_floor", 1e-8),
+        Property(
+            "another floor",
+            lambda: answer(sigma, 0.005, 1000.0, 0.09),
+            strength(0.005, 1000.0, 0.09),
+            "use s_floor",
+            1e-8,
+        ),
         Property(
             "a soft corner lifts the whole curve",
             lambda: answer(sigma, 0.002, 100.0, 0.09),
@@ -132,8 +138,8 @@ def floor_wins(answer):
 
 @checker("7.4", "how sharp is sharp enough?")
 def sharp_enough(answer):
-    """answer(s_floor) -> a sharpness at which the hybrid strength at t = 1 is above s_floor by at most 1 %, and no more than
-    half as sharp again as needed."""
+    """answer(s_floor) -> a sharpness at which the hybrid strength at t = 1 is above s_floor by at most 1 %, and no
+    more than half as sharp again as needed."""
     lowest = 3.3726  # c s_floor at which log(1 + exp(-u)) / u is 0.01
 
     def enough(floor):
@@ -150,16 +156,24 @@ def sharp_enough(answer):
 
 @checker("7.5", "a rule that moves by a fixed size")
 def fixed_size(answer):
-    """answer(size, norm [...], N) -> gamma [...], such that gamma times a gradient of L2 norm `norm` over N samples moves
-    every sample by `size`, in the RMS."""
+    """answer(size, norm [...], N) -> gamma [...], such that gamma times a gradient of L2 norm `norm` over N samples
+    moves every sample by `size`, in the RMS."""
     norm = torch.tensor([[1.0, 4.0], [0.5, 10.0]])
     rms = "a vector of N samples of RMS a has the L2 norm a sqrt(N)"
     return [
         Property(
-            "16000 samples, gradients of four lengths", lambda: answer(0.002, norm, 16000), 0.002 * 16000**0.5 / norm, rms, 1e-6
+            "16000 samples, gradients of four lengths",
+            lambda: answer(0.002, norm, 16000),
+            0.002 * 16000**0.5 / norm,
+            rms,
+            1e-6,
         ),
         Property(
-            "twice the size, twice gamma", lambda: answer(0.004, norm, 16000), 0.004 * 16000**0.5 / norm, "use the size", 1e-6
+            "twice the size, twice gamma",
+            lambda: answer(0.004, norm, 16000),
+            0.004 * 16000**0.5 / norm,
+            "use the size",
+            1e-6,
         ),
         Property("the paper's 64000 samples", lambda: answer(0.002, norm, 64000), 0.002 * 64000**0.5 / norm, rms, 1e-6),
     ]

@@ -30,15 +30,19 @@ def first_state(answer):
             1e-6,
         ),
         Property(
-            "another schedule", lambda: answer(y, steep, 30, z), forward_noise(y, 29, z, steep), "use the schedule that is given", 1e-6
+            "another schedule",
+            lambda: answer(y, steep, 30, z),
+            forward_noise(y, 29, z, steep),
+            "use the schedule that is given",
+            1e-6,
         ),
     ]
 
 
 @checker("8.2", "what is found")
 def found_share(answer):
-    """answer(P [2, F], alpha_bar) -> share of the mean difference of two Gaussian sources that exact guidance finds from a
-    start of Eq. 12 at the level alpha_bar [F]."""
+    """answer(P [2, F], alpha_bar) -> share of the mean difference of two Gaussian sources that exact guidance finds
+    from a start of Eq. 12 at the level alpha_bar [F]."""
     P = torch.tensor([[0.01, 0.25, 1.0], [0.01, 0.05, 0.02]], dtype=torch.float64)
     silent = torch.tensor([[0.3, 0.0], [0.0, 2.0]], dtype=torch.float64)
 
@@ -50,18 +54,30 @@ def found_share(answer):
     return [
         Property("at the level of t* = 150", lambda: answer(P, 0.32), share(P, 0.32), given, 1e-6),
         Property("where one source is silent, everything", lambda: answer(silent, 0.32), torch.ones(2), given, 1e-6),
-        Property("from noise alone, everything", lambda: answer(P, 0.0), torch.ones(3), "at alpha_bar = 0 the start says nothing", 1e-6),
         Property(
-            "without noise, nothing", lambda: answer(P, 1.0), torch.zeros(3), "at alpha_bar = 1 the start is believed entirely", 1e-6
+            "from noise alone, everything",
+            lambda: answer(P, 0.0),
+            torch.ones(3),
+            "at alpha_bar = 0 the start says nothing",
+            1e-6,
         ),
-        Property("the order of the sources does not matter", lambda: answer(P.flip(0), 0.6), share(P, 0.6), given, 1e-6),
+        Property(
+            "without noise, nothing",
+            lambda: answer(P, 1.0),
+            torch.zeros(3),
+            "at alpha_bar = 1 the start is believed entirely",
+            1e-6,
+        ),
+        Property(
+            "the order of the sources does not matter", lambda: answer(P.flip(0), 0.6), share(P, 0.6), given, 1e-6
+        ),
     ]
 
 
 @checker("8.3", "the best start")
 def best_start(answer):
-    """answer(P1, P2, schedule) -> the t*, counted from 1, from which exact guidance of two Gaussian sources has the least
-    expected squared error; one initial noise for both."""
+    """answer(P1, P2, schedule) -> the t*, counted from 1, from which exact guidance of two Gaussian sources has the
+    least expected squared error; one initial noise for both."""
     s, steep = NoiseSchedule.linear(), NoiseSchedule.linear(50, 1e-3, 0.2)
 
     def best(P1, P2, schedule):
@@ -80,15 +96,22 @@ def best_start(answer):
             best(0.5, 1e-6, s),
             "solve rho = V / (2 M), or try all: alpha_bar / (1 - alpha_bar) is 1 / (2 M - V)",
         ),
-        Property("two equal sources ask for the latest", lambda: answer(0.1, 0.1, s), 1, "M is 0: only the spread counts"),
-        Property("another schedule", lambda: answer(0.25, 0.05, steep), best(0.25, 0.05, steep), "use the schedule that is given"),
+        Property(
+            "two equal sources ask for the latest", lambda: answer(0.1, 0.1, s), 1, "M is 0: only the spread counts"
+        ),
+        Property(
+            "another schedule",
+            lambda: answer(0.25, 0.05, steep),
+            best(0.25, 0.05, steep),
+            "use the schedule that is given",
+        ),
     ]
 
 
 @checker("8.4", "inversion of a Gaussian")
 def inverted(answer):
-    """answer(y [F], P [F], alpha_bar) -> the state [F] at the level alpha_bar to which the deterministic chain of a Gaussian
-    prior of power P takes y."""
+    """answer(y [F], P [F], alpha_bar) -> the state [F] at the level alpha_bar to which the deterministic chain of a
+    Gaussian prior of power P takes y."""
     s = NoiseSchedule.linear(4000, 5e-6, 1e-3)  # fine steps: the chain is close to its limit
     P, y = torch.tensor([1.0, 0.1, 0.02], dtype=torch.float64), torch.tensor([0.5, -0.3, 0.2], dtype=torch.float64)
     prior = StationaryGaussian(P, schedule=s)
@@ -107,7 +130,10 @@ def inverted(answer):
             x, before = a**0.5 * x0_hat + (1 - a) ** 0.5 * eps, a
         return x
 
-    size = "the chain keeps a value's size relative to the typical one, sqrt(P) before and sqrt(alpha_bar P + 1 - alpha_bar) after"
+    size = (
+        "the chain keeps a value's size relative to the typical one, sqrt(P) before and sqrt(alpha_bar P + 1 -"
+        " alpha_bar) after"
+    )
     return [
         Property("power 1 stays power 1", lambda: answer(y, torch.ones(3).double(), 0.32), y, size, 1e-6),
         Property("three powers", lambda: answer(y, P, 0.32), state(P, 0.32), size, 1e-6),

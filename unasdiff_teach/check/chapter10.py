@@ -10,7 +10,9 @@ from .core import Property, checker, noise
 
 @checker("10.1", "rotary positions")
 def rotary(answer):
-    """answer(q [L, d]) -> q with each pair (2 i, 2 i + 1) of row p turned by the angle p 10000^(-2 i / d), [L, d]; d is even."""
+    """answer(q [L, d]) -> q with each pair (2 i, 2 i + 1) of row p turned by the angle p 10000^(-2 i / d), [L, d]; d
+    is even.
+    """
     L, d = 12, 8
     q, k = noise(1, d).expand(L, d), noise(1, d, seed=1).expand(L, d)
     first, second = (torch.eye(d, dtype=torch.float64)[i].expand(L, d) for i in (0, 2))
@@ -83,8 +85,8 @@ def fold_bands(answer):
 
 @checker("10.3", "the size of a path")
 def path_parameters(answer):
-    """answer(C, E) -> number of trainable parameters of one intra-frame path of width C, its modulation from an embedding of
-    width E included."""
+    """answer(C, E) -> number of trainable parameters of one intra-frame path of width C, its modulation from an
+    embedding of width E included."""
 
     def count(C, E):
         with torch.device("meta"):
@@ -95,6 +97,12 @@ def path_parameters(answer):
     return [
         Property("the latent level of the paper", lambda: answer(288, 128), count(288, 128), parts, 0.5),
         Property("its first level", lambda: answer(72, 128), count(72, 128), "use C", 0.5),
-        Property("another embedding", lambda: answer(72, 64), count(72, 64), "use E: the modulation has six outputs for each channel", 0.5),
+        Property(
+            "another embedding",
+            lambda: answer(72, 64),
+            count(72, 64),
+            "use E: the modulation has six outputs for each channel",
+            0.5,
+        ),
         Property("the number of heads does not matter", lambda: answer(32, 64), count(32, 64), parts, 0.5),
     ]

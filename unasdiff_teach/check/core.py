@@ -21,7 +21,8 @@ class Property:
     Attributes:
         name: what has to hold, as a statement.
         came: calls the reader's function; nothing else may.
-        expected: what it has to return: a number, a tensor, or a tuple of these. With `test`, what is accepted, in words.
+        expected: what it has to return: a number, a tensor, or a tuple of these. With `test`, what is accepted, in
+            words.
         hint: what to think of when it does not hold.
         atol: absolute tolerance of each number, beside the relative one.
         test: for what is no comparison with a value: receives what came, as a tensor of float64.

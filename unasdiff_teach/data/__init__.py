@@ -7,6 +7,15 @@ from .pocket_corpus import CORPORA, SAMPLE_RATE, pocket, pocket_hash
 POCKET_RATE = SAMPLE_RATE
 
 __all__ = [
-    "CORPORA", "POCKET_RATE", "SAMPLE_RATE", "MixtureRules", "mixtures", "pocket", "pocket_hash", "read",
-    "real_mixtures", "synthesise", "write",
+    "CORPORA",
+    "POCKET_RATE",
+    "SAMPLE_RATE",
+    "MixtureRules",
+    "mixtures",
+    "pocket",
+    "pocket_hash",
+    "read",
+    "real_mixtures",
+    "synthesise",
+    "write",
 ]

@@ -113,7 +113,9 @@ def _crowd(instrument: Instrument, rng: Random, seconds: float) -> list[Note]:
 STYLES = {"melody": _melody, "bells": _melody, "hits": _hits, "ring": _ring, "crowd": _crowd}
 
 
-def _clip_events(instrument: Instrument, rng: Random, start: float, seconds: float, slot: float) -> list[tuple[int, int, bytes]]:
+def _clip_events(
+    instrument: Instrument, rng: Random, start: float, seconds: float, slot: float
+) -> list[tuple[int, int, bytes]]:
     """MIDI messages (tick, order, bytes) of one clip that begins at `start` seconds."""
     channel = DRUM_CHANNEL if instrument.drum else 0
     bend_range = 5
@@ -121,7 +123,8 @@ def _clip_events(instrument: Instrument, rng: Random, start: float, seconds: flo
     wheel = int(round(8192 + 8191 * bend))
     setup = [
         bytes((0xC0 | channel, rng.choice(instrument.programs))),
-        bytes((0xB0 | channel, 101, 0)), bytes((0xB0 | channel, 100, 0)),
+        bytes((0xB0 | channel, 101, 0)),
+        bytes((0xB0 | channel, 100, 0)),
         bytes((0xB0 | channel, 6, bend_range)),
         bytes((0xE0 | channel, wheel & 127, wheel >> 7)),
     ]

@@ -23,8 +23,18 @@ VERBS = (
 ).split()
 PREPOSITIONS = "under behind near beyond above beside through around without toward".split()
 OPENINGS = (
-    "However", "Of course", "In January", "Every evening", "Without a doubt", "For a while",
-    "Last August", "By chance", "At the harbour", "Long ago", "Five years later", "To be honest",
+    "However",
+    "Of course",
+    "In January",
+    "Every evening",
+    "Without a doubt",
+    "For a while",
+    "Last August",
+    "By chance",
+    "At the harbour",
+    "Long ago",
+    "Five years later",
+    "To be honest",
 )
 QUESTIONS = "Who Why How When Where".split()
 

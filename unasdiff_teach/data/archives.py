@@ -107,7 +107,10 @@ def members(root: Path, archive: Archive) -> list[Member]:
         except zipfile.BadZipFile as error:
             raise ValueError(f"{path} is not a zip archive: {error}") from error
         source = _Zip(path)
-        found = [Member(f"{archive.name}/{info.filename}", info.file_size, partial(source.read, info), source.close) for info in files]
+        found = [
+            Member(f"{archive.name}/{info.filename}", info.file_size, partial(source.read, info), source.close)
+            for info in files
+        ]
     elif folder := unpacked(root, archive):
         files = (place for place in folder.rglob("*") if place.is_file())
         found = [Member(f.relative_to(root).as_posix(), f.stat().st_size, f.read_bytes) for f in files]
@@ -120,7 +123,8 @@ def members(root: Path, archive: Archive) -> list[Member]:
 
 
 def check(root: Path, archive: Archive, progress: bool = False) -> None:
-    """Compare an archive's checksum with the published one; a file that has passed and not changed since passes at once.
+    """Compare an archive's checksum with the published one; a file that has passed and not changed since passes at
+    once.
 
     Raises:
         FileNotFoundError: no such archive in `root`.
@@ -134,8 +138,9 @@ def check(root: Path, archive: Archive, progress: bool = False) -> None:
     found = digest(path, archive.digest.partition(":")[0], progress)
     if found != archive.digest:
         raise ValueError(
-            f"{path} has {found}, published is {archive.digest}: it is damaged, cut off, or another version. Nothing was taken "
-            f"from it. Move it away to have it fetched again, or rename it to {archive.name}.part if it is only cut off"
+            f"{path} has {found}, published is {archive.digest}: it is damaged, cut off, or another version. Nothing"
+            f" was taken from it. Move it away to have it fetched again, or rename it to {archive.name}.part if it is"
+            " only cut off"
         )
     _remember(root, archive)
 
@@ -211,8 +216,8 @@ def published_size(archive: Archive, mirror: str | None = None) -> int | None:
 def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: bool = False, wait: float = 1.0) -> Path:
     """Download an archive into `root`, going on where an earlier attempt stopped, and check it.
 
-    While it is incomplete it is called NAME.part. A connection that breaks is taken up again, after pauses that grow from
-    `wait` seconds; after five attempts without a new byte it is given up.
+    While it is incomplete it is called NAME.part. A connection that breaks is taken up again, after pauses that grow
+    from `wait` seconds; after five attempts without a new byte it is given up.
 
     Args:
         mirror: folder of a server that holds the same file, instead of the published place.
@@ -233,7 +238,9 @@ def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: boo
             done = _transfer(url, part, archive, progress)
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise ConnectionError(f"{url}: the server answers {error.code} {error.reason}{_kept(part)}. {BY_HAND}") from error
+                raise ConnectionError(
+                    f"{url}: the server answers {error.code} {error.reason}{_kept(part)}. {BY_HAND}"
+                ) from error
             done, reason = False, error
         else:
             reason = "the connection ended early"
@@ -296,7 +303,9 @@ def room(folder: Path, needed: int, what: str) -> None:
     """Raise OSError, before anything is written, if the disk of `folder` has less than `needed` bytes free."""
     free = free_disk(folder)
     if free < needed:
-        raise OSError(errno.ENOSPC, f"{what} takes {gigabytes(needed)}, and the disk of {folder} has {gigabytes(free)} free")
+        raise OSError(
+            errno.ENOSPC, f"{what} takes {gigabytes(needed)}, and the disk of {folder} has {gigabytes(free)} free"
+        )
 
 
 def gigabytes(count: float) -> str:

@@ -63,7 +63,9 @@ def resample(audio: Tensor, old_rate: int, new_rate: int) -> Tensor:
     return torchaudio.functional.resample(audio, old_rate, new_rate, lowpass_filter_width=64)
 
 
-def decode(file: BinaryIO | Path, name: str | Path, sample_rate: int | None = None, mono: str = "error") -> tuple[Tensor, int]:
+def decode(
+    file: BinaryIO | Path, name: str | Path, sample_rate: int | None = None, mono: str = "error"
+) -> tuple[Tensor, int]:
     """Read audio from an open file: what `read` does behind a path; `name` stands in errors."""
     import soundfile
 
@@ -78,9 +80,7 @@ def decode(file: BinaryIO | Path, name: str | Path, sample_rate: int | None = No
     if not torch.isfinite(audio).all():
         raise ValueError(f"{name} holds NaN or infinite samples")
     if audio.shape[0] > 1 and mono == "error":
-        raise ValueError(
-            f'{name} has {audio.shape[0]} channels; one is needed (or mono="mean", mono="first")'
-        )
+        raise ValueError(f'{name} has {audio.shape[0]} channels; one is needed (or mono="mean", mono="first")')
     audio = audio.mean(0) if mono == "mean" else audio[0]
     target = sample_rate or rate
     return resample(audio, rate, target).contiguous(), target
@@ -132,4 +132,6 @@ def write(path: str | Path, audio: Tensor, sample_rate: int, subtype: str = "PCM
     format = path.suffix[1:].upper()
     smallest = {"compression_level": 1.0} if format == "FLAC" else {}
     with replacing(path, shared=True) as partial:
-        soundfile.write(partial, audio.numpy(), sample_rate, "VORBIS" if format == "OGG" else subtype, format=format, **smallest)
+        soundfile.write(
+            partial, audio.numpy(), sample_rate, "VORBIS" if format == "OGG" else subtype, format=format, **smallest
+        )

@@ -1,4 +1,6 @@
-"""Conversion of recordings into a data set: mono, one rate, checked, once. What cannot be used is named and left out."""
+"""Conversion of recordings into a data set: mono, one rate, checked, once. What cannot be used is named and left
+out.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ DAMAGED = (ValueError, zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImp
 
 @dataclass(frozen=True)
 class Item:
-    """One recording to convert: where it comes from, where it goes (from the data set's folder), and what is known of it."""
+    """One recording to convert: where it comes from, where it goes (from the data set's folder), and what is known of
+    it.
+    """
 
     id: str
     member: Member
@@ -75,9 +79,10 @@ def convert(
 ) -> Result:
     """Convert recordings and write the manifest; what an earlier call has converted stays.
 
-    Every file is read whole, checked, resampled once (`audio.resample`, 64 zero crossings) and written as 16 bit FLAC, whole or
-    not at all. A peak that resampling has lifted beyond full scale is scaled back to it, and the manifest keeps the gain. Active
-    spans are those of the recording at its own rate and level. A recording that is damaged, or sounds nowhere, is left out.
+    Every file is read whole, checked, resampled once (`audio.resample`, 64 zero crossings) and written as 16 bit FLAC,
+    whole or not at all. A peak that resampling has lifted beyond full scale is scaled back to it, and the manifest
+    keeps the gain. Active spans are those of the recording at its own rate and level. A recording that is damaged, or
+    sounds nowhere, is left out.
 
     Args:
         folder: where the data set goes; made if its parent is there.
@@ -120,14 +125,17 @@ def convert(
         if error.errno != errno.ENOSPC:
             raise
         raise OSError(
-            errno.ENOSPC, f"the disk of {folder} is full; {converted} clips more are done, and the next call goes on from there"
+            errno.ENOSPC,
+            f"the disk of {folder} is full; {converted} clips more are done, and the next call goes on from there",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
         for close in {item.member.close for item in listing.items}:
             close()
     unusable = {file for file, _ in left_out}
-    rows = [done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable]
+    rows = [
+        done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable
+    ]
     if not rows:
         raise ValueError(f"none of the {len(listing.items)} recordings of {name} can be used: {_first(left_out)}")
     manifest = manifests.build(folder, rows, name, kind, sample_rate, labels, {**(about or {}), **settings})
@@ -137,7 +145,9 @@ def convert(
 
 
 def hours(items: Sequence[Item]) -> float:
-    """About how much audio this is, from the sizes of the files, and rather too much: a lossless hour has 150 MB, a lossy one 20."""
+    """About how much audio this is, from the sizes of the files, and rather too much: a lossless hour has 150 MB, a
+    lossy one 20.
+    """
     return sum(item.member.size / (20e6 if item.member.name.lower().endswith(LOSSY) else 150e6) for item in items)
 
 
@@ -222,14 +232,24 @@ def _done(journal: Journal, settings: Mapping[str, object]) -> dict[str, dict]:
 
 def _is_done(folder: Path, item: Item, row: dict | None) -> bool:
     """Whether this very recording has been converted, and its clip is still whole in size."""
-    if row is None or (row["source"], row["source_bytes"], row["path"]) != (item.member.name, item.member.size, item.path):
+    if row is None or (row["source"], row["source_bytes"], row["path"]) != (
+        item.member.name,
+        item.member.size,
+        item.path,
+    ):
         return False
     clip = folder / row["path"]
     return clip.is_file() and clip.stat().st_size == row["bytes"]
 
 
 def _known(item: Item) -> dict:
-    return {"split": item.split, "label": item.label, "speaker": item.speaker, "verified": item.verified, "licence": item.licence}
+    return {
+        "split": item.split,
+        "label": item.label,
+        "speaker": item.speaker,
+        "verified": item.verified,
+        "licence": item.licence,
+    }
 
 
 def _first(left_out: Sequence[tuple[str, str]]) -> str:

@@ -1,9 +1,10 @@
 """The paper's evaluation mixtures, one by one: which clips, and how they are cut and placed, in two placements.
 
-"paper" is the text, "authors" the released code. Both take the same clips, pieces and levels in dB, so that they differ in what the
-rules differ in (`MixtureRules.paper`, `MixtureRules.authors`): where the sources lie, and what a level is measured over. Two more
-things are the code's alone: a clip of speech is padded to the canvas when only speech is mixed, so that it always begins at 0; and
-nothing is normalised, which the samplers do themselves where a configuration says so.
+"paper" is the text, "authors" the released code. Both take the same clips, pieces and levels in dB, so that they
+differ in what the rules differ in (`MixtureRules.paper`, `MixtureRules.authors`): where the sources lie, and what a
+level is measured over. Two more things are the code's alone: a clip of speech is padded to the canvas when only speech
+is mixed, so that it always begins at 0; and nothing is normalised, which the samplers do themselves where a
+configuration says so.
 """
 
 from __future__ import annotations
@@ -41,19 +42,23 @@ def check_task(task: str, manifests: Mapping[str, Manifest]) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One mixture before it is made: its clips (rows of the manifests) and, of each, the first and one-past-last sample to use."""
+    """One mixture before it is made: its clips (rows of the manifests) and, of each, the first and one-past-last
+    sample to use.
+    """
 
     index: int
     clips: tuple[Mapping, ...]
     spans: tuple[tuple[int, int], ...]
 
 
-def draw(task: str, manifests: Mapping[str, Manifest], split: str = "test", count: int = COUNT, seed: int = SEED) -> list[Entry]:
+def draw(
+    task: str, manifests: Mapping[str, Manifest], split: str = "test", count: int = COUNT, seed: int = SEED
+) -> list[Entry]:
     """The clips of each mixture of a list; no audio is read, and no two mixtures have the same clips.
 
-    A sound: a class uniformly, one of its clips uniformly, one of its active spans in proportion to its length (the released
-    code's rule; the paper says nothing of spans). Speech: a speaker uniformly, one of their utterances uniformly, all of it.
-    Classes, and speakers, differ within a mixture.
+    A sound: a class uniformly, one of its clips uniformly, one of its active spans in proportion to its length (the
+    released code's rule; the paper says nothing of spans). Speech: a speaker uniformly, one of their utterances
+    uniformly, all of it. Classes, and speakers, differ within a mixture.
 
     Args:
         task: one of `TASKS`. manifests: {"speech": ..., "sound": ...}, as far as the task needs them.
@@ -67,7 +72,9 @@ def draw(task: str, manifests: Mapping[str, Manifest], split: str = "test", coun
     for kind, found in groups.items():
         if len(found) < TASKS[task].count(kind):
             what = "speakers" if kind == "speech" else "classes"
-            raise ValueError(f"{task!r} needs {TASKS[task].count(kind)} {what}; {manifests[kind].name} has {len(found)} in {split}")
+            raise ValueError(
+                f"{task!r} needs {TASKS[task].count(kind)} {what}; {manifests[kind].name} has {len(found)} in {split}"
+            )
     entries, seen = [], set()
     for index in range(count):
         for _ in range(DRAWS):
@@ -76,7 +83,9 @@ def draw(task: str, manifests: Mapping[str, Manifest], split: str = "test", coun
             if key not in seen:
                 break
         else:
-            raise ValueError(f"only {index} different mixtures of {task!r} were found in {DRAWS} draws each; {count} were asked for")
+            raise ValueError(
+                f"only {index} different mixtures of {task!r} were found in {DRAWS} draws each; {count} were asked for"
+            )
         seen.add(key)
         spans = tuple(_draw_span(clip, manifests[kind], generator) for kind, clip in zip(TASKS[task], clips))
         entries.append(Entry(index, clips, spans))
@@ -117,7 +126,9 @@ def _draw_span(clip: Mapping, manifest: Manifest, generator: torch.Generator) ->
 
 
 def make(entry: Entry, task: str, placement: str, manifests: Mapping[str, Manifest], seed: int = SEED) -> Mixture:
-    """The mixture of an entry. What is random in it depends on the seed, the task and the index, and not on the placement."""
+    """The mixture of an entry. What is random in it depends on the seed, the task and the index, and not on the
+    placement.
+    """
     kinds = TASKS[task]
     used = rules(placement, manifests[kinds[0]].sample_rate)
     clips = [manifests[kind].read(row["path"]) for kind, row in zip(kinds, entry.clips)]
@@ -132,15 +143,17 @@ def make(entry: Entry, task: str, placement: str, manifests: Mapping[str, Manife
     ]
     return replace(
         build(clips, parts, used),
-        id=f"{slug(task)}_{placement}_{entry.index:03d}", task=task, clip_ids=tuple(row["id"] for row in entry.clips), kinds=kinds,
+        id=f"{slug(task)}_{placement}_{entry.index:03d}", task=task, clip_ids=tuple(row["id"] for row in entry.clips),
+        kinds=kinds,
     )  # fmt: skip
 
 
 def to_files(sources: Tensor) -> tuple[Tensor, Tensor, float]:
     """(mixture [N], sources [K, N], gain) on the grid of 16 bit files.
 
-    The gain is the largest power of two, 1 at most, that keeps everything within full scale: it can be undone exactly. Sources are
-    rounded first, and the mixture is their sum, so that the files add up without an error. Rounding costs -101 dB.
+    The gain is the largest power of two, 1 at most, that keeps everything within full scale: it can be undone exactly.
+    Sources are rounded first, and the mixture is their sum, so that the files add up without an error. Rounding costs
+    -101 dB.
     """
     peak = max(float(sources.abs().max()), float(sources.sum(0).abs().max()))
     gain = 2.0 ** -max(0, math.ceil(math.log2(peak / 0.999))) if peak > 0.999 else 1.0

@@ -18,12 +18,14 @@ UNREADABLE = (".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm")  # sound that lib
 def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None = None) -> Listing:
     """The recordings under `root`, sorted by name.
 
-    Sounds lie as CLASS/FILE, speech as SPEAKER/FILE, or as FILE where the speaker is not known. Above them there may be folders
-    "train", "validation" and "test"; without these a fraction `test` is taken out for test, by a hash of the names, so that it stays
-    the same when recordings are added: of every class, or of the speakers where there are several, since a test voice should be
-    a new one.
+    Sounds lie as CLASS/FILE, speech as SPEAKER/FILE, or as FILE where the speaker is not known. Above them there may
+    be folders "train", "validation" and "test"; without these a fraction `test` is taken out for test, by a hash of
+    the names, so that it stays
+    the same when recordings are added: of every class, or of the speakers where there are several, since a test voice
+    should be a new one.
 
-    Left out, and named: sounds without a class, and audio files of kinds that are not read. Other files are passed over.
+    Left out, and named: sounds without a class, and audio files of kinds that are not read. Other files are passed
+        over.
 
     Args:
         kind: "speech" or "sound".
@@ -57,8 +59,12 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
     if not any(split for _, _, split, _ in found):
         chosen = _test_names([(name, group) for name, _, _, group in found], kind, test)
         found = [(name, member, "test" if name in chosen else "train", group) for name, member, _, group in found]
-    left_out += [(name, "it lies beside the folders train, validation and test") for name, _, split, _ in found if split is None]
-    label, speaker = (lambda group: group, lambda group: None) if kind == "sound" else (lambda group: None, lambda group: group)
+    left_out += [
+        (name, "it lies beside the folders train, validation and test") for name, _, split, _ in found if split is None
+    ]
+    label, speaker = (
+        (lambda group: group, lambda group: None) if kind == "sound" else (lambda group: None, lambda group: group)
+    )
     items = [
         Item(name, member, f"clips/{name}.flac", split, label(group), speaker(group), licence=licence)
         for name, member, split, group in found
@@ -94,7 +100,9 @@ def prepare(
     workers: int | None = None,
     progress: bool = False,
 ) -> Result:
-    """Convert the recordings under `root` into `out`, by default a folder beside it, `ROOT-16k`; see `listing` and `convert`."""
+    """Convert the recordings under `root` into `out`, by default a folder beside it, `ROOT-16k`; see `listing` and
+    `convert`.
+    """
     root = Path(root)
     out = destination(root, sample_rate) if out is None else Path(out)
     found = listing(root, kind, test, licence)

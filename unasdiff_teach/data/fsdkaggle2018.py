@@ -1,7 +1,7 @@
 """FSDKaggle2018: sound events of 41 classes from Freesound (the paper's section on data sets).
 
-Fonseca et al. 2018, doi:10.5281/zenodo.2552860, Creative Commons licences by clip. Labels, flags and licences are those of the
-release after the competition. Its training list has 9,473 clips; the paper counts 9,470.
+Fonseca et al. 2018, doi:10.5281/zenodo.2552860, Creative Commons licences by clip. Labels, flags and licences are
+those of the release after the competition. Its training list has 9,473 clips; the paper counts 9,470.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from .convert import Item, Listing, Result, convert
 NAME = "fsdkaggle2018"
 _ZENODO = "https://zenodo.org/records/2552860/files"
 ARCHIVES = tuple(
-    Archive(f"FSDKaggle2018.{part}.zip", f"{_ZENODO}/FSDKaggle2018.{part}.zip", f"md5:{digest}", f"FSDKaggle2018.{part}")
+    Archive(
+        f"FSDKaggle2018.{part}.zip", f"{_ZENODO}/FSDKaggle2018.{part}.zip", f"md5:{digest}", f"FSDKaggle2018.{part}"
+    )
     for part, digest in (
         ("meta", "f16828ac8be0e5285b9175a12f90d784"),
         ("audio_test", "f85c8665c3fc39311ea1b748e194a81d"),

@@ -1,4 +1,5 @@
-"""Lists of the paper's evaluation mixtures, written once from converted data sets, so that any system can be scored on them.
+"""Lists of the paper's evaluation mixtures, written once from converted data sets, so that any system can be scored on
+them.
 
 Five settings, 400 mixtures each, in two placements; `drawing` says which.
 """
@@ -44,7 +45,9 @@ COLUMNS = {
     "level_db": "float64",
     "file": "string",  # of the source, from the folder of the list
     "mixture_file": "string",
-    "file_gain": "float64",  # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
+    "file_gain": (
+        "float64"
+    ),  # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
 }
 
 
@@ -113,8 +116,8 @@ def write(
 ) -> pd.DataFrame:
     """Draw and write lists of mixtures; what is there already stays, so that a stop costs one mixture.
 
-    Each mixture is PLACEMENT/TASK/INDEX_mixture.flac with INDEX_1.flac, INDEX_2.flac and so on for its sources: FLAC of 16 bit that
-    adds up exactly. `mixtures.parquet` has a row for each source, columns as in `COLUMNS`.
+    Each mixture is PLACEMENT/TASK/INDEX_mixture.flac with INDEX_1.flac, INDEX_2.flac and so on for its sources: FLAC
+    of 16 bit that adds up exactly. `mixtures.parquet` has a row for each source, columns as in `COLUMNS`.
 
     Returns:
         That table.
@@ -161,9 +164,10 @@ def _write_one(mixture: Mixture, entry: Entry, placement: str, split: str, folde
         write_audio(folder / place / name, audio, mixture.sample_rate)
     return [
         {
-            "id": mixture.id, "task": mixture.task, "placement": placement, "split": split, "source": k, "kind": mixture.kinds[k],
-            "label": _text(clip["label"]), "speaker": _text(clip["speaker"]), "clip": clip["id"], "clip_sha256": clip["sha256"],
-            **asdict(mixture.parts[k]), "file": (place / names[k]).as_posix(), "mixture_file": whole, "file_gain": gain,
+            "id": mixture.id, "task": mixture.task, "placement": placement, "split": split, "source": k,
+            "kind": mixture.kinds[k], "label": _text(clip["label"]), "speaker": _text(clip["speaker"]),
+            "clip": clip["id"], "clip_sha256": clip["sha256"], **asdict(mixture.parts[k]),
+            "file": (place / names[k]).as_posix(), "mixture_file": whole, "file_gain": gain,
         }
         for k, clip in enumerate(entry.clips)
     ]  # fmt: skip
@@ -240,7 +244,8 @@ def load(
 ) -> list[Mixture]:
     """Mixtures of a written list, as `evaluation.evaluate` takes them, at their true level.
 
-    The voices are all new to a prior that was trained on the other speakers, and count as not heard; the classes as heard.
+    The voices are all new to a prior that was trained on the other speakers, and count as not heard; the classes as
+    heard.
 
     Args:
         folder: of `write`.
@@ -271,7 +276,10 @@ def _load_one(folder: Path, rows: pd.DataFrame) -> Mixture:
     signals, rates = zip(*(read(folder / name) for name in rows["file"]))
     sources = torch.stack(signals) / first["file_gain"]
     column = {name: [_text(value) for value in rows[name]] for name in ("clip", "kind", "label", "speaker")}
-    parts = [Part(*map(int, values[:3]), float(values[3])) for values in rows[["start", "length", "offset", "level_db"]].to_numpy()]
+    parts = [
+        Part(*map(int, values[:3]), float(values[3]))
+        for values in rows[["start", "length", "offset", "level_db"]].to_numpy()
+    ]
     return Mixture(
         sources.sum(0), sources, tuple(parts), rates[0], id=first["id"], task=first["task"], split=first["split"],
         clip_ids=tuple(column["clip"]), kinds=tuple(column["kind"]), labels=tuple(column["label"]),

@@ -49,9 +49,10 @@ COLUMNS = {
 def active_spans(audio: Tensor, sample_rate: int) -> list[list[float]]:
     """Where a recording sounds, by the rule of the paper's code (`paper versus code`, sound mixtures).
 
-    Energies are sums of squares in windows of 50 ms, one every 25 ms; a window above the threshold is active, and consecutive
-    active windows make a span. At a rate other than the rule's 44.1 kHz the sum is scaled to as many samples, so that it depends
-    on the level alone (the threshold is -73 dB). The last windows are completed with silence.
+    Energies are sums of squares in windows of 50 ms, one every 25 ms; a window above the threshold is active, and
+    consecutive active windows make a span. At a rate other than the rule's 44.1 kHz the sum is scaled to as many
+    samples, so that it depends on the level alone (the threshold is -73 dB). The last windows are completed with
+    silence.
 
     Args:
         audio: [N], full scale at 1, at the recording's own level: a fixed threshold is not for levelled audio.
@@ -133,16 +134,26 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what was converted: identifiers, splits, labels and the hashes of all clips. Model cards quote it."""
+        """SHA-256 of what was converted: identifiers, splits, labels and the hashes of all clips. Model cards quote
+        it.
+        """
         columns = ["id", "split", "label", "speaker", "sha256"]
         text = "\n".join("\t".join(map(str, row)) for row in self.rows[columns].itertuples(index=False))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def build(
-    folder: str | Path, rows: Sequence[Mapping], name: str, kind: str, sample_rate: int, labels: Sequence[str], about: Mapping
+    folder: str | Path,
+    rows: Sequence[Mapping],
+    name: str,
+    kind: str,
+    sample_rate: int,
+    labels: Sequence[str],
+    about: Mapping,
 ) -> Manifest:
-    """A manifest of these rows. Raises ValueError for an identifier twice, and for a split or label that is not known."""
+    """A manifest of these rows. Raises ValueError for an identifier twice, and for a split or label that is not
+    known.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS).sort_values("id", ignore_index=True)
@@ -205,5 +216,11 @@ def load(path: str | Path) -> Manifest:
     rows = table.to_pandas()
     rows["spans"] = [[[float(a), float(b)] for a, b in spans] for spans in rows["spans"]]
     return Manifest(
-        path.parent, rows.astype(COLUMNS), head["name"], head["kind"], head["sample_rate"], tuple(head["labels"]), head["about"]
+        path.parent,
+        rows.astype(COLUMNS),
+        head["name"],
+        head["kind"],
+        head["sample_rate"],
+        tuple(head["labels"]),
+        head["about"],
     )

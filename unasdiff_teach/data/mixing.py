@@ -176,7 +176,9 @@ def build(clips: Sequence[Tensor], parts: Sequence[Part], rules: MixtureRules, n
     for k, (clip, part) in enumerate(zip(clips, parts, strict=True)):
         piece = clip[part.start : part.start + part.length]
         if len(piece) != part.length or not 0 <= part.offset <= rules.length - part.length:
-            raise ValueError(f"source {k}: {part} does not fit {len(clip)} samples of clip on a canvas of {rules.length}")
+            raise ValueError(
+                f"source {k}: {part} does not fit {len(clip)} samples of clip on a canvas of {rules.length}"
+            )
         sources[k, part.offset : part.offset + part.length] = piece
         level = float(rms_db((sources[k] if rules.rms_over == "canvas" else piece).double()))
         if level <= SILENCE_DB:
@@ -223,14 +225,16 @@ def _parts(entry: Mapping) -> list[Part]:
     return [Part(s["start"], s["length"], s["offset"], s["level_db"]) for s in entry["sources"]]
 
 
-def mixtures(task: str = SPEECH_SOUND, split: str = "test", count: int | None = None, corpus: str = "rendered") -> list[Mixture]:
+def mixtures(
+    task: str = SPEECH_SOUND, split: str = "test", count: int | None = None, corpus: str = "rendered"
+) -> list[Mixture]:
     """The fixed list of pocket mixtures of one task: 2 s at 8 kHz, `MixtureRules.pocket()`.
 
     Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test
     voices, and all real ones, neither. Sounds in one mixture differ in class, speakers in voice.
 
-    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". Of recordings there are 40 test
-    mixtures of each and 24 for validation; rendered, as many of the first task, 20 and 12 of the others.
+    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". Of recordings there are 40
+    test mixtures of each and 24 for validation; rendered, as many of the first task, 20 and 12 of the others.
     split: "validation" or "test". count: only the first `count`; None gives all. corpus: "rendered" or "recorded".
 
     Returns a list of `Mixture`, speech first in each.
@@ -247,7 +251,10 @@ def mixtures(task: str = SPEECH_SOUND, split: str = "test", count: int | None = 
     entries = stored["lists"][task][split]
     if count is not None and not 1 <= count <= len(entries):
         raise ValueError(f"count is {count}; accepted: 1 to {len(entries)}, or None")
-    return [of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split) for entry in entries[:count]]
+    return [
+        of_clips([clips[source["clip"]] for source in entry["sources"]], entry, task, split)
+        for entry in entries[:count]
+    ]
 
 
 def of_clips(clips: Sequence[Clip], entry: Mapping, task: str, split: str) -> Mixture:
@@ -257,7 +264,9 @@ def of_clips(clips: Sequence[Clip], entry: Mapping, task: str, split: str) -> Mi
     """
     return replace(
         build([clip.audio for clip in clips], _parts(entry), MixtureRules.pocket()),
-        id=entry["id"], task=task, split=split,
+        id=entry["id"],
+        task=task,
+        split=split,
         clip_ids=tuple(clip.id for clip in clips),
         kinds=tuple(clip.kind for clip in clips),
         labels=tuple(clip.label if clip.kind == "sound" else None for clip in clips),
@@ -274,7 +283,9 @@ def real_audio_folder(root: str | Path | None = None) -> Path:
     folder = root or os.environ.get(REAL_AUDIO)
     if not folder or not Path(folder).is_dir():
         where = f"at {folder}" if folder else "given"
-        raise FileNotFoundError(f"no real recordings {where}: name their folder in the environment variable {REAL_AUDIO}")
+        raise FileNotFoundError(
+            f"no real recordings {where}: name their folder in the environment variable {REAL_AUDIO}"
+        )
     return Path(folder)
 
 
@@ -302,7 +313,8 @@ def real_mixtures(root: str | Path | None = None) -> list[Mixture]:
         clips = [read_real(folder, name) for name in names]
         sound = Path(names[1]).name.split("__")[0]
         result.append(replace(
-            build(clips, _parts(entry), MixtureRules.pocket()), id=entry["id"], task=SPEECH_SOUND, split="real", clip_ids=tuple(names),
-            kinds=("speech", "sound"), labels=(None, sound), voices=(None, None), heard=(False, True),
+            build(clips, _parts(entry), MixtureRules.pocket()), id=entry["id"], task=SPEECH_SOUND, split="real",
+            clip_ids=tuple(names), kinds=("speech", "sound"), labels=(None, sound), voices=(None, None), heard=(False,
+            True),
         ))  # fmt: skip
     return result

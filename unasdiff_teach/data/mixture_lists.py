@@ -109,10 +109,12 @@ def draw_list(task: str, split: str) -> list[dict]:
         while parts is None:
             clips = speech + [decks[label].deal() for label in classes]
             parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
-        entries.append({
-            "id": f"{slug(task)}_{split}_{i:02d}",
-            "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
-        })
+        entries.append(
+            {
+                "id": f"{slug(task)}_{split}_{i:02d}",
+                "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
+            }
+        )
     return entries
 
 
@@ -154,7 +156,9 @@ def main() -> None:
     except FileNotFoundError as error:
         print(f"real_mixtures.json stays as it is: {error}")
         return
-    write_json(CORPUS / "real_mixtures.json", {"version": VERSION, "rules": rules, "mixtures": draw_real_list(Path(folder))})
+    write_json(
+        CORPUS / "real_mixtures.json", {"version": VERSION, "rules": rules, "mixtures": draw_real_list(Path(folder))}
+    )
 
 
 if __name__ == "__main__":

@@ -64,8 +64,13 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
         lists = {
             task: {
                 split: [
-                    {"id": entry["id"], "sources": [{"clip": c.id, **p} for c, p in zip(clips, entry["sources"], strict=True)]}
-                    for clips, entry in draw_entries({kind: found[kind, split] for kind in LABELS}, task, split, COUNT[split])
+                    {
+                        "id": entry["id"],
+                        "sources": [{"clip": c.id, **p} for c, p in zip(clips, entry["sources"], strict=True)],
+                    }
+                    for clips, entry in draw_entries(
+                        {kind: found[kind, split] for kind in LABELS}, task, split, COUNT[split]
+                    )
                 ]
                 for split in LIST_SPLITS
             }
@@ -97,8 +102,8 @@ def _store(root: Path, clip: Clip, credit: dict[str, str]) -> tuple[Clip, dict[s
     encode(root / file, level(trim(clip.audio), *([None] if lossy else [])))
     audio, _ = read(root / file)
     row = {
-        "id": clip.id.rpartition(".")[0], "kind": clip.kind, "label": clip.label, "split": clip.split, "file": file.as_posix(),
-        "samples": len(audio), "sha256": file_hash(root / file),
+        "id": clip.id.rpartition(".")[0], "kind": clip.kind, "label": clip.label, "split": clip.split,
+        "file": file.as_posix(), "samples": len(audio), "sha256": file_hash(root / file),
         "licence": credit["license"], "credit": credit["attribution"], "source": credit["source"],
     }  # fmt: skip
     return Clip(row["id"], clip.kind, clip.label, clip.split, clip.heard, "", len(audio), root / file), row
@@ -106,8 +111,16 @@ def _store(root: Path, clip: Clip, credit: dict[str, str]) -> tuple[Clip, dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, required=True, metavar="DIR", help="Folder with manifest.csv and the files that it names.")
-    parser.add_argument("--root", type=Path, default=RECORDED, help="Where the corpus is written; by default the package's own place.")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="Folder with manifest.csv and the files that it names.",
+    )
+    parser.add_argument(
+        "--root", type=Path, default=RECORDED, help="Where the corpus is written; by default the package's own place."
+    )
     args = parser.parse_args()
     try:
         pack(args.recordings, args.root)

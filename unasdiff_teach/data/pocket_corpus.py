@@ -1,5 +1,5 @@
-"""The two corpora that are shipped with the package, at 8 kHz: "rendered", synthetic voices and sounds of a sound font, and
-"recorded", real speakers and real sounds under free licences."""
+"""The two corpora that are shipped with the package, at 8 kHz: "rendered", synthetic voices and sounds of a sound
+font, and "recorded", real speakers and real sounds under free licences."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ CORPUS, RECORDED = (Path(__file__).parent / name for name in ("corpus", "recorde
 CORPORA = {"rendered": CORPUS, "recorded": RECORDED}
 SPLITS = ("train", "validation", "test")
 VOICES = (
-    "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7", "flite_awb", "espeak_scotland_f5",
+    "flite_rms", "flite_slt", "flite_kal16", "espeak_us_m3", "espeak_gb_f3", "espeak_us_m7", "flite_awb",
+    "espeak_scotland_f5",
 )  # fmt: skip
 UNHEARD_VOICES = ("flite_awb", "espeak_scotland_f5")  # in the test split only
 SOUND_CLASSES = (
-    "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano", "Double_bass", "Snare_drum", "Hi-hat", "Cowbell",
-    "Telephone", "Applause",
+    "Violin_or_fiddle", "Chime", "Flute", "Trumpet", "Glockenspiel", "Electric_piano", "Double_bass", "Snare_drum",
+    "Hi-hat", "Cowbell", "Telephone", "Applause",
 )  # fmt: skip
 LABELS = {"speech": VOICES, "sound": tuple(sorted(SOUND_CLASSES))}  # the place of a name is its class index
 

@@ -1,4 +1,5 @@
-"""Real recordings in a folder with a manifest: speech by many speakers, sounds of many classes, split so that nothing leaks.
+"""Real recordings in a folder with a manifest: speech by many speakers, sounds of many classes, split so that nothing
+leaks.
 
 The folder holds `manifest.csv` with the columns file, source, label ("speaker:ID", or a class of sound), license,
 attribution and seconds, and the files that it names.
@@ -22,13 +23,17 @@ from .pocket_corpus import manifest_rows as rows_of_csv
 
 # Classes with enough recordings to train on; "ESC10_" of the folder's names is left out.
 SOUND_CLASSES = (
-    "Acoustic_guitar", "Baby_cry", "Bark", "Bass_drum", "Cello", "Chainsaw", "Clock_tick", "Double_bass", "Electric_piano",
-    "Fire_crackling", "Flute", "Helicopter", "Hi-hat", "Person_sneeze", "Rain", "Rooster", "Saxophone", "Sea_waves", "Snare_drum",
-    "Trumpet", "Violin_or_fiddle",
+    "Acoustic_guitar", "Baby_cry", "Bark", "Bass_drum", "Cello", "Chainsaw", "Clock_tick", "Double_bass",
+    "Electric_piano", "Fire_crackling", "Flute", "Helicopter", "Hi-hat", "Person_sneeze", "Rain", "Rooster",
+    "Saxophone", "Sea_waves", "Snare_drum", "Trumpet", "Violin_or_fiddle",
 )  # fmt: skip
 LABELS = {"speech": (), "sound": SOUND_CLASSES}
-SPEAKERS = {"validation": ("2609", "3080"), "test": ("1998", "2414", "3005", "3331")}  # one utterance each of the others is trained on
-# Sources (repositories) of which every clip of the class is a test clip: players or instruments that no prior has heard.
+SPEAKERS = {
+    "validation": ("2609", "3080"),
+    "test": ("1998", "2414", "3005", "3331"),
+}  # one utterance each of the others is trained on
+# Sources (repositories) of which every clip of the class is a test clip: players or instruments that no prior has
+# heard.
 TEST_SOURCES = {
     "Acoustic_guitar": ("Discord-SFZ-GM-Bank",),
     "Bass_drum": ("sampled", "samples-alex-bainter"),
@@ -49,8 +54,8 @@ def recordings(folder: Path, kind: str, split: str) -> tuple[Clip, ...]:
     """The clips of one kind and split, at 8 kHz.
 
     Speech is split by speaker. A sound's test clips come from sources of their own where its class has several
-    (`TEST_SOURCES`); else, and for validation, clips that belong together stay together: one Freesound identifier, or one
-    note or hit with its microphones and repetitions.
+    (`TEST_SOURCES`); else, and for validation, clips that belong together stay together: one Freesound identifier, or
+    one note or hit with its microphones and repetitions.
 
     Args:
         folder: with `manifest.csv`. kind: "speech" or "sound". split: "train", "validation" or "test".
@@ -72,7 +77,8 @@ def recordings(folder: Path, kind: str, split: str) -> tuple[Clip, ...]:
 
 @cache
 def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[Mixture, ...]:
-    """Mixtures of real recordings by the rules of the pocket lists, 2 s at 8 kHz, the same each time; classes come equally often.
+    """Mixtures of real recordings by the rules of the pocket lists, 2 s at 8 kHz, the same each time; classes come
+    equally often.
 
     Raises:
         FileNotFoundError, ValueError: as `recordings`; or another task.
@@ -85,7 +91,8 @@ def recorded_mixtures(folder: Path, task: str, split: str, count: int) -> tuple[
 def draw_entries(
     clips: Mapping[str, Sequence[Clip]], task: str, split: str, count: int
 ) -> list[tuple[list[Clip], dict]]:
-    """The clips of `count` mixtures of one task and how each is cut and placed, the same each time; classes come equally often.
+    """The clips of `count` mixtures of one task and how each is cut and placed, the same each time; classes come
+    equally often.
 
     Args:
         clips: those of each kind in this split.
@@ -118,7 +125,9 @@ def manifest_rows(folder: Path) -> list[dict[str, str]]:
     """Rows of the manifest that are used, with their kind and a label of this module."""
     path = Path(folder) / "manifest.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; a folder of recordings holds manifest.csv and the files that it names")
+        raise FileNotFoundError(
+            f"{path} is not there; a folder of recordings holds manifest.csv and the files that it names"
+        )
     found = []
     for row in rows_of_csv(path):
         kind, _, speaker = row["label"].partition(":")
@@ -148,7 +157,10 @@ def _sound_splits(rows: list[dict[str, str]]) -> dict[str, str]:
             else:
                 groups[_group(row)].append(row["file"])
         clips = sum(map(len, groups.values()))
-        wanted = {"test": 0 if label in TEST_SOURCES else TEST_FRACTION * clips, "validation": VALIDATION_FRACTION * clips}
+        wanted = {
+            "test": 0 if label in TEST_SOURCES else TEST_FRACTION * clips,
+            "validation": VALIDATION_FRACTION * clips,
+        }
         for group in sorted(groups, key=lambda name: hashlib.sha256(f"{label} {name}".encode()).digest()):
             split = next((name for name, count in wanted.items() if count > 0), "train")
             splits |= dict.fromkeys(groups[group], split)
@@ -163,8 +175,8 @@ def _source(row: dict[str, str]) -> str:
 
 
 def _group(row: dict[str, str]) -> str:
-    """What a clip shares with its siblings: the Freesound identifier of ESC-10's FOLD-ID-TAKE, or the first two words of a
-    sample's name, which tell the note or the hit; dynamics, repetitions and microphones follow."""
+    """What a clip shares with its siblings: the Freesound identifier of ESC-10's FOLD-ID-TAKE, or the first two words
+    of a sample's name, which tell the note or the hit; dynamics, repetitions and microphones follow."""
     stem = Path(row["source"].rpartition(":")[2]).stem
     words = stem.replace("-", "_").split("_")
     if _source(row) == "ESC-10":

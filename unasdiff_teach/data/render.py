@@ -22,7 +22,16 @@ from torch import Tensor
 
 from . import _phrases, _sentences, mixture_lists
 from .audio import active_mask, active_span, gain, read, resample, rms_db, write
-from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, SPLITS, UNHEARD_VOICES, VOICES, pocket_hash, write_manifest
+from .pocket_corpus import (
+    CORPUS,
+    SAMPLE_RATE,
+    SOUND_CLASSES,
+    SPLITS,
+    UNHEARD_VOICES,
+    VOICES,
+    pocket_hash,
+    write_manifest,
+)
 
 SEED = 20260
 SOUND_FONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -147,11 +156,21 @@ def store(root: Path, kind: str, label: str, split: str, number: int, audio: Ten
     start, end = active_span(audio, SAMPLE_RATE, RANGE_DB)
     active = audio[active_mask(audio, SAMPLE_RATE, RANGE_DB)]
     return Row(
-        id=name, kind=kind, label=label, split=split, file=file,
-        duration=f"{len(audio) / SAMPLE_RATE:.3f}", samples=len(audio),
-        rms_db=f"{float(rms_db(active)):.2f}", peak=f"{float(audio.abs().max()):.3f}",
-        active_start=start, active_end=end, sha256=hashlib.sha256(to_pcm(audio)).hexdigest(),
-        engine=engine, text=text, licence=LICENCE[engine],
+        id=name,
+        kind=kind,
+        label=label,
+        split=split,
+        file=file,
+        duration=f"{len(audio) / SAMPLE_RATE:.3f}",
+        samples=len(audio),
+        rms_db=f"{float(rms_db(active)):.2f}",
+        peak=f"{float(audio.abs().max()):.3f}",
+        active_start=start,
+        active_end=end,
+        sha256=hashlib.sha256(to_pcm(audio)).hexdigest(),
+        engine=engine,
+        text=text,
+        licence=LICENCE[engine],
     )
 
 

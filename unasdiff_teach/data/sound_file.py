@@ -1,4 +1,6 @@
-"""Recordings of any kind, read and written block by block: no more memory than what is kept, and everything odd about them noticed."""
+"""Recordings of any kind, read and written block by block: no more memory than what is kept, and everything odd about
+them noticed.
+"""
 
 from __future__ import annotations
 
@@ -71,26 +73,35 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
     N = audio.shape[-1]
     if not N and path.stat().st_size > 10_000:
         raise ValueError(
-            f"{path} says that it holds no sound, though it has {path.stat().st_size / 1000:.0f} kB: its header is damaged, "
-            "as of a recording that was cut off; ffmpeg -i FILE NEW.wav may repair it"
+            f"{path} says that it holds no sound, though it has {path.stat().st_size / 1000:.0f} kB: its header is"
+            " damaged, as of a recording that was cut off; ffmpeg -i FILE NEW.wav may repair it"
         )
     if N < SHORTEST * rate:
         raise ValueError(f"{path} holds {N / rate:.3f} s of sound; at least {SHORTEST} s are needed")
     if seen.bad:
         raise ValueError(f"{path} holds {seen.bad} NaN or infinite samples")
-    level, mid = seen.level(seen.squares.mean(), seen.sums.square().mean()), seen.level(seen.mid_squares, seen.sums.mean().square())
+    level, mid = (
+        seen.level(seen.squares.mean(), seen.sums.square().mean()),
+        seen.level(seen.mid_squares, seen.sums.mean().square()),
+    )
     if level < SILENT_DB:
         raise ValueError(f"{path} is silent, or constant: without its mean its level is below {SILENT_DB:g} dB")
     warnings = []
     if channels == "mid" and mid < max(SILENT_DB, level - 60):
         raise ValueError(f"the channels of {path} cancel each other; separate each (--channels each)")
     if channels == "mid" and mid < level + OPPOSED_DB:
-        warnings.append(f"the channels nearly cancel each other: their mean is {level - mid:.0f} dB below them; --channels each separates each")
+        warnings.append(
+            f"the channels nearly cancel each other: their mean is {level - mid:.0f} dB below them; --channels each"
+            " separates each"
+        )
     # libsndfile's words
     if promised < MOST and N < promised - SHORTEST * rate or "should be" in extra:
         warnings.append(f"the file's header promises another length; the {N / rate:.2f} s that are there are separated")
     elif _is_cut_ogg(path):
-        warnings.append(f"the file ends before its last page, as if it had been cut; the {N / rate:.2f} s that are there are separated")
+        warnings.append(
+            f"the file ends before its last page, as if it had been cut; the {N / rate:.2f} s that are there are"
+            " separated"
+        )
     if seen.clipped:
         percent = 100 * seen.clipped / (N * seen.channels)
         words = f"{percent:.2f}" if percent < 10 else f"{percent:.0f}"
@@ -177,14 +188,18 @@ def write_sound(path: Path, audio: Tensor, rate: int, format: str) -> None:
     import soundfile
 
     large = format == "wav" and audio.numel() * 4 > WAV_BYTES
-    with soundfile.SoundFile(path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()) as file:
+    with soundfile.SoundFile(
+        path, "w", rate, len(audio), FORMATS[format], format="RF64" if large else format.upper()
+    ) as file:
         for block in audio.split(2**20, -1):
             file.write(block.clamp(-1, 1).T.numpy() if format == "flac" else block.T.numpy())
     _forget_time(path)
 
 
 def _forget_time(path: Path) -> None:
-    """Zero the time that libsndfile writes into the PEAK chunk of a float WAV, so that the same sound is the same file."""
+    """Zero the time that libsndfile writes into the PEAK chunk of a float WAV, so that the same sound is the same
+    file.
+    """
     with open(path, "r+b") as file:
         head = file.read(4096)
         place = head.find(b"PEAK", 0, head.find(b"data"))

@@ -1,7 +1,7 @@
 """VCTK 0.92: 110 speakers of English, 100 for training and 10 for test (the paper's section on data sets).
 
-Yamagishi, Veaux and MacDonald 2019, doi:10.7488/ds/2645, CC BY 4.0. Every utterance was recorded by two microphones at once. The
-paper does not name one; `mic1`, the default, has all speakers, so that 100 and 10 is the whole corpus.
+Yamagishi, Veaux and MacDonald 2019, doi:10.7488/ds/2645, CC BY 4.0. Every utterance was recorded by two microphones at
+once. The paper does not name one; `mic1`, the default, has all speakers, so that 100 and 10 is the whole corpus.
 """
 
 from __future__ import annotations
@@ -34,15 +34,19 @@ SPEAKERS = (
     *(f"p{n}" for n in (*range(360, 365), 374, 376)), "s5",
 )  # fmt: skip
 TEST_SPEAKERS = ("p249", "p264", "p265", "p273", "p280", "p297", "p330", "p343", "p351", "p361")
-NO_MIC2 = ("p280", "p315")  # technical trouble with that microphone, says the corpus; p315 has no transcripts, which nobody needs here
+NO_MIC2 = (
+    "p280",
+    "p315",
+)  # technical trouble with that microphone, says the corpus; p315 has no transcripts, which nobody needs here
 _FILE = re.compile(r"(?P<id>(?P<speaker>p\d{3}|s5)_\d{3})_(?P<microphone>mic[12])\.flac$")
 
 
 def split_speakers(seed: int = 17, training: int = 100) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(training, test) speakers by the released code's rule: sorted, shuffled with its seed, the first 100 for training.
+    """(training, test) speakers by the released code's rule: sorted, shuffled with its seed, the first 100 for
+    training.
 
-    The code shuffles with Python's generator; `TEST_SPEAKERS` is what comes of it, written out so that no version of Python can
-    change it.
+    The code shuffles with Python's generator; `TEST_SPEAKERS` is what comes of it, written out so that no version of
+    Python can change it.
     """
     order = sorted(SPEAKERS)
     random.Random(seed).shuffle(order)
@@ -79,12 +83,18 @@ def listing(root: str | Path, microphone: str = "mic1") -> Listing:
     for speaker in SPEAKERS:
         if speaker not in there:
             known = microphone == "mic2" and speaker in NO_MIC2
-            left_out.append((f"speaker {speaker}", f"no {microphone} recordings" + (" in VCTK 0.92" if known else " here")))
+            left_out.append(
+                (f"speaker {speaker}", f"no {microphone} recordings" + (" in VCTK 0.92" if known else " here"))
+            )
     return Listing(tuple(items.values()), tuple(left_out))
 
 
 def prepare(
-    root: str | Path, microphone: str = "mic1", sample_rate: int = 16_000, workers: int | None = None, progress: bool = False
+    root: str | Path,
+    microphone: str = "mic1",
+    sample_rate: int = 16_000,
+    workers: int | None = None,
+    progress: bool = False,
 ) -> Result:
     """Convert what is in `root` into `ROOT/vctk-MICROPHONE-16k`; see `convert.convert` for how, and `listing` for what.
 

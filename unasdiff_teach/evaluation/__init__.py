@@ -5,11 +5,30 @@ from .methods import Method, fingerprint, oracle, sampling, unprocessed
 from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
 from .run import Run, Scoring, evaluate, noise_seed
 from .statistics import (
-    Coverage, Interval, bootstrap_mean, coverage, evidence, holm, mean_interval, p_value, paired_difference, power,
-    resolvable_difference, verdict,
+    Coverage,
+    Interval,
+    bootstrap_mean,
+    coverage,
+    evidence,
+    holm,
+    mean_interval,
+    p_value,
+    paired_difference,
+    power,
+    resolvable_difference,
+    verdict,
 )  # fmt: skip
 from .tables import (
-    as_text, beside_paper, by_class, by_heard, compare, differences, load_results, paper_table, per_mixture, summary,
+    as_text,
+    beside_paper,
+    by_class,
+    by_heard,
+    compare,
+    differences,
+    load_results,
+    paper_table,
+    per_mixture,
+    summary,
 )  # fmt: skip
 
 __all__ = [

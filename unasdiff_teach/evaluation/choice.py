@@ -19,7 +19,9 @@ LEVELS = (20, 60, 100)  # steps at which `prior_error` asks the priors
 
 
 def prior_error(priors: list[NeuralPrior], sources: Tensor, labels: list, seed: int) -> Tensor:
-    """How badly the priors denoise the estimates [B, K, N], mean over `LEVELS` and sources, [B]: what no reference is needed for."""
+    """How badly the priors denoise the estimates [B, K, N], mean over `LEVELS` and sources, [B]: what no reference is
+    needed for.
+    """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(sources.shape[-1], generator=generator)
     total = torch.zeros(len(sources))
@@ -29,7 +31,9 @@ def prior_error(priors: list[NeuralPrior], sources: Tensor, labels: list, seed: 
         x0 = sources[:, k] * (prior.sigma_data / sources[:, k].square().mean(-1, keepdim=True).sqrt().clamp(min=1e-4))
         for t in LEVELS:
             with torch.no_grad():
-                total += denoising_loss(prior, x0, torch.full((len(x0),), t), noise.expand_as(x0), prior.schedule, label)
+                total += denoising_loss(
+                    prior, x0, torch.full((len(x0),), t), noise.expand_as(x0), prior.schedule, label
+                )
     return total / len(LEVELS) / len(priors)
 
 
@@ -45,7 +49,9 @@ def _hindsight(found: Tensor, _, __, mixtures: list[Mixture]) -> Tensor:
     return -si_sdr(found, torch.stack([m.sources for m in mixtures])[:, None].expand_as(found)).mean(-1)
 
 
-def choice(criterion: Callable, name: str, priors: Mapping[str, Prior], config: SeparationConfig | None = None) -> Method:
+def choice(
+    criterion: Callable, name: str, priors: Mapping[str, Prior], config: SeparationConfig | None = None
+) -> Method:
     """The hypothesis with the least `criterion`.
 
     Args:

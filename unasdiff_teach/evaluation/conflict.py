@@ -1,8 +1,9 @@
 """Conflict along whole runs (Eq. 7-9, Fig. 2): `unasdiff-teach evaluate --experiment conflict`.
 
-Followed are the mixture of Figure 2, a fiddle and a chime, with every state kept, and the first test mixtures of 1 speech + 1
-sound, each under every guidance rule. Every run is one of `SeparationConfig.authors()`, 200 steps with the released code's
-constants. A finished run is one file, and is not repeated; several processes may share a folder if each has rules of its own.
+Followed are the mixture of Figure 2, a fiddle and a chime, with every state kept, and the first test mixtures of 1
+speech + 1 sound, each under every guidance rule. Every run is one of `SeparationConfig.authors()`, 200 steps with the
+released code's constants. A finished run is one file, and is not repeated; several processes may share a folder if
+each has rules of its own.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
+from .experiments import RESULTS
 from .methods import fingerprint
 from .metrics import si_sdr
-from .experiments import RESULTS
 from .run import noise_seed
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ RULES: dict[str, Guidance] = {
     "dps": DPS(),
     "dsg": DSG(),
     "hybrid": Hybrid(),
-    # The loss is a norm, so DPS moves a source by about its constant in L2, however long it is: 1.5 at the paper's 64000 samples
-    # moves each sample as far as half of it at the 16000 of these mixtures.
+    # The loss is a norm, so DPS moves a source by about its constant in L2, however long it is: 1.5 at the paper's
+    # 64000 samples moves each sample as far as half of it at the 16000 of these mixtures.
     "dps-half": DPS(scale=0.75),
 }
 FIGURE = ("dps", "dsg", "hybrid")  # the columns of Figure 2
@@ -52,7 +53,9 @@ MEASURED = ("loss", "g_prior", "g_cond", "bound", "gamma", "si_sdr", "si_sdr_sta
 
 
 def figure_mixture() -> Mixture:
-    """The mixture of Figure 2 at pocket scale: the first fiddle and the first chime of the test split, mixed by the pocket rules."""
+    """The mixture of Figure 2 at pocket scale: the first fiddle and the first chime of the test split, mixed by the
+    pocket rules.
+    """
     sounds = data.pocket("sound", split="test")
     clips = [next(clip for clip in sounds if clip.label == label) for label in (FIDDLE, CHIME)]
     mixture = data.synthesise([clip.audio for clip in clips], data.MixtureRules.pocket(), seed=0)
@@ -83,11 +86,11 @@ def follow(
         keep: also keep x_t and x0_hat of each step.
 
     Returns:
-        One row for each step and source: what was run (task, split, mixture, clips, rule, config, priors, seed, versions,
-        seconds of the run), which source (source, kind, label), which step (step 0 is the first, t as the prior was
-        told), and `MEASURED`: the loss before the step, the L2 norms g_prior and g_cond, the bound of Eq. 9, gamma, and
-        SI-SDR of x0_hat and of the state after the step, in dB. And what was kept: (x_t, x0_hat), [K, N] in half
-        precision, for each step.
+        One row for each step and source: what was run (task, split, mixture, clips, rule, config, priors, seed,
+        versions, seconds of the run), which source (source, kind, label), which step (step 0 is the first, t as the
+        prior was told), and `MEASURED`: the loss before the step, the L2 norms g_prior and g_cond, the bound of Eq. 9,
+        gamma, and SI-SDR of x0_hat and of the state after the step, in dB. And what was kept: (x_t, x0_hat), [K, N] in
+        half precision, for each step.
     """
     import pandas as pd
 
@@ -129,7 +132,8 @@ def run(
     keep: bool = False,
     progress: bool = False,
 ) -> None:
-    """Follow each mixture under each of `RULES` that is named, into folder/RULE/MIXTURE.parquet; what is there is not repeated.
+    """Follow each mixture under each of `RULES` that is named, into folder/RULE/MIXTURE.parquet; what is there is not
+    repeated.
 
     Args:
         base: all but the guidance; by default `SeparationConfig.authors()`.
@@ -156,7 +160,8 @@ def run(
 
 
 def collect(folder: Path, results: Path) -> pd.DataFrame:
-    """Write what has been measured so far: the curves of all runs, and the estimates of Figure 2 if its runs are all there.
+    """Write what has been measured so far: the curves of all runs, and the estimates of Figure 2 if its runs are all
+    there.
 
     Returns:
         The curves, as `curves` reads them.
@@ -181,7 +186,9 @@ def collect(folder: Path, results: Path) -> pd.DataFrame:
         table.to_parquet(partial, index=False, compression="zstd")
     kept = [folder / rule / f"{figure_mixture().id}.npz" for rule in FIGURE]
     if all(path.is_file() for path in kept):
-        _write_estimates(results / ESTIMATES, torch.stack([torch.from_numpy(numpy.load(path)["estimates"]) for path in kept]))
+        _write_estimates(
+            results / ESTIMATES, torch.stack([torch.from_numpy(numpy.load(path)["estimates"]) for path in kept])
+        )
     return table
 
 
@@ -193,13 +200,17 @@ def curves(results: Path = RESULTS) -> pd.DataFrame:
 
 
 def kept_steps(steps: int) -> list[int]:
-    """Which steps of a run of so many are shipped, counted from 0, the first of the run: even in log-SNR, first and last among them."""
+    """Which steps of a run of so many are shipped, counted from 0, the first of the run: even in log-SNR, first and
+    last among them.
+    """
     schedule = NoiseSchedule.linear(steps)
     return (steps - 1 - schedule.respace(min(KEPT, steps)).index).flip(0).tolist()
 
 
 def estimates(sample_rate: int = 8000, results: Path = RESULTS) -> dict[str, Tensor]:
-    """The stored estimates x0_hat of Figure 2 for each rule of `FIGURE`, [KEPT, K, N], at the steps that `kept_steps` lists."""
+    """The stored estimates x0_hat of Figure 2 for each rule of `FIGURE`, [KEPT, K, N], at the steps that `kept_steps`
+    lists.
+    """
     samples, rate = data.read(results / ESTIMATES)
     if rate != sample_rate:
         raise ValueError(f"{results / ESTIMATES} is at {rate} Hz, and not at {sample_rate} Hz")
@@ -213,7 +224,9 @@ def _write_estimates(path: Path, samples: Tensor, sample_rate: int = 8000) -> No
     kept = samples[:, kept_steps(samples.shape[1])].float()
     coarse = (kept * GRID).round().clamp(-GRID, GRID - 1) * (2**15 // GRID)
     with replacing(path) as partial:
-        soundfile.write(partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0)
+        soundfile.write(
+            partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0
+        )
 
 
 def _finished(folder: Path, mixture: Mixture, rule: str, config: SeparationConfig, priors: Mapping[str, Prior]) -> bool:
@@ -247,7 +260,8 @@ def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:
 
 
 def measure(out: str | Path, rules: Sequence[str] = (), count: int = COUNT, progress: bool = True) -> pd.DataFrame:
-    """Follow everything with the shipped priors, as far as it is not in `out`, and write what is shipped of it into `out`.
+    """Follow everything with the shipped priors, as far as it is not in `out`, and write what is shipped of it into
+    `out`.
 
     Args:
         rules: of `RULES`; all by default.

@@ -1,7 +1,7 @@
 """The experiments behind the book's tables: `unasdiff-teach evaluate --experiment NAME`.
 
-An experiment is data: a list of mixtures, and jobs that say which methods separate it, with which priors and seeds. What is
-shipped of each is `results/NAME.parquet`; the command makes the same table, as OUT/results.parquet.
+An experiment is data: a list of mixtures, and jobs that say which methods separate it, with which priors and seeds.
+What is shipped of each is `results/NAME.parquet`; the command makes the same table, as OUT/results.parquet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 GRID: dict[str, list[Guidance]] = {
-    "hybrid": [Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))],
+    "hybrid": [
+        Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))
+    ],
     "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
@@ -99,7 +101,9 @@ def _tuned(winners: Winners) -> dict[str, Setting]:
 
 def _preset(configs: Mapping[str, SeparationConfig], preset: str = "") -> dict[str, Setting]:
     """Under the preset that is named, or that has their name."""
-    return {name: Setting(c, preset or (name if name in ("short", "recommended") else "")) for name, c in configs.items()}
+    return {
+        name: Setting(c, preset or (name if name in ("short", "recommended") else "")) for name, c in configs.items()
+    }
 
 
 def tuning(trained: Trained, winners: Winners) -> list[Job]:
@@ -115,11 +119,18 @@ def table_2(trained: Trained, winners: Winners) -> list[Job]:
     fast, slow = ("unprocessed", *ORACLES, "recommended", "dirac", "analytical"), CHECKED
     experts = [(name, task) for name in NETWORKS for task in TASKS if _has(trained, name, task)]
     made = [_job(POCKET, trained, fast, **part)]
-    made += [replace(_job(POCKET, trained, [name], tasks=(task,), **part), separators=trained.separators) for name, task in experts]
-    made += [_job(POCKET, trained, [NMF], tasks=tuple(task for task, kinds in TASKS.items() if "sound" in kinds), **part)]
+    made += [
+        replace(_job(POCKET, trained, [name], tasks=(task,), **part), separators=trained.separators)
+        for name, task in experts
+    ]
+    made += [
+        _job(POCKET, trained, [NMF], tasks=tuple(task for task, kinds in TASKS.items() if "sound" in kinds), **part)
+    ]
     made += [_job(POCKET, trained, own, **part), _job(POCKET, trained, slow, **part)]
     seeds = [seed for seed in SEEDS if seed]
-    return made + [_job(POCKET, trained, {"hybrid tuned": tuned["hybrid tuned"]}, tasks=WITH_SEEDS, seed=s, **part) for s in seeds]
+    return made + [
+        _job(POCKET, trained, {"hybrid tuned": tuned["hybrid tuned"]}, tasks=WITH_SEEDS, seed=s, **part) for s in seeds
+    ]
 
 
 def _has(trained: Trained, name: str, task: str) -> bool:
@@ -129,7 +140,9 @@ def _has(trained: Trained, name: str, task: str) -> bool:
 
 
 def table_3(trained: Trained, winners: Winners) -> list[Job]:
-    """Two priors, two samplers, two lengths. The analytical sampler goes without its corrector: 149 network calls that change nothing."""
+    """Two priors, two samplers, two lengths. The analytical sampler goes without its corrector: 149 network calls that
+    change nothing.
+    """
     hybrid = Setting(SeparationConfig.short(winners["hybrid"]), "short")
     methods = {"analytical": Setting(AnalyticalConfig.authors().replace(corrector=False), "authors"), "hybrid": hybrid}
     job = _job(POCKET, trained, methods, tasks=("2 speech",), count=20)
@@ -140,9 +153,10 @@ def table_3(trained: Trained, winners: Winners) -> list[Job]:
 def ablations() -> dict[str, SeparationConfig]:
     """Rows of Table 4, and what else the text and the released code do not agree on and one field changes.
 
-    With `start="init_step"` the steps are spread over 1..t*, so that the prior is told the noise that the state has, and every
-    t* takes the same number of network calls. The rows "from T" have the loop of Algorithm 1 instead, which starts at T
-    whatever t* is; there the state has the noise of the last kept step that is no noisier than t*. "t*=200, noised mixture" parts the two changes of the paper's t* = 200.
+    With `start="init_step"` the steps are spread over 1..t*, so that the prior is told the noise that the state has,
+    and every t* takes the same number of network calls. The rows "from T" have the loop of Algorithm 1 instead, which
+    starts at T whatever t* is; there the state has the noise of the last kept step that is no noisier than t*.
+    "t*=200, noised mixture" parts the two changes of the paper's t* = 200.
     """
     guidance = BASE.guidance
     rows = {f"t*={t}, from T": BASE.replace(init_step=t, start="T") for t in T_STARS} | {
@@ -166,7 +180,9 @@ def table_4(trained: Trained, winners: Winners) -> list[Job]:
 
 
 def beyond() -> dict[str, dict[str, SeparationConfig]]:
-    """From Algorithm 1 to `recommended()`, a change at a time, and around it: block -> name -> configuration (chapter 14)."""
+    """From Algorithm 1 to `recommended()`, a change at a time, and around it: block -> name -> configuration (chapter
+    14).
+    """
     short, recommended = SeparationConfig.short(), SeparationConfig.recommended()
     shares = short.replace(guidance=Wiener(), project=False)
     later = shares.replace(init_step=100)
@@ -223,7 +239,9 @@ def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
         found = [_job(mixtures, trained, ("unprocessed", "oracle ratio"))]
         for corpus, name in FAMILIES.items():
             methods = _preset({f"{corpus} priors": SeparationConfig.recommended()}, "recommended")
-            found.append(replace(_job(mixtures, trained, methods, known=True), priors=(f"{name}-speech", f"{name}-sound")))
+            found.append(
+                replace(_job(mixtures, trained, methods, known=True), priors=(f"{name}-speech", f"{name}-sound"))
+            )
         return found
 
     return made
@@ -231,15 +249,17 @@ def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "tuning": Experiment("guidance rules at nine settings each, 3 validation mixtures (chapters 11 and 13)", tuning),
-    "table-2": Experiment("the pocket form of Table 2: every system, five tasks, 20 test mixtures each (chapter 11)", table_2),
-    "table-3": Experiment("the pocket form of Table 3: two priors, two samplers, two lengths, 2 speech (chapter 11)", table_3),
-    "table-4": Experiment("Table 4 in 33 steps: start, loss, floor; other differences of text and code (chapters 8 and 9)", table_4),
-    "speech-and-sound": Experiment("all 40 test mixtures of 1 speech + 1 sound (chapters 13 and 14, pocket priors)", speech_and_sound),
-    "beyond": Experiment("from Algorithm 1 to recommended(), a change at a time, 12 validation mixtures (chapter 14)", _beyond),
+    "table-2": Experiment("every system on five tasks, 20 test mixtures each (chapter 11)", table_2),
+    "table-3": Experiment("two priors, two samplers, two lengths, 2 speech (chapter 11)", table_3),
+    "table-4": Experiment("start, loss, floor, and other differences of text and code (chapters 8 and 9)", table_4),
+    "speech-and-sound": Experiment("40 test mixtures of 1 speech + 1 sound (chapters 13 and 14)", speech_and_sound),
+    "beyond": Experiment("from Algorithm 1 to recommended(), 12 validation mixtures (chapter 14)", _beyond),
     "real": Experiment("ten mixtures of the folder UNASDIFF_REAL_AUDIO (pocket priors)", real),
-    "recorded-validation": Experiment("both families of priors, 24 validation mixtures of each task (real world)", _recorded("recorded validation")),
+    "recorded-validation": Experiment(
+        "both families of priors, 24 validation mixtures of each task (real world)", _recorded("recorded validation")
+    ),
     "recorded-test": Experiment("the same on the 40 test mixtures of each task", _recorded("recorded")),
-}  # fmt: skip
+}
 
 
 def plans(
@@ -274,7 +294,8 @@ def measure(
     name: str, out: str | Path, trained: Trained | None = None, methods: Sequence[str] = (), count: int | None = None,
     progress: bool = True, say: Callable[[str], None] | None = None, **how,
 ) -> pd.DataFrame:  # fmt: skip
-    """Do what is left of an experiment. With networks of one's own, rules that it has tuned are tuned first, in OUT/tuning.
+    """Do what is left of an experiment. With networks of one's own, rules that it has tuned are tuned first, in
+    OUT/tuning.
 
     Args:
         say: told what each job will do.
@@ -315,7 +336,9 @@ def best(scores: pd.DataFrame) -> dict[str, Guidance]:
 
 
 def shipped(name: str) -> pd.DataFrame:
-    """The results of an experiment that come with the package; no rows, but the columns, where nothing has been measured yet."""
+    """The results of an experiment that come with the package; no rows, but the columns, where nothing has been
+    measured yet.
+    """
     import pandas as pd
 
     path = RESULTS / f"{name}.parquet"

@@ -33,7 +33,9 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
         chosen = "bfloat16" if job.device == "cuda" else "float32"
         return chosen, [f"precision: {chosen}, the usual choice for {job.device}; several processes do not measure"]
     (mixture,) = job.load(next(iter(sizes)), 0, next(iter(sizes.values())))
-    configs = [setting(name, job.preset, job.own).config for name in job.methods if job.samples(name) and name not in CHOICES]
+    configs = [
+        setting(name, job.preset, job.own).config for name in job.methods if job.samples(name) and name not in CHOICES
+    ]
     gradients = any(map(guided, configs))
     prior, rows = networks[0], 1 if device == "cpu" else job.batch * len(mixture.kinds)
     x = torch.zeros(rows, len(mixture.mixture), device=device)
@@ -59,8 +61,12 @@ def choose_compiled(job: Job, calls: int) -> tuple[Job, list[str]]:
     if job.compile is False or job.compile is None and (job.device != "cuda" or calls < COMPILED):
         return replace(job, compile=False), []
     if not precision.has_compiler(job.device):
-        return replace(job, compile=False), ["networks: not compiled, for want of a compiler here; the eager form computes the same"]
-    return replace(job, compile=True), ["networks: compiled, which takes minutes for each size and process (--no-compile does without)"]
+        return replace(job, compile=False), [
+            "networks: not compiled, for want of a compiler here; the eager form computes the same"
+        ]
+    return replace(job, compile=True), [
+        "networks: compiled, which takes minutes for each size and process (--no-compile does without)"
+    ]
 
 
 def rate(job: Job) -> tuple[float, str]:

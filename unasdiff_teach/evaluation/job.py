@@ -29,12 +29,16 @@ class Job:
     """What is evaluated, in words: the same job means the same numbers, and goes on where it stopped.
 
     Attributes:
-        mixtures: folder that `unasdiff-teach data mixtures` wrote, or the name of a list of the package, of `lists.NAMED`.
-        out: folder of the run, for one list of mixtures, placement and scoring; methods, tasks and seeds may be added later.
-        methods: names as in the paper's Table 2, and `METHODS`; or of Table 4, as "hybrid, t*=175" (`variants`); or of `own`.
+        mixtures: folder that `unasdiff-teach data mixtures` wrote, or the name of a list of the package, of
+            `lists.NAMED`.
+        out: folder of the run, for one list of mixtures, placement and scoring; methods, tasks and seeds may be added
+            later.
+        methods: names as in the paper's Table 2, and `METHODS`; or of Table 4, as "hybrid, t*=175" (`variants`); or of
+            `own`.
         preset: of the guidance rules, "authors", "paper" or "short"; "recommended" is for the methods "recommended" and
             "analytical" alone, which know no other, or authors'.
-        priors: [KIND=]WHERE, see `priors.named.load_prior`. Of DiffWave priors, methods are called "diffwave hybrid" and so on (Table 3).
+        priors: [KIND=]WHERE, see `priors.named.load_prior`. Of DiffWave priors, methods are called "diffwave hybrid"
+            and so on (Table 3).
         separators: supervised experts, shipped names or files; without any, those that are shipped.
         tasks: some of `TASKS`; all that the list has by default.
         count: only the first mixtures of each task.
@@ -45,11 +49,12 @@ class Job:
         device: "cpu", "cuda" (a GPU for each process, in turn) or "mps".
         seconds: cut mixtures to this length around their middle (Table 3's 2 s); tasks are then called "2 speech, 2 s".
         placement: of a written list, "paper" or "authors".
-        precision: of the priors' products, "float32", "bfloat16", or "auto": what the folder has begun with, or else the
-            faster one, as `plan` measures it.
+        precision: of the priors' products, "float32", "bfloat16", or "auto": what the folder has begun with, or else
+            the faster one, as `plan` measures it.
         own: configurations under names of their own, for `methods`.
         known: leave out mixtures with a class of sound that the priors do not know, in place of refusing them.
-        compile: compile triple-path networks: minutes for each batch size and process, then faster on a GPU; None: where it pays.
+        compile: compile triple-path networks: minutes for each batch size and process, then faster on a GPU; None:
+            where it pays.
     """
 
     mixtures: str
@@ -112,8 +117,8 @@ def check_words(job: Job) -> None:
     """Raises ValueError for a word that is unknown, or for words that do not go together."""
     known = (*METHODS, *CHOICES, *variants(SeparationConfig.authors()), *job.own)
     for what, values, accepted in (
-        ("method", job.methods, known), ("task", job.tasks, TASKS), ("preset", [job.preset], PRESETS), ("scoring", [job.scoring], SCORINGS),
-        ("placement", [job.placement], full_mixtures.PLACEMENTS),
+        ("method", job.methods, known), ("task", job.tasks, TASKS), ("preset", [job.preset], PRESETS), ("scoring",
+        [job.scoring], SCORINGS), ("placement", [job.placement], full_mixtures.PLACEMENTS),
     ):  # fmt: skip
         for value in values:
             if value not in accepted:
@@ -155,4 +160,6 @@ def device_of(job: Job, index: int) -> str:
         return f"cuda:{index % torch.cuda.device_count()}"
     if job.device == "mps" and torch.backends.mps.is_available():
         return "mps"
-    raise ValueError(f"device is {job.device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one")
+    raise ValueError(
+        f"device is {job.device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one"
+    )

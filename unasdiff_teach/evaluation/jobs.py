@@ -1,9 +1,10 @@
-"""`unasdiff-teach evaluate`: methods on whole lists of mixtures, shared among processes, stopped and gone on with at will.
+"""`unasdiff-teach evaluate`: methods on whole lists of mixtures, shared among processes, stopped and gone on with at
+will.
 
-Every process appends what it has scored to a journal of its own, OUT/shards/N/results.jsonl; no file has two writers, and none
-is ever cut. What a call finds in any of them is not done again, whoever did it. `results.parquet` is the union of all journals,
-written anew when the work is done. Mixtures are separated in batches that do not depend on the number of processes, with noise
-that depends on a mixture's identifier alone, so neither do the results.
+Every process appends what it has scored to a journal of its own, OUT/shards/N/results.jsonl; no file has two writers,
+and none is ever cut. What a call finds in any of them is not done again, whoever did it. `results.parquet` is the
+union of all journals, written anew when the work is done. Mixtures are separated in batches that do not depend on the
+number of processes, with noise that depends on a mixture's identifier alone, so neither do the results.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def check(job: Job) -> list[str]:
 
     Raises:
         FileNotFoundError: no list, prior or separator where one is said to be.
-        ValueError: a word that is unknown; priors, separators or labels that do not fit the mixtures; or the folder holds
-            results that were made otherwise.
+        ValueError: a word that is unknown; priors, separators or labels that do not fit the mixtures; or the folder
+            holds results that were made otherwise.
     """
     return plan(job).lines
 
@@ -106,10 +107,16 @@ class Plan:
         job.out.mkdir(parents=True, exist_ok=True)
         _claim(job.out, self.facts)
         # Each rank plans by itself, at its own time: shares must depend on nothing that is stored.
-        mine = self.batches if world == 1 else [b for b in self.batches if (b.part + list(TASKS).index(b.task)) % world == rank]
+        mine = (
+            self.batches
+            if world == 1
+            else [b for b in self.batches if (b.part + list(TASKS).index(b.task)) % world == rank]
+        )
         total = sum(batch.weight for batch in mine)
         form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-        with tqdm(total=total, desc="evaluate", bar_format=form, smoothing=0, disable=not progress or rank > 0 or not mine) as bar:
+        with tqdm(
+            total=total, desc="evaluate", bar_format=form, smoothing=0, disable=not progress or rank > 0 or not mine
+        ) as bar:
 
             def report(batch: Batch) -> None:
                 bar.update(batch.weight)
@@ -170,25 +177,33 @@ def plan(job: Job) -> Plan:
     left, seconds = sum(len(b.todo) for b in batches), sum(b.weight for b in batches)
     presets = sorted({f"{name} ({preset})" if preset else name for _, name, preset, _ in items})
     lines = [
-        f"{', '.join(f'{n} x {task!r}' for task, n in of_task.items())} of {job.mixtures}, {facts['seconds']:g} s at {facts['sample_rate']} Hz",
+        (
+            f"{', '.join(f'{n} x {task!r}' for task, n in of_task.items())} of {job.mixtures}, {facts['seconds']:g} s"
+            f" at {facts['sample_rate']} Hz"
+        ),
         f"methods: {', '.join(presets)}; seed {job.seed}, scoring {job.scoring}",
         *([f"left out: {silent} mixtures that the cut leaves without a source"] if silent else []),
         *([f"left out: {strange} mixtures with a class that the priors do not know"] if strange else []),
-        f"{len(items)} separations, {len(items) - left} of them stored in {job.out}; {left} to do in {len(batches)} batches",
+        (
+            f"{len(items)} separations, {len(items) - left} of them stored in {job.out}; {left} to do in {len(batches)}"
+            " batches"
+        ),
         *why,
     ]
     if left:
         job, how = choose_compiled(job, work_left["calls"])
         lines.extend(how)
         lines.append(
-            f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about {duration(seconds)} "
-            "(the progress bar will know better)"
+            f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about"
+            f" {duration(seconds)} (the progress bar will know better)"
         )
     return Plan(job, tuple(batches), frozenset(items), facts, lines)
 
 
 def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None) -> None:
-    """Raises ValueError if a mixture suits the priors or the separators badly, or is not the one that was scored before."""
+    """Raises ValueError if a mixture suits the priors or the separators badly, or is not the one that was scored
+    before.
+    """
     if level is not None and abs(float(level) - level_db(mixture)) > 1e-3:
         raise ValueError(f"{job.out} holds {mixture.id!r} for another mixture; use another folder")
     used = {kind: prior for kind, prior in systems.priors.items() if kind in mixture.kinds}
@@ -198,21 +213,28 @@ def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None
             what = "the separator" if name == "separator" else f"the prior of {name}"
             raise ValueError(f"{what} works at {rate} Hz; {mixture.id!r} is at {mixture.sample_rate} Hz")
     for kind, label, labels in _unknown(mixture, systems):
-        raise ValueError(f"{mixture.id!r} holds {label!r}; the prior of {kind} knows {', '.join(labels) or 'no classes'}")
+        raise ValueError(
+            f"{mixture.id!r} holds {label!r}; the prior of {kind} knows {', '.join(labels) or 'no classes'}"
+        )
 
 
 def _unknown(mixture: Mixture, systems: Systems) -> list[tuple[str, str, tuple[str, ...]]]:
     """(kind, class, the classes that its prior knows) of each source of a class that its prior does not know."""
     of_kind = {kind: getattr(prior, "labels", None) for kind, prior in systems.priors.items()}
     pairs = zip(mixture.kinds, mixture.labels, strict=True)
-    return [(k, label, of_kind[k]) for k, label in pairs if label is not None and of_kind.get(k) is not None and label not in of_kind[k]]
+    return [
+        (k, label, of_kind[k])
+        for k, label in pairs
+        if label is not None and of_kind.get(k) is not None and label not in of_kind[k]
+    ]
 
 
 def _facts(job: Job, mixture: Mixture) -> dict:
     """What a folder is about."""
     return {
-        "mixtures": job.mixtures, "list": lists.fingerprint(job.mixtures), "placement": job.placement, "scoring": job.scoring,
-        "sample_rate": mixture.sample_rate, "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": begun_in(job) or job.precision,
+        "mixtures": job.mixtures, "list": lists.fingerprint(job.mixtures), "placement": job.placement,
+        "scoring": job.scoring, "sample_rate": mixture.sample_rate,
+        "seconds": len(mixture.mixture) / mixture.sample_rate, "precision": begun_in(job) or job.precision,
     }  # fmt: skip
 
 

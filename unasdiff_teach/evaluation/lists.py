@@ -38,9 +38,12 @@ def corpus(where: str) -> str:
 
 
 def load(
-    where: str, task: str, placement: str = "paper", count: int | None = None, part: tuple[int, int] = (0, 1), seconds: float | None = None
+    where: str, task: str, placement: str = "paper", count: int | None = None, part: tuple[int, int] = (0, 1),
+    seconds: float | None = None
 ) -> list[Mixture]:  # fmt: skip
-    """Mixtures of a task: of the first `count`, every part[1]-th from the part[0]-th on, cut to `seconds` around their middle."""
+    """Mixtures of a task: of the first `count`, every part[1]-th from the part[0]-th on, cut to `seconds` around their
+    middle.
+    """
     if where in NAMED:
         found = _named(where, task)[:count][part[0] :: part[1]]
     else:

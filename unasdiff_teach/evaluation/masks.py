@@ -19,8 +19,10 @@ def oracle_mask(
 ) -> Tensor:
     """Separate a mixture with the mask computed from its true sources S_k, in the STFT domain (periodic Hann window).
 
-    "binary" gives a bin to its strongest source, "ratio" shares it by magnitude |S_k| / sum |S_j|, and "wiener" by power
-    |S_k|^2 / sum |S_j|^2. Masks are real: the mixture's phase remains. They sum to 1, so the estimates sum to the mixture.
+    "binary" gives a bin to its strongest source, "ratio" shares it by magnitude |S_k| / sum |S_j|, and "wiener" by
+    power
+    |S_k|^2 / sum |S_j|^2. Masks are real: the mixture's phase remains. They sum to 1, so the estimates sum to the
+    mixture.
 
     Args:
         mixture: [..., N], N > n_fft / 2.
@@ -37,7 +39,9 @@ def oracle_mask(
     """
     length = mixture.shape[-1]
     if sources.ndim != mixture.ndim + 1 or sources.shape[:-2] != mixture.shape[:-1] or sources.shape[-1] != length:
-        raise ValueError(f"sources is {list(sources.shape)} and mixture {list(mixture.shape)}; needed are [..., K, N] and [..., N]")
+        raise ValueError(
+            f"sources is {list(sources.shape)} and mixture {list(mixture.shape)}; needed are [..., K, N] and [..., N]"
+        )
     if length <= n_fft // 2:
         raise ValueError(f"the mixture has {length} samples; n_fft = {n_fft} needs more than {n_fft // 2}")
     if not 0 < hop <= n_fft // 2:

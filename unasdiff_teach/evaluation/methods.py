@@ -17,8 +17,8 @@ from ..dirac import DiracConfig, separate_dirac
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
 from ..separators import Separator
-from .metrics import best_permutation
 from .masks import oracle_mask
+from .metrics import best_permutation
 
 if TYPE_CHECKING:
     from ..data.mixing import Mixture
@@ -33,8 +33,8 @@ class Method:
     Attributes:
         name: "hybrid", "dps" and so on; `paper_table` lists the names of the paper's methods.
         separate: (mixtures, noise_seeds) -> (estimates [B, K, N], network evaluations for each source). The B mixtures
-            agree in kinds, K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates must
-            not depend on the others in its batch.
+            agree in kinds, K, N and sample rate; noise_seeds [B] are integers in 0..2^32 - 1. A mixture's estimates
+            must not depend on the others in its batch.
         preset: of the configuration: "authors", "paper", "short", "recommended", or "".
         settings: everything else that changes the numbers, in words; a run refuses to mix results of two settings.
     """
@@ -54,18 +54,23 @@ def sampling(
     device: str | torch.device = "cpu",
     precision: torch.dtype = torch.float32,
 ) -> Method:
-    """Diffusion sampling as a method: `separate`, `separate_analytical` or `separate_dirac`, as the type of `config` says.
+    """Diffusion sampling as a method: `separate`, `separate_analytical` or `separate_dirac`, as the type of `config`
+    says.
 
     Args:
         name, preset: see `Method`.
-        priors: for each kind of source, "speech" and "sound", its prior, on `device`. Its labels are those of the mixture.
+        priors: for each kind of source, "speech" and "sound", its prior, on `device`. Its labels are those of the
+            mixture.
         config, schedule: see `separate`.
         device: where to separate.
         precision: of the networks' products; with `torch.bfloat16` norms, transforms and states stay in float32.
     """
+
     @_autocast(device, precision)
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
-        sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[type(config)]
+        sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[
+            type(config)
+        ]
         result = sampler(
             torch.stack([m.mixture for m in mixtures]).to(device),
             [priors[kind] for kind in mixtures[0].kinds],
@@ -105,7 +110,9 @@ def supervised(name: str, separator: Separator, device: str | torch.device = "cp
                 f"at {separator.sample_rate} Hz"
             )
         estimates = separator(torch.stack([m.mixture for m in mixtures]).to(device))
-        index, _ = best_permutation(estimates, torch.stack([m.sources for m in mixtures]).to(device), "kind", separator.kinds)
+        index, _ = best_permutation(
+            estimates, torch.stack([m.sources for m in mixtures]).to(device), "kind", separator.kinds
+        )
         return estimates.take_along_dim(index[..., None], 1), 1
 
     return Method(name, run, settings=f"separator {fingerprint(separator)}, best order within a kind")
@@ -113,7 +120,9 @@ def supervised(name: str, separator: Separator, device: str | torch.device = "cp
 
 def unprocessed() -> Method:
     """The mixture itself as the estimate of each source: the first row of the paper's Table 2."""
-    return Method("unprocessed", lambda mixtures, seeds: (torch.stack([m.mixture.expand_as(m.sources) for m in mixtures]), 0))
+    return Method(
+        "unprocessed", lambda mixtures, seeds: (torch.stack([m.mixture.expand_as(m.sources) for m in mixtures]), 0)
+    )
 
 
 def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:

@@ -13,7 +13,9 @@ from torch import Tensor
 Permute = Literal["none", "kind", "all"]
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
-PESQ_SECONDS = 20.0  # of a piece: utterances and pauses of 0.2 s each, as short as PESQ knows them, then stay below its 50
+PESQ_SECONDS = (
+    20.0  # of a piece: utterances and pauses of 0.2 s each, as short as PESQ knows them, then stay below its 50
+)
 PESQ_LOWEST = 1.0  # the "bad" end of the MOS scale; the mappings of P.862.1 and P.862.2 start at 0.999
 SILENT = 1e-24  # energy: an amplitude of 1e-12, 100 dB below one step of 16 bits
 
@@ -84,7 +86,9 @@ def best_permutation(
     if estimate.ndim < 2:
         raise ValueError(f"estimate has shape {list(estimate.shape)}; accepted is [..., K, N]")
     candidates = torch.tensor(_allowed(estimate.shape[-2], permute, kinds), device=estimate.device)
-    scores = _si_sdr(estimate.unsqueeze(-2), reference.unsqueeze(-3), zero_mean, 1e-8)  # [..., K estimates, K references]
+    scores = _si_sdr(
+        estimate.unsqueeze(-2), reference.unsqueeze(-3), zero_mean, 1e-8
+    )  # [..., K estimates, K references]
     scores = scores[..., candidates, torch.arange(len(candidates[0]), device=estimate.device)]  # [..., permutations, K]
     best = scores.mean(-1).argmax(-1)
     return candidates[best], scores.take_along_dim(best[..., None, None], -2).squeeze(-2)
@@ -115,12 +119,13 @@ def pesq_score(estimate: Tensor, reference: Tensor, sample_rate: int, mode: Lite
 
     PESQ aligns levels itself: the score does not depend on the gain or the sign of either signal.
 
-    The rule for clips that it cannot score: a reference in which it finds no utterance, or a clip shorter than a quarter
-    of a second, gives NaN, and the tables leave such items out and count them. A silent estimate of a reference
+    The rule for clips that it cannot score: a reference in which it finds no utterance, or a clip shorter than a
+    quarter of a second, gives NaN, and the tables leave such items out and count them. A silent estimate of a reference
     with speech scores 1.0, the end of the scale, since leaving it out would reward it.
 
-    The rule for long clips: PESQ's code has room for 50 utterances, scores wrongly beyond, and then crashes. A clip of more than
-    20 s is cut into pieces of one length, 20 s at most, and its score is the mean of those pieces' that have one.
+    The rule for long clips: PESQ's code has room for 50 utterances, scores wrongly beyond, and then crashes. A clip of
+    more than 20 s is cut into pieces of one length, 20 s at most, and its score is the mean of those pieces' that have
+    one.
 
     Args:
         estimate, reference: [N].
@@ -162,7 +167,9 @@ def _pesq_piece(estimate: Tensor, reference: Tensor, sample_rate: int, mode: str
 
 
 def failure(si_sdr: Tensor) -> Tensor:
-    """Whether a separation failed: its mean SI-SDR over the sources is below 0 dB (the paper, Table 2). [..., K] -> [...]."""
+    """Whether a separation failed: its mean SI-SDR over the sources is below 0 dB (the paper, Table 2). [..., K] ->
+    [...].
+    """
     return si_sdr.mean(-1) < 0
 
 
@@ -172,7 +179,9 @@ def _numpy(signal: Tensor):
 
 def _check_pair(estimate: Tensor, reference: Tensor) -> None:
     if estimate.shape != reference.shape:
-        raise ValueError(f"estimate is {list(estimate.shape)} and reference {list(reference.shape)}; they must have one shape")
+        raise ValueError(
+            f"estimate is {list(estimate.shape)} and reference {list(reference.shape)}; they must have one shape"
+        )
     for name, signal in (("estimate", estimate), ("reference", reference)):
         if not signal.is_floating_point():
             raise ValueError(f"{name} holds {signal.dtype} samples; accepted is floating point")

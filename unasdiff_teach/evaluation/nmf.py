@@ -1,4 +1,6 @@
-"""Non-negative matrix factorisation, the classical source model: a dictionary of spectra for each kind of sound (scikit-learn)."""
+"""Non-negative matrix factorisation, the classical source model: a dictionary of spectra for each kind of sound
+(scikit-learn).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .methods import Method
 from .masks import SILENT_BIN
+from .methods import Method
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +40,13 @@ class Dictionaries:
         for name, signals in recordings.items():
             frames = torch.cat([_spectrum(signal).abs() for signal in signals], 1).T.numpy() + EPS
             model = NMF(
-                components[name], init="random", solver="mu", beta_loss="kullback-leibler", max_iter=ITERATIONS, tol=0, random_state=seed
+                components[name],
+                init="random",
+                solver="mu",
+                beta_loss="kullback-leibler",
+                max_iter=ITERATIONS,
+                tol=0,
+                random_state=seed,
             )
             model.fit(frames)
             self.spectra[name] = model.components_
@@ -61,7 +69,10 @@ class Dictionaries:
             beta_loss="kullback-leibler", max_iter=ITERATIONS, tol=0,
         )  # fmt: skip
         ends = np.cumsum([len(self.spectra[name]) for name in names])
-        parts = [torch.from_numpy((weights[:, b - len(self.spectra[n]) : b] @ self.spectra[n]).T) for n, b in zip(names, ends, strict=True)]
+        parts = [
+            torch.from_numpy((weights[:, b - len(self.spectra[n]) : b] @ self.spectra[n]).T)
+            for n, b in zip(names, ends, strict=True)
+        ]
         power = torch.stack(parts).float().square() + SILENT_BIN
         mask = power / power.sum(0)
         return torch.istft(mask * spectrum, N_FFT, HOP, window=torch.hann_window(N_FFT), length=mixture.shape[-1])

@@ -1,7 +1,8 @@
-"""`unasdiff-teach report`: the paper's Tables 2 to 4 and Figures 2 and 3 from stored results, beside the paper's numbers.
+"""`unasdiff-teach report`: the paper's Tables 2 to 4 and Figures 2 and 3 from stored results, beside the paper's
+numbers.
 
-Nothing is separated here. What is there is shown with its interval, the number of mixtures and where it comes from; what is not
-there is named.
+Nothing is separated here. What is there is shown with its interval, the number of mixtures and where it comes from;
+what is not there is named.
 """
 
 from __future__ import annotations
@@ -35,7 +36,18 @@ METRICS = {2: ("si_sdr", "pesq", "failure"), 3: ("si_sdr_success", "failure", "s
 WORDS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "failure": "failed / %", "si_sdr_success": "SI-SDR of successes / dB"}
 DIGITS = {"si_sdr": 2, "pesq": 2, "failure": 1, "si_sdr_success": 2}
 TUNED = " tuned"  # of the pocket benchmark: a rule in the preset "short", with the best constants of its grid
-PROVENANCE = ["method", "preset", "seed", "network_calls", "device", "machine", "versions", "zero_mean", "permute", "settings"]
+PROVENANCE = [
+    "method",
+    "preset",
+    "seed",
+    "network_calls",
+    "device",
+    "machine",
+    "versions",
+    "zero_mean",
+    "permute",
+    "settings",
+]
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,9 @@ class Report:
 
     Attributes:
         folder: with index.html, report.md, tableN.csv, provenance.csv and the figures.
-        cells: one row for each number of the paper and each origin, and for what the paper does not have: table, length, task,
-            method, results, preset, metric, paper, mean, low, high, n, left_out; NaN where something is missing.
+        cells: one row for each number of the paper and each origin, and for what the paper does not have: table,
+            length, task, method, results, preset, metric, paper, mean, low, high, n, left_out; NaN where something is
+            missing.
         missing: lines that name the cells of the paper for which there is no result.
     """
 
@@ -115,7 +128,11 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
 
 def shipped_origin() -> Origin:
     """The pocket forms of the three tables, as far as they are measured."""
-    return Origin("shipped", {number: stored_part(f"table-{number}") for number in TITLES}, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
+    return Origin(
+        "shipped",
+        {number: stored_part(f"table-{number}") for number in TITLES},
+        "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters",
+    )
 
 
 def origin(path: Path) -> Origin:
@@ -143,11 +160,18 @@ def origin(path: Path) -> Origin:
     if frame.empty:
         raise FileNotFoundError(f"no results at {path}; `unasdiff-teach evaluate` makes them")
     rate = facts.get("sample_rate") or {"nb": 8000, "wb": 16_000}.get(next(iter(frame["pesq_mode"].dropna()), ""))
-    words = [f"{rate / 1000:g} kHz" if rate else "unknown rate", *(f"{key} {facts[key]}" for key in ("mixtures", "placement") if key in facts)]
+    words = [
+        f"{rate / 1000:g} kHz" if rate else "unknown rate",
+        *(f"{key} {facts[key]}" for key in ("mixtures", "placement") if key in facts),
+    ]
     whole = 2 if rate == 8000 else 4  # seconds of mixtures that are not cut
     speech = frame[frame["task"].str.startswith("2 speech")].copy()
     speech["task"] = speech["task"].where(speech["task"] != "2 speech", f"2 speech, {whole:g} s")
-    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == SPEECH_SOUND]}, ", ".join(words))
+    return Origin(
+        str(path),
+        {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == SPEECH_SOUND]},
+        ", ".join(words),
+    )
 
 
 def provenance(origin: Origin) -> pd.DataFrame:
@@ -156,8 +180,12 @@ def provenance(origin: Origin) -> pd.DataFrame:
 
     rows = pd.concat([part for part in origin.results.values() if len(part)] or [next(iter(origin.results.values()))])
     grouped = rows.groupby(PROVENANCE, dropna=False, sort=True)
-    found = grouped.agg(tasks=("task", "nunique"), mixtures=("mixture", "nunique"), seconds=("seconds", "mean")).reset_index()
-    return found.assign(results=origin.name, scale=origin.scale)[["results", "scale", *PROVENANCE[:-1], "tasks", "mixtures", "seconds", "settings"]]
+    found = grouped.agg(
+        tasks=("task", "nunique"), mixtures=("mixture", "nunique"), seconds=("seconds", "mean")
+    ).reset_index()
+    return found.assign(results=origin.name, scale=origin.scale)[
+        ["results", "scale", *PROVENANCE[:-1], "tasks", "mixtures", "seconds", "settings"]
+    ]
 
 
 # -------------------------------------------------------------------------------------------------------------- cells
@@ -171,7 +199,11 @@ def cells(origin: Origin, table: int) -> pd.DataFrame:
     results = results.assign(method=results["method"].str.removesuffix(TUNED))
     parts = []
     for length in ("2 s", "4 s") if table == 3 else (None,):
-        rows = results if length is None else results[results["task"].isin(_tasks_of(results, length))].assign(task="2 speech")
+        rows = (
+            results
+            if length is None
+            else results[results["task"].isin(_tasks_of(results, length))].assign(task="2 speech")
+        )
         paper = paper_table(table, length)
         if rows.empty:
             beside = paper.rename(columns={"value": "paper"}).drop(columns=["table", "length"])
@@ -179,7 +211,21 @@ def cells(origin: Origin, table: int) -> pd.DataFrame:
             beside = beside_paper(rows, table, length).reset_index()
             beside = pd.concat([beside, _beyond(rows, table, set(paper["method"]))], ignore_index=True)
         parts.append(beside.assign(table=table, length=length or "", results=origin.name))
-    columns = ["table", "length", "task", "method", "results", "preset", "metric", "paper", "mean", "low", "high", "n", "left_out"]
+    columns = [
+        "table",
+        "length",
+        "task",
+        "method",
+        "results",
+        "preset",
+        "metric",
+        "paper",
+        "mean",
+        "low",
+        "high",
+        "n",
+        "left_out",
+    ]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 
@@ -200,7 +246,9 @@ def _beyond(rows: pd.DataFrame, table: int, known: set[str]) -> pd.DataFrame:
     elif table == 4:
         names = [name for name in names if ", " in name]
     rows = rows[rows["method"].isin(names)]
-    found = [summary(rows, metric).reset_index().assign(metric=metric) for metric in METRICS[table]] if len(rows) else []
+    found = (
+        [summary(rows, metric).reset_index().assign(metric=metric) for metric in METRICS[table]] if len(rows) else []
+    )
     if not found:
         return pd.DataFrame()
     whole = pd.concat(found, ignore_index=True)
@@ -214,27 +262,42 @@ def missing(table: pd.DataFrame) -> list[str]:
     for (name, number, method), rows in absent.groupby(["results", "table", "method"], sort=False):
         places = {}
         for row in rows.itertuples():
-            places.setdefault(", ".join(filter(None, (row.task, row.length))), []).append(WORDS[row.metric].split(" /")[0])
-        lines.append(f"{name}, Table {number}, {method}: " + "; ".join(f"{place} ({', '.join(what)})" for place, what in places.items()))
+            places.setdefault(", ".join(filter(None, (row.task, row.length))), []).append(
+                WORDS[row.metric].split(" /")[0]
+            )
+        lines.append(
+            f"{name}, Table {number}, {method}: "
+            + "; ".join(f"{place} ({', '.join(what)})" for place, what in places.items())
+        )
     return lines
 
 
 def layout(part: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A table as it is shown: a row for each task, length, method, origin and preset; for each metric the paper's and ours."""
+    """A table as it is shown: a row for each task, length, method, origin and preset; for each metric the paper's and
+    ours.
+    """
     import pandas as pd
 
     methods = {name: i for i, name in enumerate(dict.fromkeys(part["method"]))}
-    part = part.assign(preset=part["preset"].fillna(""), task_order=part["task"].map(list(TASKS).index), order=part["method"].map(methods))
+    part = part.assign(
+        preset=part["preset"].fillna(""),
+        task_order=part["task"].map(list(TASKS).index),
+        order=part["method"].map(methods),
+    )
     part = part.sort_values(["task_order", "length", "order"], kind="stable")
     rows = []
-    for (task, length, method, results, preset), group in part.groupby(["task", "length", "method", "results", "preset"], sort=False):
+    for (task, length, method, results, preset), group in part.groupby(
+        ["task", "length", "method", "results", "preset"], sort=False
+    ):
         by = group.set_index("metric")
         row = {"task": f"{task}, {length}" if length else task, "method": method, "results": results, "preset": preset}
         for metric in metrics:
             row[f"{WORDS[metric]}, paper"] = row[WORDS[metric]] = ""
             if metric in by.index:
                 one = by.loc[metric]
-                row[f"{WORDS[metric]}, paper"] = "" if math.isnan(one["paper"]) else f"{one['paper']:.{DIGITS[metric]}f}"
+                row[f"{WORDS[metric]}, paper"] = (
+                    "" if math.isnan(one["paper"]) else f"{one['paper']:.{DIGITS[metric]}f}"
+                )
                 row[WORDS[metric]] = _text(by.loc[[metric]], DIGITS[metric])
         n = by["n"].max()
         rows.append(row | {"n": "" if math.isnan(n) else f"{n:.0f}"})
@@ -253,14 +316,33 @@ def _text(cell: pd.DataFrame, digits: int) -> str:
 # -------------------------------------------------------------------------------------------------------------- pages
 
 INTRODUCTION = (
-    "Numbers of the paper beside those of this package: the mean over mixtures and its 95 % bootstrap interval; n is the number of "
-    "mixtures, and with fewer than about 20 an interval is too narrow. The two were measured on different data, by different priors and, at pocket scale, at half the rate and length (PESQ is "
-    "narrow band at 8 kHz): what can be compared is the order of methods."
+    "Numbers of the paper beside those of this package: the mean over mixtures and its 95 % bootstrap interval; n is"
+    " the number of mixtures, and with fewer than about 20 an interval is too narrow. The two were measured on"
+    " different data, by different priors and, at pocket scale, at half the rate and length (PESQ is narrow band at 8"
+    " kHz): what can be compared is the order of methods."
 )
-FACT_COLUMNS = ["results", "method", "preset", "seed", "tasks", "mixtures", "network_calls", "seconds", "device", "machine", "versions"]
+FACT_COLUMNS = [
+    "results",
+    "method",
+    "preset",
+    "seed",
+    "tasks",
+    "mixtures",
+    "network_calls",
+    "seconds",
+    "device",
+    "machine",
+    "versions",
+]
 
 
-def _markdown(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequence[Origin], used: pd.DataFrame, lines: list[str]) -> str:
+def _markdown(
+    shown: Mapping[int, pd.DataFrame],
+    pictures: Mapping,
+    origins: Sequence[Origin],
+    used: pd.DataFrame,
+    lines: list[str],
+) -> str:
     def grid(frame: pd.DataFrame) -> str:
         head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
         return "\n".join([head, *("| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False))])
@@ -269,24 +351,38 @@ def _markdown(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Seq
     parts += [f"## {TITLES[number]}\n\n{grid(frame)}" for number, frame in shown.items()]
     parts += [f"![{alt}]({name}.png)\n\n{caption}" for name, (_, caption, alt) in pictures.items()]
     parts += ["## What is missing", "\n".join(f"- {line}" for line in lines) or "Nothing."]
-    parts += ["## How it was measured", grid(_facts(used)), "Settings and checksums of the priors are in provenance.csv."]
+    parts += [
+        "## How it was measured",
+        grid(_facts(used)),
+        "Settings and checksums of the priors are in provenance.csv.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequence[Origin], used: pd.DataFrame, lines: list[str]) -> str:
+def _html(
+    shown: Mapping[int, pd.DataFrame],
+    pictures: Mapping,
+    origins: Sequence[Origin],
+    used: pd.DataFrame,
+    lines: list[str],
+) -> str:
     def section(title: str, frame: pd.DataFrame, note: str = "") -> str:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in frame.columns)
         body = "".join(
-            "<tr>" + "".join(f'<td{" class=missing" if v == "missing" else ""}>{escape(str(v))}</td>' for v in row) + "</tr>\n"
+            "<tr>"
+            + "".join(f"<td{' class=missing' if v == 'missing' else ''}>{escape(str(v))}</td>" for v in row)
+            + "</tr>\n"
             for row in frame.itertuples(index=False)
         )
         return (
-            f'<h2>{escape(title)}</h2>\n{note}<div class="wide" tabindex="0" role="region" aria-label="{escape(title)}">'
-            f'<table aria-label="{escape(title)}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
+            f'<h2>{escape(title)}</h2>\n{note}<div class="wide" tabindex="0" role="region"'
+            f' aria-label="{escape(title)}"><table'
+            f' aria-label="{escape(title)}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
         )
 
     images = "".join(
-        f'<figure><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
+        f'<figure><img alt="{escape(alt)}"'
+        f' src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
         "</figcaption></figure>\n"
         for png, caption, alt in pictures.values()
     )
@@ -305,7 +401,8 @@ def _html(shown: Mapping[int, pd.DataFrame], pictures: Mapping, origins: Sequenc
 body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .2rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
+th, td {{ padding: .2rem .6rem; text-align: left; white-space: nowrap; }}
+th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
 .missing {{ font-style: italic; opacity: .75; }}
 figure {{ margin: 2rem 0; }}
 img {{ max-width: 100%; height: auto; }}

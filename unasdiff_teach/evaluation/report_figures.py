@@ -31,27 +31,39 @@ def figures() -> dict[str, tuple[Figure, str, str]]:
     return {
         "2": (
             _conflict_curves(curves),
-            "Figure 2, rows 1 and 2, at pocket scale: a fiddle and a chime under three guidance rules. Above zero, a solid line is a "
-            f"conflict of prior and guidance; above its dashed line, a lost one. Steps of a source in conflict: {shares}.",
-            "Two rows of three panels for DPS, DSG and hybrid over the diffusion step from 200 down to 1: above, the guidance bound of "
-            "fiddle and chime as solid lines and the strength used as dashed lines; below, the SI-SDR of the two estimates. "
-            f"Steps in conflict: {shares}.",
+            (
+                "Figure 2, rows 1 and 2, at pocket scale: a fiddle and a chime under three guidance rules. Above zero,"
+                " a solid line is a conflict of prior and guidance; above its dashed line, a lost one. Steps of a"
+                f" source in conflict: {shares}."
+            ),
+            (
+                "Two rows of three panels for DPS, DSG and hybrid over the diffusion step from 200 down to 1: above,"
+                " the guidance bound of fiddle and chime as solid lines and the strength used as dashed lines; below,"
+                f" the SI-SDR of the two estimates. Steps in conflict: {shares}."
+            ),
         ),
         "2_estimates": (
             _conflict_estimates(),
-            "Figure 2, row 3: the clean estimates on their way, 0 to 2 s from left to right, 0 to 4 kHz upwards, 70 dB; and the true sources.",
-            "Thirty-six small spectrograms: fiddle and chime under each of the three rules in rows; five steps from t = 200 to t = 1 and "
-            "the true source in columns.",
+            (
+                "Figure 2, row 3: the clean estimates on their way, 0 to 2 s from left to right, 0 to 4 kHz upwards, "
+                "70 dB; and the true sources."
+            ),
+            (
+                "Thirty-six small spectrograms: fiddle and chime under each of the three rules in rows; five steps from"
+                " t = 200 to t = 1 and the true source in columns."
+            ),
         ),
         "3": (
             guidance_curves(rules, schedule),
-            "Figure 3: guidance strengths over the diffusion step, with the released code's constants. DPS's constant multiplies the "
-            "gradient itself, so that its height cannot be compared with the others.",
-            "Three curves on a logarithmic axis over the diffusion step from 1 to 200. DPS is constant; DSG rises from zero at the first "
-            "step; hybrid lies on DSG but for the first steps, where a floor holds it. At the last step: "
-            + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
+            (
+                "Figure 3: guidance strengths over the diffusion step, with the released code's constants. DPS's"
+                " constant multiplies the gradient itself, so that its height cannot be compared with the others."
+            ),
+            "Three curves on a logarithmic axis over the diffusion step from 1 to 200. DPS is constant; DSG rises from"
+            " zero at the first step; hybrid lies on DSG but for the first steps, where a floor holds it. At the last"
+            " step: " + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
         ),
-    }  # fmt: skip
+    }
 
 
 def _conflict_curves(curves: pd.DataFrame) -> Figure:
@@ -63,7 +75,9 @@ def _conflict_curves(curves: pd.DataFrame) -> Figure:
     def draw() -> Figure:
         figure, axes = pyplot.subplots(2, 3, figsize=(WIDTH, 5.0), layout="constrained", sharex=True, sharey="row")
         for (top, bottom), (rule, title) in zip(axes.T, FIGURE_2.items()):
-            for (_, run), colour, label in zip(curves[curves["rule"] == rule].groupby("source"), PALETTE, ("fiddle", "chime")):
+            for (_, run), colour, label in zip(
+                curves[curves["rule"] == rule].groupby("source"), PALETTE, ("fiddle", "chime")
+            ):
                 t = run["t"] + 1
                 smooth = run[["bound", "gamma"]].rolling(15, center=True, min_periods=1).median()
                 top.plot(t, run["bound"], color=colour, linewidth=0.6, alpha=0.35)

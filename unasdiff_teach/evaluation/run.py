@@ -65,8 +65,8 @@ SHARDS = "shards"  # of a folder in which several processes work: one run for ea
 class Scoring:
     """How estimates are scored (difference 24 between paper and code).
 
-    zero_mean: remove means before SI-SDR. permute: see `best_permutation`; sources are of one kind here if they agree in
-    kind and label. Speech is scored with PESQ as well, where the rate allows it (8 or 16 kHz).
+    zero_mean: remove means before SI-SDR. permute: see `best_permutation`; sources are of one kind here if they agree
+    in kind and label. Speech is scored with PESQ as well, where the rate allows it (8 or 16 kHz).
     """
 
     zero_mean: bool = True
@@ -93,7 +93,9 @@ class Scoring:
 
 
 def noise_seed(seed: int, mixture_id: str) -> int:
-    """The seed of a mixture's noise, in 0..2^32 - 1: a stable hash of the run's seed and the mixture's identifier alone."""
+    """The seed of a mixture's noise, in 0..2^32 - 1: a stable hash of the run's seed and the mixture's identifier
+    alone.
+    """
     return zlib.crc32(f"{seed}/{mixture_id}".encode())
 
 
@@ -101,9 +103,9 @@ def noise_seed(seed: int, mixture_id: str) -> int:
 class Run:
     """A folder of results, to which any number of processes may append.
 
-    Every scored mixture is one line of `results.jsonl`; `compact` moves all into `results.parquet`. Whoever writes holds
-    a lock for as long as that takes, so that no row is lost; reading needs none. A stop at any moment costs at most the
-    batch in progress. Processes do not see each other's work in progress: what two have scored counts once.
+    Every scored mixture is one line of `results.jsonl`; `compact` moves all into `results.parquet`. Whoever writes
+    holds a lock for as long as that takes, so that no row is lost; reading needs none. A stop at any moment costs at
+    most the batch in progress. Processes do not see each other's work in progress: what two have scored counts once.
     """
 
     folder: Path
@@ -285,7 +287,9 @@ def score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) 
 
     sources = torch.stack([m.sources for m in mixtures])
     if estimates.shape != sources.shape:
-        raise ValueError(f"{method.name!r} returned {list(estimates.shape)}; needed is [B, K, N] = {list(sources.shape)}")
+        raise ValueError(
+            f"{method.name!r} returned {list(estimates.shape)}; needed is [B, K, N] = {list(sources.shape)}"
+        )
     if not torch.isfinite(estimates).all():
         bad = [m.id for m, e in zip(mixtures, estimates) if not torch.isfinite(e).all()]
         raise ValueError(f"{method.name!r} returned NaN or infinite samples for {', '.join(bad)}")
@@ -311,8 +315,9 @@ def score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) 
 
 def _describe(mixture: Mixture, k: int) -> dict:
     return {
-        "task": mixture.task, "split": mixture.split, "mixture": mixture.id, "mixture_db": level_db(mixture), "source": k,
-        "kind": mixture.kinds[k], "label": mixture.labels[k], "voice": mixture.voices[k], "heard": bool(mixture.heard[k]),
+        "task": mixture.task, "split": mixture.split, "mixture": mixture.id, "mixture_db": level_db(mixture),
+        "source": k, "kind": mixture.kinds[k], "label": mixture.labels[k], "voice": mixture.voices[k],
+        "heard": bool(mixture.heard[k]),
     }  # fmt: skip
 
 

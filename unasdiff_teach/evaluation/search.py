@@ -1,6 +1,8 @@
-"""Which pocket network makes the most of a processor's seconds: `python -m unasdiff_teach.evaluation.search --recordings DIR`.
+"""Which pocket network makes the most of a processor's seconds: `python -m unasdiff_teach.evaluation.search
+--recordings DIR`.
 
-Every candidate is trained alike, from nothing and by one thread, on an equal clock of processor seconds, which other work
+Every candidate is trained alike, from nothing and by one thread, on an equal clock of processor seconds, which other
+work
 on the machine stretches little: one network for speech and all classes of sound, a constant learning rate and averaged
 weights, so that each moment of a run is a result. In each round the best go on, and today's configuration with them.
 A search that was stopped goes on where it was.
@@ -33,8 +35,8 @@ from ..priors.neural import NeuralPrior, PriorConfig, read
 from ..separation import separate
 from ..training.pocket import SIGMA_DATA, SPEECH, SPEECH_SHARE, Corpus, crop
 from ..training.prior import PriorTrainer, TrainConfig
-from .metrics import si_sdr
 from .experiments import RESULTS
+from .metrics import si_sdr
 
 TODAY = "today"
 TABLE = RESULTS / "network_search.parquet"
@@ -110,7 +112,9 @@ def trainer(candidate: Candidate, corpus: Corpus, folder: Path) -> ClockedTraine
 
 @torch.no_grad()
 def denoising_db(prior: NeuralPrior, corpus: Corpus) -> dict[str, float]:
-    """How far the error of the denoised signal lies below the signal, in dB, mean over validation examples of 1 s and `LEVELS`."""
+    """How far the error of the denoised signal lies below the signal, in dB, mean over validation examples of 1 s and
+    `LEVELS`.
+    """
     found = {}
     for kind in ("speech", "sound"):
         generator = torch.Generator().manual_seed(0)
@@ -126,10 +130,14 @@ def denoising_db(prior: NeuralPrior, corpus: Corpus) -> dict[str, float]:
 
 
 def separation_db(prior: NeuralPrior, folder: Path, count: int = MIXTURES, device: str = "cpu") -> list[float]:
-    """SI-SDR of `separate(recommended())` on validation mixtures of real recordings, mean of both sources, for each mixture."""
+    """SI-SDR of `separate(recommended())` on validation mixtures of real recordings, mean of both sources, for each
+    mixture.
+    """
     prior, found = prior.to(device), []
     for i, mixture in enumerate(recorded_mixtures(folder, SPEECH_SOUND, "validation", count)):
-        labels = [SPEECH if kind == "speech" else label for kind, label in zip(mixture.kinds, mixture.labels, strict=True)]
+        labels = [
+            SPEECH if kind == "speech" else label for kind, label in zip(mixture.kinds, mixture.labels, strict=True)
+        ]
         sources = separate(mixture.mixture.to(device), prior, labels, noise=i).sources.cpu()
         found.append(float(si_sdr(sources, mixture.sources).mean()))
     return found
@@ -151,10 +159,10 @@ def work(name: str, minutes: float, recordings: Path, out: Path, mixtures: int =
         "name": name, "minutes": minutes, "seconds": round(spent, 1), "steps": run.step, "batch": candidate.batch,
         "crop_seconds": candidate.seconds, "learning_rate": candidate.learning_rate,
         "channels": candidate.network.channels, "patch": "x".join(map(str, candidate.network.patch)),
-        "depths": " ".join(map(str, candidate.network.depths)), "heads": candidate.network.heads, "n_fft": candidate.network.n_fft,
-        "parameters": budget.parameters(candidate.network), "tflop": gflop * run.step / 1e3,
-        "gflops_per_second": gflop * run.step / spent, "denoising_speech_db": denoised["speech"],
-        "denoising_sound_db": denoised["sound"], "si_sdr": separated,
+        "depths": " ".join(map(str, candidate.network.depths)), "heads": candidate.network.heads,
+        "n_fft": candidate.network.n_fft, "parameters": budget.parameters(candidate.network),
+        "tflop": gflop * run.step / 1e3, "gflops_per_second": gflop * run.step / spent,
+        "denoising_speech_db": denoised["speech"], "denoising_sound_db": denoised["sound"], "si_sdr": separated,
     }  # fmt: skip
     with FileLock(out / "results.lock"):  # candidates that are trained side by side end when they will
         Journal(out / RESULTS_LOG).append(line)
@@ -178,18 +186,26 @@ def collect(out: Path, path: Path = TABLE) -> None:
 
 def best(scored: list[dict], minutes: float, count: int) -> list[str]:
     """Today's configuration and the `count` others that denoise best at this clock."""
-    at = {line["name"]: line["denoising_speech_db"] + line["denoising_sound_db"] for line in scored if line["minutes"] == minutes}
+    at = {
+        line["name"]: line["denoising_speech_db"] + line["denoising_sound_db"]
+        for line in scored
+        if line["minutes"] == minutes
+    }
     return [TODAY, *sorted(at.keys() - {TODAY}, key=at.get, reverse=True)[:count]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recordings", type=Path, required=True, help="Folder with manifest.csv and the recordings that it names.")
+    parser.add_argument(
+        "--recordings", type=Path, required=True, help="Folder with manifest.csv and the recordings that it names."
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
     parser.add_argument("--rounds", nargs="+", default=["5:9", "15:3"], metavar="MINUTES:COUNT",
                         help="Clock of each round, and how many others than today's take part.")  # fmt: skip
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--score", type=Path, metavar="PRIOR", help="Score a joint prior that is trained, into OUT/validation.json.")
+    parser.add_argument(
+        "--score", type=Path, metavar="PRIOR", help="Score a joint prior that is trained, into OUT/validation.json."
+    )
     parser.add_argument("--device", default="cpu", help="Where --score separates.")
     parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
     parser.add_argument("--one", help="Train and score this candidate alone, up to the clock of the first round.")
@@ -216,8 +232,9 @@ def main() -> None:
             subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             line = next(r for r in reversed(results(args.out)) if r["name"] == name and r["minutes"] == minutes)
             mean = sum(line["si_sdr"]) / len(line["si_sdr"])
-            print(f"{minutes:g} min  {name:44} denoising {line['denoising_speech_db']:.2f} {line['denoising_sound_db']:.2f} dB,"
-                  f" SI-SDR {mean:.2f} dB, {line['gflops_per_second']:.0f} GFLOP/s", flush=True)  # fmt: skip
+            denoising = f"{line['denoising_speech_db']:.2f} {line['denoising_sound_db']:.2f} dB"
+            speed = f"{line['gflops_per_second']:.0f} GFLOP/s"
+            print(f"{minutes:g} min  {name:44} denoising {denoising}, SI-SDR {mean:.2f} dB, {speed}", flush=True)
 
         with ThreadPoolExecutor(args.processes) as pool:
             list(pool.map(run, [name for name in chosen if name not in done]))

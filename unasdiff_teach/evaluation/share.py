@@ -42,8 +42,8 @@ def share(work: Work, items: Sequence, processes: int, report: Callable) -> None
             except queue.Empty:
                 if gone := [i for i, worker in enumerate(workers) if worker.exitcode]:
                     raise RuntimeError(
-                        f"process {gone[0] + 1} of {count} ended by itself (status {workers[gone[0]].exitcode}; too little memory?); "
-                        "what is finished is kept"
+                        f"process {gone[0] + 1} of {count} ended by itself (status {workers[gone[0]].exitcode}; too"
+                        " little memory?); what is finished is kept"
                     ) from None
                 continue
             if isinstance(news, str):

@@ -30,7 +30,11 @@ NETWORKS = {"conv-tasnet": "ConvTasNet", "tf-locoformer": "TFLoCoformer"}
 NMF = "nmf"
 METHODS = ("unprocessed", *SAMPLERS, *ORACLES, *NETWORKS, NMF)
 PRESETS = ("authors", "paper", "short", "recommended")
-SHORT: dict[str, Guidance] = {"hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2), "dsg": DSG(sigma_scale=0.28), "dps": DPS(scale=0.2)}
+SHORT: dict[str, Guidance] = {
+    "hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2),
+    "dsg": DSG(sigma_scale=0.28),
+    "dps": DPS(scale=0.2),
+}
 """The best of each grid of the experiment "tuning", on the mixtures that all its settings have in common."""
 T_STARS = (175, 150, 125, 100)  # of Table 4; its 200 is a start from noise
 LOSSES = {"time": {"group": 0.0, "stft": 0.0}, "time+group": {"stft": 0.0}, "time+stft": {"group": 0.0}}
@@ -51,7 +55,8 @@ def family(name: str) -> str:
 
 
 def setting(name: str, preset: str, own: Mapping[str, Setting] | None = None) -> Setting:
-    """The configuration of a sampler or of a row of Table 4, and the preset that it comes from; those of `own` come first.
+    """The configuration of a sampler or of a row of Table 4, and the preset that it comes from; those of `own` come
+    first.
 
     Raises:
         ValueError: no such row, or a gradient rule was asked for in the preset "recommended".
@@ -67,7 +72,9 @@ def setting(name: str, preset: str, own: Mapping[str, Setting] | None = None) ->
         return Setting(DiracConfig())
     rule = family(name)
     if preset == "recommended":
-        raise ValueError(f"the preset 'recommended' has no gradients, and {rule!r} is a rule for them; use the method 'recommended'")
+        raise ValueError(
+            f"the preset 'recommended' has no gradients, and {rule!r} is a rule for them; use the method 'recommended'"
+        )
     if preset == "short":
         guidance = SHORT.get(rule, RULES[rule]())
     else:
@@ -97,7 +104,9 @@ def calls(config: Config, schedule: NoiseSchedule) -> int:
     if isinstance(config, DiracConfig):
         return config.steps or len(schedule)
     if isinstance(config, AnalyticalConfig):
-        corrected = int(((schedule.index > 0) & (schedule.index < config.corrector_below)).sum()) if config.corrector else 0
+        corrected = (
+            int(((schedule.index > 0) & (schedule.index < config.corrector_below)).sum()) if config.corrector else 0
+        )
         return len(schedule) + corrected
     last = schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule)
     return config.hypotheses * (config.steps or last)
@@ -116,7 +125,9 @@ class Systems:
     separators: Sequence[Separator] = ()
 
     @classmethod
-    def load(cls, priors: Sequence[str], experts: Sequence[str] = (), device: str = "cpu", compile: bool = False) -> Systems:
+    def load(
+        cls, priors: Sequence[str], experts: Sequence[str] = (), device: str = "cpu", compile: bool = False
+    ) -> Systems:
         """Those that are named, on `device`.
 
         Args:
@@ -136,7 +147,9 @@ class Systems:
             if kind in loaded:
                 raise ValueError(f"prior {spec!r} is the second one for {kind}; KIND=WHERE says what a prior is for")
             loaded[kind] = found.prior
-        trained = [separators.load(where) if where in separators.available() else separators.read(where) for where in experts]
+        trained = [
+            separators.load(where) if where in separators.available() else separators.read(where) for where in experts
+        ]
         for network in (*loaded.values(), *trained):
             if isinstance(network, nn.Module):
                 network.to(device)
@@ -145,8 +158,8 @@ class Systems:
         return cls(loaded, trained)
 
     def method(
-        self, name: str, task: str, preset: str = "authors", own: Mapping[str, Setting] | None = None, corpus: str = "rendered",
-        device: str = "cpu", precision: str = "float32",
+        self, name: str, task: str, preset: str = "authors", own: Mapping[str, Setting] | None = None,
+        corpus: str = "rendered", device: str = "cpu", precision: str = "float32",
     ) -> Method:  # fmt: skip
         """A method for one task.
 
@@ -165,21 +178,30 @@ class Systems:
             return oracle(name.removeprefix("oracle "))
         if name == NMF:
             if "sound" not in kinds:
-                raise ValueError(f"'nmf' has one dictionary for all of speech, and tells no two speakers of {task!r} apart")
+                raise ValueError(
+                    f"'nmf' has one dictionary for all of speech, and tells no two speakers of {task!r} apart"
+                )
             return dictionaries(corpus)
         if name in NETWORKS:
             return supervised(name, self._expert(name, task), device)
         if missing := sorted(set(kinds) - set(self.priors)):
-            raise ValueError(f"{name!r} needs a prior of {' and of '.join(missing)} for {task!r}; KIND=WHERE says what a prior is for")
+            raise ValueError(
+                f"{name!r} needs a prior of {' and of '.join(missing)} for {task!r}; KIND=WHERE says what a prior"
+                " is for"
+            )
         priors = {kind: self.priors[kind] for kind in sorted(set(kinds))}
         if name in CHOICES:
             return CHOICES[name](name, priors)
         found = setting(name, preset, own)
         if all(isinstance(getattr(prior, "net", None), DiffWave) for prior in priors.values()):
             name = f"diffwave {name}"
-        return sampling(name, priors, found.config, found.preset, device=device, precision=PRECISIONS[canonical(precision)])
+        return sampling(
+            name, priors, found.config, found.preset, device=device, precision=PRECISIONS[canonical(precision)]
+        )
 
-    def cost(self, name: str, task: str, samples: int, preset: str = "authors", own: Mapping[str, Setting] | None = None) -> tuple[int, float]:
+    def cost(
+        self, name: str, task: str, samples: int, preset: str = "authors", own: Mapping[str, Setting] | None = None
+    ) -> tuple[int, float]:
         """Network calls and FLOP of one mixture, all its sources together; networks of no known shape count no FLOP."""
 
         def work(network: object, kind: str) -> float:
@@ -197,13 +219,16 @@ class Systems:
         kinds = TASKS[task]
         schedule = getattr(self.priors[kinds[0]], "schedule", None)
         n = calls(config, schedule) if schedule else 0
-        return n * len(kinds), n * sum(work(self.priors[kind], "guided" if guided(config) else "forward") for kind in kinds)
+        return n * len(kinds), n * sum(
+            work(self.priors[kind], "guided" if guided(config) else "forward") for kind in kinds
+        )
 
     def _expert(self, name: str, task: str) -> Separator:
         fitting = [s for s in self.separators if type(s.net).__name__ == NETWORKS[name] and s.kinds == TASKS[task]]
         if len(fitting) != 1:
             raise ValueError(
-                f"{len(fitting) or 'no'} separators are {name} for {task!r}; give one with --separator, or choose tasks with --task"
+                f"{len(fitting) or 'no'} separators are {name} for {task!r}; give one with --separator, or choose tasks"
+                " with --task"
             )
         return fitting[0]
 

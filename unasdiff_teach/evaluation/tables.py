@@ -1,4 +1,6 @@
-"""Tables from stored results: means with intervals, by task, by class, for heard and unheard voices, beside the paper's."""
+"""Tables from stored results: means with intervals, by task, by class, for heard and unheard voices, beside the
+paper's.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +42,14 @@ def per_mixture(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str]
 
     Args:
         results: from `evaluate` or `load_results`.
-        metric: "si_sdr", "si_sdr_unprocessed", "si_sdr_improvement" of one over the other, or "si_sdr_success", over those
-            separations that did not fail (the paper, Table 3), all in dB; "failure", % of separations with a mean
+        metric: "si_sdr", "si_sdr_unprocessed", "si_sdr_improvement" of one over the other, or "si_sdr_success", over
+            those separations that did not fail (the paper, Table 3), all in dB; "failure", % of separations with a mean
             SI-SDR below 0 dB; "pesq", of speech; "seconds"; or "network_calls".
         by: columns of the results that make a group.
 
     Returns:
-        Indexed by `by` and "mixture": value, and left_out, the scores that are missing in it: sources in which PESQ found
-        no utterance, or separations that failed for "si_sdr_success".
+        Indexed by `by` and "mixture": value, and left_out, the scores that are missing in it: sources in which PESQ
+        found no utterance, or separations that failed for "si_sdr_success".
 
     Raises:
         ValueError: `metric` or a column is unknown, or PESQ scores of two modes would be averaged.
@@ -202,14 +204,16 @@ def beside_paper(results: pd.DataFrame, table: int = 2, length: str | None = Non
     paper = paper_table(table, length).rename(columns={"value": "paper"})
     if paper["length"].nunique() > 1:
         raise ValueError("Table 3 holds clips of two lengths; length must be '2 s' or '4 s'")
-    ours = pd.concat([summary(results, metric, seed=seed).reset_index().assign(metric=metric) for metric in paper["metric"].unique()])
+    ours = pd.concat(
+        [summary(results, metric, seed=seed).reset_index().assign(metric=metric) for metric in paper["metric"].unique()]
+    )
     joined = paper.merge(ours, how="left", on=["task", "method", "metric"])
     return joined.drop(columns=["table", "length"]).set_index(["task", "metric", "method"])
 
 
 def as_text(table: pd.DataFrame, digits: int = 2) -> pd.Series:
-    """Rows of a summary as "9.31 [8.85, 9.77]", for a page; `.unstack("task")` makes columns of them. One mixture has no interval, and of none
-    there is "none"."""
+    """Rows of a summary as "9.31 [8.85, 9.77]", for a page; `.unstack("task")` makes columns of them. One mixture has
+    no interval, and of none there is "none"."""
 
     def one(row: pd.Series) -> str:
         mean, low, high = (f"{row[name]:.{digits}f}" for name in ("mean", "low", "high"))

@@ -6,6 +6,6 @@ from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
 from .triple_path import TriplePathConfig, TriplePathUNet
 
 __all__ = [
-    "ConvTasNet", "ConvTasNetConfig", "DiffWave", "DiffWaveConfig", "TFLoCoformer", "TFLoCoformerConfig", "TriplePathConfig",
-    "TriplePathUNet",
+    "ConvTasNet", "ConvTasNetConfig", "DiffWave", "DiffWaveConfig", "TFLoCoformer", "TFLoCoformerConfig",
+    "TriplePathConfig", "TriplePathUNet",
 ]  # fmt: skip

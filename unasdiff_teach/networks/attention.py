@@ -86,7 +86,9 @@ def _turn_by_real(q: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a later call may want gradients
 def _rotary_table(shape: tuple[int, ...], size: int, device: torch.device) -> Tensor:
-    """Cosine and sine for each position and pair of [L, ..., d], [L, ..., d / 2, 2]: whole, as kernels are slow at short rows."""
+    """Cosine and sine for each position and pair of [L, ..., d], [L, ..., d / 2, 2]: whole, as kernels are slow at
+    short rows.
+    """
     length, *between, d = shape
     rate = 10000.0 ** (-torch.arange(0, d, 2, dtype=torch.float64) / size)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate

@@ -19,7 +19,8 @@ from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
 from .triple_path import TriplePathConfig, TriplePathUNet
 
 NETWORKS = {
-    TriplePathConfig: TriplePathUNet, DiffWaveConfig: DiffWave, ConvTasNetConfig: ConvTasNet, TFLoCoformerConfig: TFLoCoformer,
+    TriplePathConfig: TriplePathUNet, DiffWaveConfig: DiffWave, ConvTasNetConfig: ConvTasNet,
+    TFLoCoformerConfig: TFLoCoformer,
 }  # fmt: skip
 Work = Literal["forward", "guided", "training"]
 ONE_AT_A_TIME = RLock()  # torch.device also notes its device for the whole process, where its compiler looks
@@ -33,14 +34,17 @@ def parameters(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TF
 
 
 @cache
-def flops(config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCoformerConfig, samples: int, work: Work) -> int:
+def flops(
+    config: TriplePathConfig | DiffWaveConfig | ConvTasNetConfig | TFLoCoformerConfig, samples: int, work: Work
+) -> int:
     """FLOP for one signal: those of its matrix products and convolutions, two for each multiplication and addition.
 
     Args:
         config: of any network of the package.
         samples: N of the signal.
         work: "forward"; "guided", forward and gradient to the input, as each source and step of Algorithm 1 takes;
-            "training", forward and gradient to the parameters. The paper's network takes 455, 972 and 1366 GFLOP for 4 s.
+            "training", forward and gradient to the parameters. The paper's network takes 455, 972 and 1366 GFLOP for 4
+            s.
 
     Raises:
         ValueError: another `work`.

@@ -45,7 +45,9 @@ class ConvTasNetConfig:
 
     @classmethod
     def pocket(cls, sources: int = 2) -> ConvTasNetConfig:
-        """About 1.1 M parameters for 8 kHz; windows of 8 ms instead of 2 let it learn in a quarter of an hour on one CPU core."""
+        """About 1.1 M parameters for 8 kHz; windows of 8 ms instead of 2 let it learn in a quarter of an hour on one
+        CPU core.
+        """
         return cls(sources=sources, filters=256, window=64, bottleneck=96, hidden=192, layers=6)
 
     def replace(self, **changes) -> ConvTasNetConfig:

@@ -22,8 +22,10 @@ class DiffWaveConfig:
         embedding: width of the embedding of the noise level.
         features: random frequencies in it; each gives a cosine and a sine.
         reduction: the squeeze-excitation on the skip path narrows C to C / reduction.
-        patch: samples folded into channels at the input and back at the output; 1 is the original. P divides the cost by P.
-        classes: number of labels; one more row of the table is the unconditional class. 0, as for the large network: none.
+        patch: samples folded into channels at the input and back at the output; 1 is the original. P divides the cost
+            by P.
+        classes: number of labels; one more row of the table is the unconditional class. 0, as for the large network:
+            none.
     """
 
     layers: int = 48
@@ -92,7 +94,9 @@ class DiffWave(nn.Module):
         h = F.relu(self.enter(h))  #                                       [B, C, N/P]
         level = self.embed(beta)
         if self.embed_label is not None:
-            level = level + self.embed_label(torch.full((B,), self.config.classes, device=x.device) if label is None else label)
+            level = level + self.embed_label(
+                torch.full((B,), self.config.classes, device=x.device) if label is None else label
+            )
         skips = 0
         for layer in self.layers:
             h, skip = layer(h, level)
@@ -101,7 +105,9 @@ class DiffWave(nn.Module):
         return self.leave(h).transpose(1, 2).flatten(1)[:, :N]
 
     def _initialise(self) -> None:
-        """Variances that stay from layer to layer (He et al. 2015), and zero for the last: training starts from a prediction of 0."""
+        """Variances that stay from layer to layer (He et al. 2015), and zero for the last: training starts from a
+        prediction of 0.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight)
@@ -140,7 +146,9 @@ class NoiseLevel(nn.Module):
 
 
 class ResidualLayer(nn.Module):
-    """One gated dilated convolution: h [B, C, T], level [B, embedding] -> next h and the skip output, both [B, C, T]."""
+    """One gated dilated convolution: h [B, C, T], level [B, embedding] -> next h and the skip output, both [B, C,
+    T].
+    """
 
     def __init__(self, config: DiffWaveConfig, dilation: int):
         super().__init__()

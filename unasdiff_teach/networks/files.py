@@ -1,4 +1,6 @@
-"""Models in safetensors files whose header says what they are: a configuration that builds them, a card, and weights."""
+"""Models in safetensors files whose header says what they are: a configuration that builds them, a card, and
+weights.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ FORMAT = "unasdiff_teach {} 1"
 
 
 def write_model(
-    path: str | Path, what: str, state_dict: Mapping[str, Tensor], config: object, card: dict, dtype: torch.dtype = torch.float16
+    path: str | Path,
+    what: str,
+    state_dict: Mapping[str, Tensor],
+    config: object,
+    card: dict,
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a model as one safetensors file; atomic, and makes the folder.
 
@@ -33,7 +40,9 @@ def write_model(
 
     with torch.device("meta"):
         exact = {name for name, _ in NETWORKS[type(config.network)](config.network).named_buffers()}
-    weights = {k: v.detach().to("cpu", torch.float32 if k in exact else dtype).contiguous() for k, v in state_dict.items()}
+    weights = {
+        k: v.detach().to("cpu", torch.float32 if k in exact else dtype).contiguous() for k, v in state_dict.items()
+    }
     header = {
         "format": FORMAT.format(what), "network": type(config.network).__name__, "config": json.dumps(asdict(config)),
         "card": json.dumps(card),
@@ -48,7 +57,8 @@ def read_model(path: str | Path, what: str, config: type, networks: Sequence[typ
     Args:
         what: the file should hold.
         config: type of its configuration, whose `build(card=...)` makes the model around a new network, `net`.
-        networks: types of the network's configuration that such a model may have; the first is that of files which do not say.
+        networks: types of the network's configuration that such a model may have; the first is that of files which do
+            not say.
 
     Raises:
         FileNotFoundError: no such file.

@@ -1,4 +1,6 @@
-"""Checkpoints and state dicts of other implementations, renamed to this package's networks; every key and shape is checked."""
+"""Checkpoints and state dicts of other implementations, renamed to this package's networks; every key and shape is
+checked.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from .diffwave import DiffWave, DiffWaveConfig
 from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
 from .triple_path import TriplePathConfig, TriplePathUNet
 
-_LEVELS = {"encoder_level_1": "encoder1", "encoder_level_2": "encoder2", "latent": "latent", "decoder_level_2": "decoder2", "decoder_level_1": "decoder1"}
+_LEVELS = {
+    "encoder_level_1": "encoder1",
+    "encoder_level_2": "encoder2",
+    "latent": "latent",
+    "decoder_level_2": "decoder2",
+    "decoder_level_1": "decoder1",
+}
 _EMBEDDERS = {"1": "encoder1", "2": "encoder2", "3": "latent", "4": "decoder2", "5": "decoder1", "out": "head"}
 _PATHS = {"freatt": "frame", "timeatt": "frequency", "fullatt": "globally"}
 _LAYERS = {
@@ -32,7 +40,12 @@ _SINGLE = {
 
 def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: int, hop: int) -> TriplePathUNet:
     """See `TriplePathUNet.from_authors_state_dict`."""
-    needed = ("conv_1.weight", "t_embedder_1.mlp.2.weight", "y_embedder_1.embedding_table.weight", "latent.0.fullatt.recov_conv.weight")
+    needed = (
+        "conv_1.weight",
+        "t_embedder_1.mlp.2.weight",
+        "y_embedder_1.embedding_table.weight",
+        "latent.0.fullatt.recov_conv.weight",
+    )
     _refuse("missing keys", [key for key in needed if key not in state_dict])
     channels = state_dict["conv_1.weight"].shape[0]
     recover = state_dict["latent.0.fullatt.recov_conv.weight"].shape
@@ -42,7 +55,10 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
         heads=heads,
         channels=channels,
         embedding=state_dict["t_embedder_1.mlp.2.weight"].shape[0],
-        depths=tuple(1 + max((int(k.split(".")[1]) for k in state_dict if k.startswith(level + ".")), default=-1) for level in _LEVELS),
+        depths=tuple(
+            1 + max((int(k.split(".")[1]) for k in state_dict if k.startswith(level + ".")), default=-1)
+            for level in _LEVELS
+        ),
         sub_bands=recover[0] // (4 * channels),
         squeezed=recover[1],
         classes=state_dict["y_embedder_1.embedding_table.weight"].shape[0] - 1,
@@ -61,7 +77,9 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
     # One modulation matrix serves a whole level here; the authors keep one for each path.
     for level in _LEVELS.values():
         for kind in ("weight", "bias"):
-            order = [(level, i, path, kind) for i, block in enumerate(getattr(net, level).blocks) for path in _order(block)]
+            order = [
+                (level, i, path, kind) for i, block in enumerate(getattr(net, level).blocks) for path in _order(block)
+            ]
             _refuse("missing adaLN_modulation", [str(o) for o in order if o not in parts])
             own[f"{level}.modulation.{kind}"] = torch.cat([parts[o] for o in order])
     for key, value in net.state_dict().items():
@@ -71,12 +89,18 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
 
 
 def _rename(key: str) -> str | tuple | None:
-    """This package's name of an authors' key; (level, block, path, kind) for a path's own modulation; None if unknown."""
+    """This package's name of an authors' key; (level, block, path, kind) for a path's own modulation; None if
+    unknown.
+    """
     name, _, kind = key.rpartition(".")
     if name in _SINGLE:
         return f"{_SINGLE[name]}.{kind}"
     if match := re.fullmatch(r"t_embedder_(\w+)\.mlp\.([02])", name):
-        return f"{_EMBEDDERS[match[1]]}.embed_time.{'enter' if match[2] == '0' else 'leave'}.{kind}" if match[1] in _EMBEDDERS else None
+        return (
+            f"{_EMBEDDERS[match[1]]}.embed_time.{'enter' if match[2] == '0' else 'leave'}.{kind}"
+            if match[1] in _EMBEDDERS
+            else None
+        )
     if match := re.fullmatch(r"y_embedder_(\d)\.embedding_table", name):
         return f"{_EMBEDDERS[match[1]]}.embed_label.{kind}" if match[1] in _EMBEDDERS else None
     if match := re.fullmatch(r"(\w+)\.(\d+)\.(freatt|timeatt|fullatt)\.(.+)", name):
@@ -96,12 +120,13 @@ def _order(block) -> list[str]:
 
 
 _DIFFWAVE = {
-    "enter": "input_projection", "embed.frequencies": "diffusion_embedding.rff.gaussian", "embed.enter": "diffusion_embedding.proj1",
-    "embed.leave": "diffusion_embedding.proj2", "merge": "skip_projection", "leave": "output_projection",
+    "enter": "input_projection", "embed.frequencies": "diffusion_embedding.rff.gaussian",
+    "embed.enter": "diffusion_embedding.proj1", "embed.leave": "diffusion_embedding.proj2", "merge": "skip_projection",
+    "leave": "output_projection",
 }  # fmt: skip
 _RESIDUAL = {
-    "embed": "diffusion_projection", "dilated": "dilated_conv", "out": "output_projection", "squeeze": "se_skip.excitation.0",
-    "excite": "se_skip.excitation.2",
+    "embed": "diffusion_projection", "dilated": "dilated_conv", "out": "output_projection",
+    "squeeze": "se_skip.excitation.0", "excite": "se_skip.excitation.2",
 }  # fmt: skip
 
 
@@ -115,8 +140,13 @@ def diffwave_from_undiff(state_dict: dict[str, Tensor], dilation_cycle: int) -> 
     (_, channels, kernel), (_, embedding), (narrow, _), (_, features) = shapes
     net = DiffWave(
         DiffWaveConfig(
-            layers=_count(state_dict, "residual_layers"), channels=channels, dilation_cycle=dilation_cycle, kernel=kernel,
-            embedding=embedding, features=features, reduction=channels // narrow,
+            layers=_count(state_dict, "residual_layers"),
+            channels=channels,
+            dilation_cycle=dilation_cycle,
+            kernel=kernel,
+            embedding=embedding,
+            features=features,
+            reduction=channels // narrow,
         )  # fmt: skip
     )
     return _fitted(net, state_dict, undiff_name)
@@ -141,16 +171,30 @@ _AXIAL = {
 _STEM = {"stem": "conv.0", "norm": "conv.1", "head": "deconv"}
 
 
-def tf_locoformer_from_espnet(state_dict: dict[str, Tensor], heads: int, groups: int, n_fft: int, hop: int) -> TFLoCoformer:
+def tf_locoformer_from_espnet(
+    state_dict: dict[str, Tensor], heads: int, groups: int, n_fft: int, hop: int
+) -> TFLoCoformer:
     """See `TFLoCoformer.from_espnet_state_dict`."""
-    needed = ("blocks.0.freq_path.ffn.0.conv1d.weight", "blocks.0.freq_path.attn.aggregate_heads.0.weight", "deconv.bias")
+    needed = (
+        "blocks.0.freq_path.ffn.0.conv1d.weight",
+        "blocks.0.freq_path.attn.aggregate_heads.0.weight",
+        "deconv.bias",
+    )
     _refuse("missing keys", [key for key in needed if key not in state_dict])
     shapes = (_shape(state_dict, key, axes) for key, axes in zip(needed, (3, 2, 1), strict=True))
     (twice, channels, kernel), (_, attention), (outputs,) = shapes
     net = TFLoCoformer(
         TFLoCoformerConfig(
-            sources=outputs // 2, blocks=_count(state_dict, "blocks"), channels=channels, hidden=twice // 2, kernel=kernel,
-            heads=heads, attention=attention, groups=groups, n_fft=n_fft, hop=hop,
+            sources=outputs // 2,
+            blocks=_count(state_dict, "blocks"),
+            channels=channels,
+            hidden=twice // 2,
+            kernel=kernel,
+            heads=heads,
+            attention=attention,
+            groups=groups,
+            n_fft=n_fft,
+            hop=hop,
         )  # fmt: skip
     )
     # One rotary table serves each axis; the published code lists it again in every block.
@@ -158,7 +202,10 @@ def tf_locoformer_from_espnet(state_dict: dict[str, Tensor], heads: int, groups:
     for axis in ("freq", "frame"):
         first, *others = (f"blocks.{i}.{axis}_path.attn.rope.freqs" for i in range(net.config.blocks))
         _refuse("missing keys", [key for key in (first, *others) if key not in state_dict])
-        _refuse("rotary tables that differ from block 0", [key for key in others if not torch.equal(state_dict[key], state_dict[first])])
+        _refuse(
+            "rotary tables that differ from block 0",
+            [key for key in others if not torch.equal(state_dict[key], state_dict[first])],
+        )
         for key in others:
             del state_dict[key]
     return _fitted(net, state_dict, espnet_name)
@@ -214,7 +261,8 @@ class _StandIn:
 
 
 def read_checkpoint(path: str | Path) -> object:
-    """What a file of `torch.save` holds, on the CPU. Tensors and plain values are read, nothing of the file's own is run.
+    """What a file of `torch.save` holds, on the CPU. Tensors and plain values are read, nothing of the file's own is
+    run.
 
     Raises:
         FileNotFoundError: no such file.
@@ -239,7 +287,10 @@ def state_dict_of(content: object, what: str | Path) -> dict[str, Tensor]:
     """
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{what} holds a {type(content).__name__} instead of a state dict")
-    _refuse(f"entries of {what} that are no tensors", [str(key) for key, value in content.items() if not isinstance(value, Tensor)])
+    _refuse(
+        f"entries of {what} that are no tensors",
+        [str(key) for key, value in content.items() if not isinstance(value, Tensor)],
+    )
     return content
 
 
@@ -254,7 +305,9 @@ def _fitted(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callabl
     _refuse("missing keys", sorted(expected.keys() - state_dict.keys()))
     _refuse("unknown keys", sorted(state_dict.keys() - expected.keys()))
     wrong = [key for key, (_, own) in expected.items() if own.shape != state_dict[key].shape]
-    _refuse("wrong shapes", [f"{k}: {tuple(state_dict[k].shape)} instead of {tuple(expected[k][1].shape)}" for k in wrong])
+    _refuse(
+        "wrong shapes", [f"{k}: {tuple(state_dict[k].shape)} instead of {tuple(expected[k][1].shape)}" for k in wrong]
+    )
     net.load_state_dict({own: state_dict[key] for key, (own, _) in expected.items()})
     return net
 
@@ -273,4 +326,7 @@ def _shape(state_dict: dict[str, Tensor], key: str, axes: int) -> tuple[int, ...
 def _refuse(what: str, names: Iterable[str]) -> None:
     names = list(names)
     if names:
-        raise ValueError(f"this state dict does not fit: {what}: {', '.join(names[:8])}" + (f" and {len(names) - 8} more" if len(names) > 8 else ""))
+        raise ValueError(
+            f"this state dict does not fit: {what}: {', '.join(names[:8])}"
+            + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        )

@@ -1,4 +1,6 @@
-"""Layers that the triple-path network is made of: products with prepared weights, norm, gate, embedding of time, patches."""
+"""Layers that the triple-path network is made of: products with prepared weights, norm, gate, embedding of time,
+patches.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int, sinusoids: int = 128):
         super().__init__()
-        self.register_buffer("frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False)
+        self.register_buffer(
+            "frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False
+        )
         self.enter = Linear(2 * sinusoids, dim)
         self.leave = Linear(dim, dim)
 
@@ -99,9 +103,15 @@ class SwiGLU(torch.autograd.Function):
 def norm(h: Tensor) -> Tensor:
     """Layer norm in the type of h; its sums are in float32 all the same."""
     # The CPU's kernel is vectorised only where it is given factors and shifts.
-    factors = _one_and_zero(h.shape[-1], h.dtype) if h.device.type == "cpu" and not torch.compiler.is_compiling() else (None, None)
+    factors = (
+        _one_and_zero(h.shape[-1], h.dtype)
+        if h.device.type == "cpu" and not torch.compiler.is_compiling()
+        else (None, None)
+    )
     kind = h.device.type
-    with torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext():  # which would make it float32 on a GPU
+    with (
+        torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext()
+    ):  # which would make it float32 on a GPU
         return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
 
 

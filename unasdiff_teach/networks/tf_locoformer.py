@@ -16,7 +16,8 @@ from .layers import fold_patches, unfold_patches
 
 @dataclass(frozen=True)
 class TFLoCoformerConfig:
-    """Everything that fixes a TF-LoCoformer. The defaults are its medium size; the paper does not say which size it took.
+    """Everything that fixes a TF-LoCoformer. The defaults are its medium size; the paper does not say which size it
+    took.
 
     Attributes:
         sources: K, the number of spectra that come out.
@@ -25,7 +26,8 @@ class TFLoCoformerConfig:
         kernel: their taps.
         heads, attention: heads and total width of the attention.
         groups: channel groups of the norms.
-        n_fft, hop: Hann window and hop of the STFT, in samples. Published recipes: 256 and 128 at 16 kHz, 128 and 64 at 8 kHz.
+        n_fft, hop: Hann window and hop of the STFT, in samples. Published recipes: 256 and 128 at 16 kHz, 128 and 64
+            at 8 kHz.
         patch: (frames, bins) folded into channels before the first block; (1, 1) is the published network.
     """
 
@@ -53,7 +55,9 @@ class TFLoCoformerConfig:
 
     @classmethod
     def pocket(cls, sources: int = 2) -> TFLoCoformerConfig:
-        """About 0.7 M parameters for 8 kHz; patches of 2 frames by 4 bins let it learn in a quarter of an hour on one CPU core."""
+        """About 0.7 M parameters for 8 kHz; patches of 2 frames by 4 bins let it learn in a quarter of an hour on one
+        CPU core.
+        """
         return cls(sources=sources, blocks=2, channels=64, attention=64, hidden=96, n_fft=254, hop=127, patch=(2, 4))
 
     def replace(self, **changes) -> TFLoCoformerConfig:
@@ -83,7 +87,9 @@ class TFLoCoformer(nn.Module):
         bins = c.patch[0] * c.patch[1]
         self.stem = nn.Conv2d(2 * bins, c.channels, 3, padding=1)
         self.norm = nn.GroupNorm(1, c.channels, eps=1e-5)
-        self.rotary_frequency, self.rotary_frame = (nn.Parameter(_rotary_rates(c), requires_grad=False) for _ in range(2))
+        self.rotary_frequency, self.rotary_frame = (
+            nn.Parameter(_rotary_rates(c), requires_grad=False) for _ in range(2)
+        )
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.blocks))
         self.head = nn.ConvTranspose2d(c.channels, 2 * c.sources * bins, 3, padding=1)
         if 2 * bins <= c.channels:
@@ -91,7 +97,9 @@ class TFLoCoformer(nn.Module):
 
     @torch.no_grad()
     def _start_at_mixture(self, width: int) -> None:
-        """Carry the mixture through the first `width` channels to every output, so that training does not start from noise."""
+        """Carry the mixture through the first `width` channels to every output, so that training does not start from
+        noise.
+        """
         mixture = torch.eye(width)
         self.stem.weight[:width] = 0
         self.stem.weight[:width, :, 1, 1] = mixture
@@ -175,7 +183,9 @@ class Block(nn.Module):
 
 
 class AxialPath(nn.Module):
-    """Feed-forward, attention, feed-forward along sequences [M, R, D] -> same; full residuals, no factor of one half."""
+    """Feed-forward, attention, feed-forward along sequences [M, R, D] -> same; full residuals, no factor of one
+    half.
+    """
 
     def __init__(self, config: TFLoCoformerConfig):
         super().__init__()

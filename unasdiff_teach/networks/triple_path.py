@@ -28,8 +28,8 @@ from .layers import (
 )
 
 __all__ = [
-    "Attention", "AxialPath", "GlobalPath", "SwiGLU", "TimeEmbedding", "TriplePathConfig", "TriplePathUNet", "fused_attention", "rotate",
-    "unfold_patches",
+    "Attention", "AxialPath", "GlobalPath", "SwiGLU", "TimeEmbedding", "TriplePathConfig", "TriplePathUNet",
+    "fused_attention", "rotate", "unfold_patches",
 ]  # fmt: skip
 
 
@@ -49,13 +49,15 @@ class TriplePathConfig:
         classes: number of labels; one more row of the table is the unconditional class.
         patch: (frequency, time) bins folded into channels before the first level; (1, 1) is the paper.
         normalized_stft: divide the spectrum by sqrt(n_fft), so that unit-variance noise has spectra of order one.
-        frequency_embedding: add a learned vector for each frequency at the start of each level. The paper's network tells
-            absolute frequency by the padding of its convolutions and by the global path alone, which takes long to learn.
-        gains: show the stem the log-magnitude of each bin as well, and let the head also predict a real gain for each bin of
-            the input, as a Wiener filter has one. Every path of the paper's network begins with a norm over channels, which
-            takes a bin's magnitude away, and its head has to make it up again; that too takes long to learn.
-        label_std: initial standard deviation of the label table. The released 0.02 is drowned by the time embedding, whose
-            standard deviation is about 1, for thousands of steps.
+        frequency_embedding: add a learned vector for each frequency at the start of each level. The paper's network
+            tells absolute frequency by the padding of its convolutions and by the global path alone, which takes long
+            to learn.
+        gains: show the stem the log-magnitude of each bin as well, and let the head also predict a real gain for each
+            bin of the input, as a Wiener filter has one. Every path of the paper's network begins with a norm over
+            channels, which takes a bin's magnitude away, and its head has to make it up again; that too takes long to
+            learn.
+        label_std: initial standard deviation of the label table. The released 0.02 is drowned by the time embedding,
+            whose standard deviation is about 1, for thousands of steps.
         zero_init: true AdaLN-Zero (Peebles and Xie 2023). False is the released code's effective initialisation, which
             overwrites the zeros by Xavier-uniform values (difference 13 of "paper versus code").
         paths: which of "global", "frame" and "frequency" are present, for ablation.
@@ -104,7 +106,9 @@ class TriplePathConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         bins, multiple = self.n_fft // 2 + 1, 4 * self.patch[0] * self.sub_bands
         if bins % multiple:
-            raise ValueError(f"n_fft = {self.n_fft} has {bins} bins; they must be a multiple of 4 x patch x sub_bands = {multiple}")
+            raise ValueError(
+                f"n_fft = {self.n_fft} has {bins} bins; they must be a multiple of 4 x patch x sub_bands = {multiple}"
+            )
         if self.channels % (2 * self.heads):
             raise ValueError(f"channels = {self.channels} must be a multiple of 2 x heads = {2 * self.heads}")
         if not set(self.paths) <= {"global", "frame", "frequency"}:
@@ -117,8 +121,8 @@ class TriplePathUNet(nn.Module):
     `time` is the authors' scaled time trunc(t 1000 / T), and `label` 0..classes - 1, or `classes` for the
     unconditional class. N must exceed n_fft / 2 samples.
 
-    Under autocast everything between the two transforms is in its lower precision; the transforms, and the sums within norms
-    and products, stay in float32.
+    Under autocast everything between the two transforms is in its lower precision; the transforms, and the sums within
+    norms and products, stay in float32.
     """
 
     def __init__(self, config: TriplePathConfig = TriplePathConfig()):
@@ -151,16 +155,20 @@ class TriplePathUNet(nn.Module):
             label: [B] integers, or None for the unconditional class.
         """
         if x.shape[-1] <= self.config.n_fft // 2:
-            raise ValueError(f"a signal of {x.shape[-1]} samples is too short: the STFT needs more than {self.config.n_fft // 2}")
+            raise ValueError(
+                f"a signal of {x.shape[-1]} samples is too short: the STFT needs more than {self.config.n_fft // 2}"
+            )
         if label is None:
             label = torch.full((len(x),), self.config.classes, device=x.device)
         return self._waveform(self.core(self._spectrum(x), time, label), x.shape[-1])
 
     def for_inference(self, dtype: torch.dtype = torch.float32) -> TriplePathUNet:
-        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and on a GPU with wide enough heads.
+        """Keep the weights a second time, prepared for many calls: cast to `dtype`, and on a GPU with wide enough
+        heads.
 
-        They serve where the parameters need no gradient and the calls ask for that type: under autocast to it, or without autocast
-        for that of the parameters. The state dict stays as it is. Call this again after weights have changed or moved.
+        They serve where the parameters need no gradient and the calls ask for that type: under autocast to it, or
+        without autocast for that of the parameters. The state dict stays as it is. Call this again after weights have
+        changed or moved.
         """
         multiple = HEAD_MULTIPLE if self.window.is_cuda else 1
         for module in self.modules():
@@ -172,16 +180,20 @@ class TriplePathUNet(nn.Module):
         return self
 
     def checkpoint_activations(self, on: bool = True) -> TriplePathUNet:
-        """Keep only the input of each block for the backward pass and compute the rest again: least memory, a third more time."""
+        """Keep only the input of each block for the backward pass and compute the rest again: least memory, a third
+        more time.
+        """
         for level in self.modules():
             if isinstance(level, Level):
                 level.checkpointing = on
         return self
 
     def compile_core(self, backend: str = "inductor") -> TriplePathUNet:
-        """Compile `core` at its next call, which then takes minutes; a signal of another length compiles again, and a batch of one.
+        """Compile `core` at its next call, which then takes minutes; a signal of another length compiles again, and a
+        batch of one.
 
-        What is compiled is kept in ~/.cache/unasdiff_teach for other processes, unless TORCHINDUCTOR_CACHE_DIR says where.
+        What is compiled is kept in ~/.cache/unasdiff_teach for other processes, unless TORCHINDUCTOR_CACHE_DIR says
+        where.
 
         Raises:
             RuntimeError: a compiler is missing; the message says which.
@@ -191,7 +203,9 @@ class TriplePathUNet(nn.Module):
                 raise RuntimeError(f"compiling the network needs {missing}, or leave compiling out")
             cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-        torch.compiler.assume_constant_result(constant_factors)  # marks it; as a decorator it would load the compiler at import
+        torch.compiler.assume_constant_result(
+            constant_factors
+        )  # marks it; as a decorator it would load the compiler at import
         settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
         settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
         options = {"backend": backend, "fullgraph": True, "dynamic": False}
@@ -210,7 +224,9 @@ class TriplePathUNet(nn.Module):
         return self
 
     def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:
-        """The real-valued part between the two transforms (what `torch.compile` can take). [B, folded, F, T] -> same."""
+        """The real-valued part between the two transforms (what `torch.compile` can take). [B, folded, F, T] ->
+        same.
+        """
         spectrum = h
         if self.config.gains:
             h = torch.cat([h, _log_magnitude(h)], 1)
@@ -261,7 +277,9 @@ class TriplePathUNet(nn.Module):
                     nn.init.zeros_(module.modulation.weight)
 
     @classmethod
-    def from_authors_state_dict(cls, state_dict: dict[str, Tensor], heads: int = 4, n_fft: int = 510, hop: int = 255) -> TriplePathUNet:
+    def from_authors_state_dict(
+        cls, state_dict: dict[str, Tensor], heads: int = 4, n_fft: int = 510, hop: int = 255
+    ) -> TriplePathUNet:
         """Build the network that a state dict of the released code describes, and load it.
 
         Widths, depths and label count are read off the shapes; what no shape tells is given by the arguments.

@@ -103,7 +103,9 @@ class StationaryGaussian(_Exact):
         self.power = torch.as_tensor(power_spectrum).double()
         self.N = 2 * (len(self.power) - 1) if N is None else N
         if self.power.ndim != 1 or self.N // 2 + 1 != len(self.power):
-            raise ValueError(f"power_spectrum has shape {tuple(self.power.shape)}; N = {self.N} needs [{self.N // 2 + 1}]")
+            raise ValueError(
+                f"power_spectrum has shape {tuple(self.power.shape)}; N = {self.N} needs [{self.N // 2 + 1}]"
+            )
         if not (self.power > 0).all():
             raise ValueError("power_spectrum must be positive")
 
@@ -140,7 +142,9 @@ class GaussianMixture(_Exact):
         super().__init__(schedule)
         self.weights, self.means, stds = (torch.as_tensor(a, dtype=torch.float64) for a in (weights, means, stds))
         if self.means.ndim != 2 or len(self.weights) != len(self.means):
-            raise ValueError(f"{tuple(self.weights.shape)} weights and means {tuple(self.means.shape)}; need [J] and [J, N]")
+            raise ValueError(
+                f"{tuple(self.weights.shape)} weights and means {tuple(self.means.shape)}; need [J] and [J, N]"
+            )
         if not (self.weights > 0).all() or not (stds > 0).all():
             raise ValueError("weights and stds must be positive")
         self.weights = self.weights / self.weights.sum()

@@ -13,11 +13,11 @@ from .neural import NeuralPrior
 
 # Rows of the authors' label table, in their order; it has 50 rows, of which these 41 were trained.
 AUTHORS_CLASSES = (
-    "Hi-hat", "Saxophone", "Trumpet", "Cello", "Clarinet", "Snare_drum", "Laughter", "Fart", "Flute", "Bass_drum", "Squeak",
-    "Double_bass", "Shatter", "Fireworks", "Applause", "Acoustic_guitar", "Violin_or_fiddle", "Tearing", "Oboe", "Gong", "Knock",
-    "Writing", "Cough", "Bark", "Tambourine", "Burping_or_eructation", "Cowbell", "Harmonica", "Drawer_open_or_close", "Meow",
-    "Electric_piano", "Gunshot_or_gunfire", "Microwave_oven", "Keys_jangling", "Telephone", "Computer_keyboard",
-    "Finger_snapping", "Chime", "Bus", "Scissors", "Glockenspiel",
+    "Hi-hat", "Saxophone", "Trumpet", "Cello", "Clarinet", "Snare_drum", "Laughter", "Fart", "Flute", "Bass_drum",
+    "Squeak", "Double_bass", "Shatter", "Fireworks", "Applause", "Acoustic_guitar", "Violin_or_fiddle", "Tearing",
+    "Oboe", "Gong", "Knock", "Writing", "Cough", "Bark", "Tambourine", "Burping_or_eructation", "Cowbell", "Harmonica",
+    "Drawer_open_or_close", "Meow", "Electric_piano", "Gunshot_or_gunfire", "Microwave_oven", "Keys_jangling",
+    "Telephone", "Computer_keyboard", "Finger_snapping", "Chime", "Bus", "Scissors", "Glockenspiel",
 )  # fmt: skip
 
 
@@ -32,8 +32,9 @@ def from_authors_checkpoint(
         heads, n_fft, hop: what no shape in the file tells; the defaults are those of the published priors.
 
     Returns:
-        A frozen prior on the CPU. With one class (speech) it has no labels. With 50 its labels are the 41 classes of their
-        sound prior and nine rows never trained, and an integer is accepted as well as a name. `card` says what it is.
+        A frozen prior on the CPU. With one class (speech) it has no labels. With 50 its labels are the 41 classes of
+        their sound prior and nine rows never trained, and an integer is accepted as well as a name. `card` says what
+        it is.
 
     Raises:
         FileNotFoundError: no such file.
@@ -57,11 +58,14 @@ def from_authors_checkpoint(
     return NeuralPrior(net, NoiseSchedule.linear(), 16000, labels, card=card).eval().requires_grad_(False)
 
 
-def from_undiff_checkpoint(path: str | Path, weights: Literal["model", "ema"] = "model", dilation_cycle: int = 12) -> NeuralPrior:
+def from_undiff_checkpoint(
+    path: str | Path, weights: Literal["model", "ema"] = "model", dilation_cycle: int = 12
+) -> NeuralPrior:
     """UnDiff's speech prior, the large DiffWave of Table 3: 16 kHz, 200 steps, the network told beta_t, no classes.
 
     Args:
-        path: their file (PyTorch Lightning: "state_dict", and "ema_params" in the order of the parameters), or a bare state dict.
+        path: their file (PyTorch Lightning: "state_dict", and "ema_params" in the order of the parameters), or a bare
+            state dict.
         weights: their configuration takes "model".
         dilation_cycle: see `DiffWaveConfig`.
 
@@ -85,13 +89,16 @@ def from_undiff_checkpoint(path: str | Path, weights: Literal["model", "ema"] = 
     if weights == "ema":
         _load_averages(net, content.get("ema_params") if lightning else None, state, path)
     card = describe(path, net) | {
-        "network": "DiffWave, a checkpoint of UnDiff (Iashchenko et al. 2023)", "weights": weights, "sample_rate": 16000,
+        "network": "DiffWave, a checkpoint of UnDiff (Iashchenko et al. 2023)", "weights": weights,
+        "sample_rate": 16000,
     }  # fmt: skip
     return NeuralPrior(net, NoiseSchedule.linear(), 16000, condition="beta", card=card).eval().requires_grad_(False)
 
 
 def _load_averages(net: DiffWave, averages: object, state: dict, path: Path) -> None:
-    """Replace the parameters by UnDiff's averages, a list in the order in which its own state dict lists the parameters."""
+    """Replace the parameters by UnDiff's averages, a list in the order in which its own state dict lists the
+    parameters.
+    """
     averages = averages[0] if isinstance(averages, list | tuple) and averages else None
     own = {undiff_name(key): parameter for key, parameter in net.named_parameters()}
     names = [key for key in state if key in own]
@@ -100,5 +107,7 @@ def _load_averages(net: DiffWave, averages: object, state: dict, path: Path) -> 
         raise ValueError(f"{path} should have {len(names)} averaged tensors in 'ema_params'; it has {found}")
     for name, average in zip(names, averages, strict=True):
         if average.shape != own[name].shape:
-            raise ValueError(f"{path}: the average of {name} has shape {tuple(average.shape)} instead of {tuple(own[name].shape)}")
+            raise ValueError(
+                f"{path}: the average of {name} has shape {tuple(average.shape)} instead of {tuple(own[name].shape)}"
+            )
         own[name].data.copy_(average)

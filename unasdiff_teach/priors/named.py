@@ -16,7 +16,12 @@ from .foreign import from_authors_checkpoint, from_undiff_checkpoint
 from .neural import read
 from .shipped import WEIGHTS, available
 
-READERS = {".safetensors": read, ".pt": from_authors_checkpoint, ".pth": from_authors_checkpoint, ".ckpt": from_undiff_checkpoint}
+READERS = {
+    ".safetensors": read,
+    ".pt": from_authors_checkpoint,
+    ".pth": from_authors_checkpoint,
+    ".ckpt": from_undiff_checkpoint,
+}
 RESERVED = ("residual", "mixture")  # what the page and the folder call something else
 
 
@@ -49,9 +54,9 @@ class Source:
 def load_prior(spec: str) -> NamedPrior:
     """The prior that [NAME=]WHERE means.
 
-    WHERE is the name of a shipped prior; a .safetensors file, or a folder of a training, from which prior.safetensors is
-    taken, or the newest milestone of one that goes on; a checkpoint of the paper's authors (.pt, .pth) or of UnDiff (.ckpt). NAME is what its unconditional
-    class is called; a prior without classes is called "speech" otherwise.
+    WHERE is the name of a shipped prior; a .safetensors file, or a folder of a training, from which prior.safetensors
+    is taken, or the newest milestone of one that goes on; a checkpoint of the paper's authors (.pt, .pth) or of UnDiff
+    (.ckpt). NAME is what its unconditional class is called; a prior without classes is called "speech" otherwise.
 
     Raises:
         FileNotFoundError: there is nothing at WHERE.
@@ -63,7 +68,11 @@ def load_prior(spec: str) -> NamedPrior:
     path = WEIGHTS / f"{where}.safetensors" if where in available() else Path(where).expanduser()
     if path.is_dir():
         done = path / "prior.safetensors"
-        files = [done] if done.is_file() else sorted(path.glob("*.safetensors"), key=lambda file: (file.stat().st_mtime, file.name))
+        files = (
+            [done]
+            if done.is_file()
+            else sorted(path.glob("*.safetensors"), key=lambda file: (file.stat().st_mtime, file.name))
+        )
         if not files:
             raise FileNotFoundError(f"no .safetensors file in the folder {path}")
         path = files[-1]
@@ -74,7 +83,9 @@ def load_prior(spec: str) -> NamedPrior:
     prior = READERS[path.suffix](path)
     bad = [key for key, weight in prior.named_parameters() if not torch.isfinite(weight).all()]
     if bad:
-        raise ValueError(f"prior {path} has NaN or infinite weights ({bad[0]} and {len(bad) - 1} more): its training has failed")
+        raise ValueError(
+            f"prior {path} has NaN or infinite weights ({bad[0]} and {len(bad) - 1} more): its training has failed"
+        )
     return NamedPrior(prior, name or ("" if prior.labels else "speech"), where, file_hash(path))
 
 
@@ -104,7 +115,9 @@ def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Sou
             hint = f" (did you mean {known[close[0]][0].name!r}?)" if close else ""
             raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(exact)}")
         if len(matching) > 1 and len({id(s.prior) for s in matching}) == 1:
-            raise ValueError(f"the source {name!r} may be {' or '.join(repr(s.name) for s in matching)}; give the exact name")
+            raise ValueError(
+                f"the source {name!r} may be {' or '.join(repr(s.name) for s in matching)}; give the exact name"
+            )
         found.append(matching[0])
     if len(names) < 2:
         raise ValueError(f"{len(names)} source{'s' * (len(names) != 1)}; a separation needs at least two")
@@ -116,7 +129,9 @@ def _plain(name: str) -> str:
 
 
 def titles(names: Sequence[str]) -> list[str]:
-    """A title for each source, all different: numbered where two are of one kind, or where a word means something else."""
+    """A title for each source, all different: numbered where two are of one kind, or where a word means something
+    else.
+    """
     taken = {name.casefold() for name in names} | set(RESERVED)
     made = []
     for name in names:

@@ -30,9 +30,11 @@ class NeuralPrior(nn.Module):
         target: "eps", the network predicts the noise (the paper); "preconditioned", it predicts the unit-variance
             target of Karras et al. 2022 (Table 1, EDM) for signals of RMS `sigma_data`.
         time_scale: the network sees trunc(t time_scale / T_train) (difference 21: the released code has 1000).
-        cfg_scale: strength of classifier-free guidance, u + cfg_scale (c - u); None is off, as published (difference 14).
+        cfg_scale: strength of classifier-free guidance, u + cfg_scale (c - u); None is off, as published (difference
+            14).
         card: how the prior was made.
-        condition: what tells the network the noise level: the scaled "time", or "beta", the training chain's beta_t (UnDiff).
+        condition: what tells the network the noise level: the scaled "time", or "beta", the training chain's beta_t
+            (UnDiff).
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class NeuralPrior(nn.Module):
         return free + self.cfg_scale * (guided - free)
 
     def for_inference(self, dtype: torch.dtype = torch.float32) -> NeuralPrior:
-        """Prepare the weights for many calls in this precision, where the network can: see `TriplePathUNet.for_inference`."""
+        """Prepare the weights for many calls in this precision, where the network can: see
+        `TriplePathUNet.for_inference`.
+        """
         if isinstance(self.net, TriplePathUNet):
             self.net.for_inference(dtype)
         return self
@@ -139,17 +143,26 @@ class PriorConfig:
         spare = not self.labels and isinstance(self.network, TriplePathConfig)
         if not len(self.labels) <= self.network.classes <= len(self.labels) + spare:
             network, knows = type(self.network).__name__.removesuffix("Config"), self.network.classes or "no"
-            raise ValueError(f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this {network} knows {knows} classes")
+            raise ValueError(
+                f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this {network} knows {knows}"
+                " classes"
+            )
 
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""
         schedule = NoiseSchedule.linear(self.T, self.beta_min, self.beta_max)
-        network, condition = (DiffWave, "beta") if isinstance(self.network, DiffWaveConfig) else (TriplePathUNet, "time")
+        network, condition = (
+            (DiffWave, "beta") if isinstance(self.network, DiffWaveConfig) else (TriplePathUNet, "time")
+        )
         args = (self.target, self.sigma_data, self.time_scale, self.cfg_scale)
-        return NeuralPrior(network(self.network), schedule, self.sample_rate, self.labels, *args, card=card, condition=condition)
+        return NeuralPrior(
+            network(self.network), schedule, self.sample_rate, self.labels, *args, card=card, condition=condition
+        )
 
 
-def save(path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
+def save(
+    path: str | Path, state_dict: dict[str, Tensor], config: PriorConfig, card: dict, dtype: torch.dtype = torch.float16
+) -> None:
     """Write a prior as one safetensors file, its configuration and card in the header; atomic.
 
     Args:

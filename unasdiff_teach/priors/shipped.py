@@ -7,7 +7,10 @@ from pathlib import Path
 from .neural import NeuralPrior, read
 
 WEIGHTS = Path(__file__).parent / "weights"
-FAMILIES = {"rendered": "pocket", "recorded": "recorded"}  # corpus -> first word of the names of the priors trained on it
+FAMILIES = {
+    "rendered": "pocket",
+    "recorded": "recorded",
+}  # corpus -> first word of the names of the priors trained on it
 
 
 def available() -> list[str]:
@@ -18,8 +21,8 @@ def available() -> list[str]:
 def load(name: str) -> NeuralPrior:
     """A shipped prior, ready to separate with; each is read from its file anew.
 
-    "pocket-speech" and "pocket-sound" are the two of the book, "recorded-speech" and "recorded-sound" those of real speakers
-    and real sounds. "pocket-joint", from which the first two were trained on, knows the classes of both;
+    "pocket-speech" and "pocket-sound" are the two of the book, "recorded-speech" and "recorded-sound" those of real
+    speakers and real sounds. "pocket-joint", from which the first two were trained on, knows the classes of both;
     "pocket-diffwave-speech" is the DiffWave of the pocket form of Table 3. `available` says which are there.
 
     Raises:

@@ -39,9 +39,10 @@ class Separator(nn.Module):
 def fit_gains(estimate: Tensor, mixture: Tensor) -> Tensor:
     """Scale each estimate so that together they come closest to the mixture; [B, K, N], [B, N] -> [B, K, N].
 
-    SI-SDR is blind to gain and sign, so a network trained with it has neither right; the sum of the sources is the mixture.
-    A least-squares fit, with so slight a pull to zero that estimates which are silent or alike do no harm. In float64, since
-    alike estimates amplify rounding, and a batch must equal single runs; on the CPU, since not every device has that.
+    SI-SDR is blind to gain and sign, so a network trained with it has neither right; the sum of the sources is the
+    mixture. A least-squares fit, with so slight a pull to zero that estimates which are silent or alike do no harm. In
+    float64, since alike estimates amplify rounding, and a batch must equal single runs; on the CPU, since not every
+    device has that.
     """
     wide = estimate.to("cpu", torch.float64)
     unit = wide / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
@@ -65,14 +66,22 @@ class SeparatorConfig:
         if type(self.network) not in NETWORKS:
             raise ValueError(f"network is {self.network!r}; accepted are {', '.join(c.__name__ for c in NETWORKS)}")
         if self.network.sources != len(self.kinds):
-            raise ValueError(f"the network has {self.network.sources} outputs for {len(self.kinds)} kinds, {self.kinds}")
+            raise ValueError(
+                f"the network has {self.network.sources} outputs for {len(self.kinds)} kinds, {self.kinds}"
+            )
 
     def build(self, card: dict | None = None) -> Separator:
         """A separator with freshly initialised weights."""
         return Separator(NETWORKS[type(self.network)](self.network), self.sample_rate, self.kinds, card)
 
 
-def save(path: str | Path, state_dict: dict[str, Tensor], config: SeparatorConfig, card: dict, dtype: torch.dtype = torch.float16) -> None:
+def save(
+    path: str | Path,
+    state_dict: dict[str, Tensor],
+    config: SeparatorConfig,
+    card: dict,
+    dtype: torch.dtype = torch.float16,
+) -> None:
     """Write a separator as one safetensors file, its configuration and card in the header; atomic.
 
     Args:

@@ -15,7 +15,8 @@ def available() -> list[str]:
 
 
 def load(name: str) -> Separator:
-    """A shipped separator, ready to use: "pocket-conv-tasnet-speech-sound", "pocket-tf-locoformer-sound-sound" and so on.
+    """A shipped separator, ready to use: "pocket-conv-tasnet-speech-sound", "pocket-tf-locoformer-sound-sound" and so
+    on.
 
     Raises:
         ValueError: no separator of this name is shipped.

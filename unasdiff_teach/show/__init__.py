@@ -1,4 +1,6 @@
-"""Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports this room."""
+"""Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports
+this room.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,23 @@ if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from .style import PALETTE, use_style
 
 __all__ = [
-    "PALETTE", "GammaExplorer", "Player", "Scrubber", "Track", "bars_with_intervals", "curves", "gamma_explorer",
-    "guidance_curves", "log_spectrograms", "player", "schedule_curves", "scrubber", "spectrograms", "trajectories",
-    "use_style", "waveforms",
+    "PALETTE",
+    "GammaExplorer",
+    "Player",
+    "Scrubber",
+    "Track",
+    "bars_with_intervals",
+    "curves",
+    "gamma_explorer",
+    "guidance_curves",
+    "log_spectrograms",
+    "player",
+    "schedule_curves",
+    "scrubber",
+    "spectrograms",
+    "trajectories",
+    "use_style",
+    "waveforms",
 ]
 
 # A player needs neither seaborn and pandas, as the figures do, nor IPython, as the explorer does.

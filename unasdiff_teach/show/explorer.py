@@ -1,4 +1,6 @@
-"""Sliders for the noise schedule and the guidance strength gamma(t): live curves, in a notebook and in its page (Fig. 3)."""
+"""Sliders for the noise schedule and the guidance strength gamma(t): live curves, in a notebook and in its page (Fig.
+3).
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,16 @@ CONTROLS = {
 """Name -> lowest value, highest value, label of the slider. Ranges of whole numbers take whole numbers."""
 
 MANTISSAS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)
-"""Where the other sliders stop in each decade. (A FloatLogSlider stops at powers of its step and moves 0.09 to 0.0891.)"""
+"""Where the other sliders stop in each decade. (A FloatLogSlider stops at powers of its step and moves 0.09 to
+0.0891.)
+"""
 
 CURVED = tuple(name for name, (low, _, _) in CONTROLS.items() if isinstance(low, float))
 """The sliders that move in decades."""
 
 DEFAULTS = {
-    "T": 200, "beta_min": 1e-4, "beta_max": 2e-2, "sigma_scale": 0.09, "s_floor": 0.002, "sharpness": 1000.0, "t_star": 150,
+    "T": 200, "beta_min": 1e-4, "beta_max": 2e-2, "sigma_scale": 0.09, "s_floor": 0.002, "sharpness": 1000.0,
+    "t_star": 150,
 }  # fmt: skip
 """The paper's settings, and the released code's scale of sigma."""
 
@@ -87,7 +92,8 @@ class GammaExplorer(HBox):
         """Move sliders, as a reader would: `update(s_floor=0.005)`.
 
         Raises:
-            ValueError: no such slider, or a value outside its range (`CONTROLS`; t_star at most T). None has moved then.
+            ValueError: no such slider, or a value outside its range (`CONTROLS`; t_star at most T). None has moved
+                then.
         """
         _check(values, T=values.get("T", self.sliders["T"].value))
         for name in CONTROLS:  # T first: it is the limit of t_star
@@ -103,7 +109,9 @@ class GammaExplorer(HBox):
         setting = {
             "start": self.start,
             "controls": CONTROLS,
-            "stops": {name: [value for _, value in _options(name, at)] for name, at in self.start.items() if name in CURVED},
+            "stops": {
+                name: [value for _, value in _options(name, at)] for name, at in self.start.items() if name in CURVED
+            },
             "dps": DPS().scale,
         }
         text = "In the book's pages and in a running notebook, seven sliders redraw these curves."
@@ -134,7 +142,11 @@ def gamma_explorer(schedule: NoiseSchedule | None = None) -> GammaExplorer:
 
 def _slider(name: str, value: float) -> IntSlider | SelectionSlider:
     low, high, label = CONTROLS[name]
-    look = {"description": label, "layout": Layout(width="100%", max_width="480px"), "style": {"description_width": "7em"}}
+    look = {
+        "description": label,
+        "layout": Layout(width="100%", max_width="480px"),
+        "style": {"description_width": "7em"},
+    }
     if name not in CURVED:
         return IntSlider(value, low, high, **look)
     return SelectionSlider(options=_options(name, value), value=value, **look)
@@ -181,7 +193,9 @@ def _draw(values: Mapping[str, float], start: Mapping[str, float]) -> str:
         return Panel(box, title, lines, x_range, mark=values["t_star"], **options)
 
     panels = [
-        panel((65, 35, 550, 230), "γ(t) without √N / ‖g‖", list(RULE_LOOKS), y_range=(1e-4, 1e1), log=True, legend=True),
+        panel(
+            (65, 35, 550, 230), "γ(t) without √N / ‖g‖", list(RULE_LOOKS), y_range=(1e-4, 1e1), log=True, legend=True
+        ),
         panel((65, 345, 225, 120), "σ(t), noise added", ["sigma"]),
         panel((390, 345, 225, 120), "β(t), power replaced", ["beta"]),
         panel((65, 535, 225, 120), "log-SNR / nat", ["log_snr"]),

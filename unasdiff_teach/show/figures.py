@@ -39,7 +39,9 @@ def _as_rows(signals: Tensor | Sequence[Tensor], names: Sequence[str]) -> Tensor
     if rows.ndim != 2:
         raise ValueError(f"signals have shape {list(rows.shape)}; S signals [N] of one length are needed")
     if len(rows) != len(names):
-        raise ValueError(f"{len(rows)} signals and {len(names)} names {list(names)}; one name for each signal is needed")
+        raise ValueError(
+            f"{len(rows)} signals and {len(names)} names {list(names)}; one name for each signal is needed"
+        )
     if not rows.isfinite().all():
         raise ValueError("signals hold NaN or infinite samples")
     return rows
@@ -149,7 +151,8 @@ def trajectories(
     names: Sequence[str],
     dashed: Mapping[str, Tensor] | None = None,
 ) -> Figure:
-    """Quantities of each source along a run, in the order of the reverse process: noisy at the left, clean at the right.
+    """Quantities of each source along a run, in the order of the reverse process: noisy at the left, clean at the
+    right.
 
     Args:
         t: index that each step told the prior, [S]; drawn counted from 1.
@@ -200,7 +203,9 @@ def bars_with_intervals(
     figure, axes = _stacked(0.9 + 0.42 * len(table), 1)
     axis = axes[0, 0]
     ends = [values - table[low].to_numpy(), table[high].to_numpy() - values]
-    axis.barh(places, values, xerr=ends, color=PALETTE[0], height=0.62, alpha=0.75, error_kw={"ecolor": INK, "capsize": 3})
+    axis.barh(
+        places, values, xerr=ends, color=PALETTE[0], height=0.62, alpha=0.75, error_kw={"ecolor": INK, "capsize": 3}
+    )
     for place, number, right in zip(places, values, table[high]):
         beside = numpy.fmax(right, max(number, 0)), place
         shown = f"{number:.1f}".replace("-", "\N{MINUS SIGN}")

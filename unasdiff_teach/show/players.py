@@ -55,7 +55,7 @@ class Track:
             source = f"{self.file.as_posix()}.flac"
             picture = (
                 f'<img src="{self.file.as_posix()}.jpg" alt="{escape(self.text)}" onload="{escape(TOOLS)}" '
-                f'style="display:block;width:100%;height:4rem">'
+                'style="display:block;width:100%;height:4rem">'
             )
         return (
             f'<tr><th scope="row" style="text-align:left">{name}</th>'
@@ -69,8 +69,8 @@ class Track:
 class Player:
     """What `player` returns; a notebook shows it as a table of audio elements, with no request to anywhere.
 
-    The built pages make of the table a player that switches between the tracks without losing its place, with a cursor in
-    their spectrograms, keys, and a blind test (`book/_static/tools.js`).
+    The built pages make of the table a player that switches between the tracks without losing its place, with a cursor
+    in their spectrograms, keys, and a blind test (`book/_static/tools.js`).
 
     Attributes:
         gain: dB, the same for all tracks.
@@ -96,8 +96,11 @@ class Player:
         kilohertz = f' data-kilohertz="{self.sample_rate / 2000:g}"' if self.picture_bytes else ""
         return (
             f'<table class="sound-player"{kilohertz} style="width:100%;max-width:44rem">'
-            f'<caption style="caption-side:bottom;text-align:left">{note}{escape(gain_text(self.gain, self.lowered_for))}</caption>'
-            '<thead><tr><th scope="col" style="text-align:left">sound</th><th scope="col" style="text-align:left">listen</th>'
+            "<caption"
+            ' style="caption-side:bottom;text-align:left">'
+            f"{note}{escape(gain_text(self.gain, self.lowered_for))}</caption>"
+            '<thead><tr><th scope="col" style="text-align:left">sound</th><th scope="col"'
+            ' style="text-align:left">listen</th>'
             '<th scope="col" style="text-align:right">level (RMS)</th></tr></thead>'
             f"<tbody>{''.join(track._row() for track in self.tracks)}</tbody></table>"
         )
@@ -122,13 +125,14 @@ def player(
         gain: dB. None takes 0 dB, or as many whole dB less as the loudest track needs in order not to clip, and
             the player says so.
         note: what to listen for.
-        id: chapter/name, such as "05/first-mixture", one for each player. Sounds and spectrograms are then written beside the
-            notebook, in `_static/audio/<id>`. None puts the sounds into the page itself, without spectrograms.
+        id: chapter/name, such as "05/first-mixture", one for each player. Sounds and spectrograms are then written
+            beside the notebook, in `_static/audio/<id>`. None puts the sounds into the page itself, without
+            spectrograms.
         page: folder of the page beside which the files are written; a notebook's is the current one.
 
     Raises:
-        ValueError: no tracks; samples that are not finite, floating or mono; a given gain that clips a track; or an `id`
-            that is not chapter/name.
+        ValueError: no tracks; samples that are not finite, floating or mono; a given gain that clips a track; or an
+            `id` that is not chapter/name.
     """
     if not tracks:
         raise ValueError("tracks is empty; at least one title -> samples is needed")
@@ -140,7 +144,9 @@ def player(
         folder = folder_of(id)
         files = [folder / file_name(i, name) for i, name in enumerate(sounds, 1)]
         longest = max(len(samples) for samples in sounds.values())
-        rows = torch.stack([torch.nn.functional.pad(samples, (0, longest - len(samples))) for samples in sounds.values()])
+        rows = torch.stack(
+            [torch.nn.functional.pad(samples, (0, longest - len(samples))) for samples in sounds.values()]
+        )
         axes = (
             f"0 to {longest / sample_rate:.3g} s from left to right, 0 to {sample_rate / 2000:g} kHz upwards; "
             f"bright is loud, {RANGE_DB} dB in all, one scale for all sounds"

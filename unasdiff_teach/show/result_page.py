@@ -11,13 +11,19 @@ from ..data.audio import SILENCE_DB
 
 
 def result_page(report: dict, player: str, tools: Sequence[Path], result: str) -> str:
-    """A page to listen to, which asks nothing from the network; `player` is HTML, `tools` what makes it handy, `result` the report's file."""
+    """A page to listen to, which asks nothing from the network; `player` is HTML, `tools` what makes it handy,
+    `result` the report's file.
+    """
     kinds = {".css": '<link rel="stylesheet" href="_static/{}">', ".js": '<script src="_static/{}" defer></script>'}
     head = "\n".join(kinds[path.suffix].format(path.name) for path in tools)
     name, half = escape(report["file"]), report["priors_rate"] / 2000
 
     def row(title: str, track: dict) -> str:
-        level = "silent" if track["level_db"] <= SILENCE_DB else f"{track['level_db']:.1f} dB".replace("-", "\N{MINUS SIGN}")
+        level = (
+            "silent"
+            if track["level_db"] <= SILENCE_DB
+            else f"{track['level_db']:.1f} dB".replace("-", "\N{MINUS SIGN}")
+        )
         file = escape(track["file"])
         return f'<tr><th scope="row">{escape(title)}</th><td><a href="{file}">{file}</a></td><td>{level}</td></tr>'
 
@@ -27,18 +33,25 @@ def result_page(report: dict, player: str, tools: Sequence[Path], result: str) -
     above = ""
     if report["sample_rate"] > report["priors_rate"]:
         above = (
-            f" The recording has {report['sample_rate'] / 1000:g} kHz and the priors {report['priors_rate'] / 1000:g} kHz: what lies above "
-            f"{half:g} kHz is in no source, but in the residual's file. What plays here is cut at {half:g} kHz."
+            f" The recording has {report['sample_rate'] / 1000:g} kHz and the priors {report['priors_rate'] / 1000:g}"
+            f" kHz: what lies above {half:g} kHz is in no source, but in the residual's file. What plays here is cut at"
+            f" {half:g} kHz."
         )
-    what = {"mid": "the mean of its channels", "each": "each of its channels (the mean of the results plays here)"}[report["separated"]]
+    what = {"mid": "the mean of its channels", "each": "each of its channels (the mean of the results plays here)"}[
+        report["separated"]
+    ]
     separated = f" Separated was {what}." if report["channels"] > 1 else ""
     facts = {
-        "preset": report["preset"], "seed": report["seed"], "windows": f"{report['windows']['count']} of {report['windows']['seconds']:g} s",
-        "network calls": report["network_calls"], "time": duration(report["seconds"]), "device": report["device"], "precision": report["precision"],
+        "preset": report["preset"], "seed": report["seed"],
+        "windows": f"{report['windows']['count']} of {report['windows']['seconds']:g} s",
+        "network calls": report["network_calls"], "time": duration(report["seconds"]), "device": report["device"],
+        "precision": report["precision"],
         "priors": ", ".join(f"{s['prior']} {s['prior_sha256'][:8]}".strip() for s in report["sources"]),
         "versions": ", ".join(f"{package} {number}" for package, number in report["versions"].items()),
     }  # fmt: skip
-    details = "".join(f'<tr><th scope="row">{escape(key)}</th><td>{escape(str(value))}</td></tr>' for key, value in facts.items())
+    details = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(str(value))}</td></tr>' for key, value in facts.items()
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,7 +77,8 @@ table.facts td {{ overflow-wrap: anywhere; }}
 {warnings}
 {player}
 <h2>Files</h2>
-<table class="facts"><thead><tr><th scope="col">source</th><th scope="col">file</th><th scope="col">level (RMS)</th></tr></thead>
+<table class="facts">
+<thead><tr><th scope="col">source</th><th scope="col">file</th><th scope="col">level (RMS)</th></tr></thead>
 <tbody>{rows}</tbody></table>
 <h2>How it was made</h2>
 <table class="facts"><tbody>{details}</tbody></table>

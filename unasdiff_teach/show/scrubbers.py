@@ -13,7 +13,18 @@ import torch
 from torch import Tensor
 
 from ..separation import StepRecord
-from .sound import RANGE_DB, TOOLS, checked, common_gain, flac, folder_of, gain_text, jpeg, spectrogram_pixels, write_beside
+from .sound import (
+    RANGE_DB,
+    TOOLS,
+    checked,
+    common_gain,
+    flac,
+    folder_of,
+    gain_text,
+    jpeg,
+    spectrogram_pixels,
+    write_beside,
+)
 
 
 @dataclass(frozen=True)
@@ -50,17 +61,28 @@ class Scrubber:
 
     def _repr_html_(self) -> str:
         names, steps = ", ".join(self.names), len(self.t)
-        run = {"names": self.names, "t": self.t, "seconds": round(self.seconds, 3), "kilohertz": self.sample_rate / 2000}
-        # an attribute of its own: the last digits of sampled results differ between processors (tests/nbval_sanitize.cfg)
-        scores = "" if self.si_sdr is None else f' data-si-sdr="{json.dumps(self.si_sdr.double().round(decimals=1).tolist())}"'
+        run = {
+            "names": self.names,
+            "t": self.t,
+            "seconds": round(self.seconds, 3),
+            "kilohertz": self.sample_rate / 2000,
+        }
+        # an attribute of its own: the last digits of sampled results differ between processors
+        # (tests/nbval_sanitize.cfg)
+        scores = (
+            ""
+            if self.si_sdr is None
+            else f' data-si-sdr="{json.dumps(self.si_sdr.double().round(decimals=1).tolist())}"'
+        )
         text = (
-            f"Spectrograms of the estimates of {names}, a row for each, at {steps} steps from t = {self.t[0]} on the left "
-            f"to t = {self.t[-1]} on the right; bright is loud, {RANGE_DB} dB in all, one scale for all"
+            f"Spectrograms of the estimates of {names}, a row for each, at {steps} steps from t = {self.t[0]} on the"
+            f" left to t = {self.t[-1]} on the right; bright is loud, {RANGE_DB} dB in all, one scale for all"
         )
         note = f"<b>Listen for:</b> {escape(self.note)}<br>" if self.note else ""
         sounds = "".join(
-            f'<p style="margin:0.3rem 0">{escape(name)}, last step: <audio controls preload="none" style="vertical-align:middle" '
-            f'aria-label="Listen to: {escape(name)}, last step" src="{(self.folder / _file(k, steps - 1)).as_posix()}"></audio></p>'
+            f'<p style="margin:0.3rem 0">{escape(name)}, last step: <audio controls preload="none"'
+            f' style="vertical-align:middle" aria-label="Listen to: {escape(name)}, last step"'
+            f' src="{(self.folder / _file(k, steps - 1)).as_posix()}"></audio></p>'
             for k, name in enumerate(self.names)
         )
         return (
@@ -91,10 +113,11 @@ def scrubber(
     gain: float | None = None,
     note: str = "",
 ) -> Scrubber:
-    """A recorded separation to drag through: the estimates x0_hat of all sources (Algorithm 1, line 6) at `steps` steps.
+    """A recorded separation to drag through: the estimates x0_hat of all sources (Algorithm 1, line 6) at `steps`
+    steps.
 
-    Sounds and one sheet of spectrograms are written beside the notebook, in `_static/audio/<id>`: about 22 kB for 2 s at 8 kHz
-    and each source and step. All have one gain.
+    Sounds and one sheet of spectrograms are written beside the notebook, in `_static/audio/<id>`: about 22 kB for 2 s
+    at 8 kHz and each source and step. All have one gain.
 
     Args:
         records: what `separate(..., on_step=records.append)` collects for one mixture, K sources of N samples.
@@ -107,8 +130,8 @@ def scrubber(
         note: what to listen for.
 
     Raises:
-        ValueError: fewer than two records or steps; records of a batch; names or references that do not fit them; estimates
-            that are not finite; a given gain that clips; or an `id` that is not chapter/name.
+        ValueError: fewer than two records or steps; records of a batch; names or references that do not fit them;
+            estimates that are not finite; a given gain that clips; or an `id` that is not chapter/name.
     """
     from ..evaluation.metrics import si_sdr  # its room needs pandas
 
@@ -141,7 +164,9 @@ def scrubber(
     return Scrubber(
         names=tuple(names),
         t=tuple(record.t + 1 for record in kept),
-        si_sdr=None if references is None else torch.stack([si_sdr(record.x0_hat, references) for record in kept]).cpu(),
+        si_sdr=(
+            None if references is None else torch.stack([si_sdr(record.x0_hat, references) for record in kept]).cpu()
+        ),
         sample_rate=sample_rate,
         seconds=shape[1] / sample_rate,
         gain=gain,

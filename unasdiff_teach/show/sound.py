@@ -1,4 +1,6 @@
-"""What the listening player and the scrubber share: one gain, compressed sounds, spectrograms, files beside the page."""
+"""What the listening player and the scrubber share: one gain, compressed sounds, spectrograms, files beside the
+page.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,9 @@ def log_spectrograms(signals: Tensor, n_fft: int = 256, hop: int = 64, floor_db:
 
 
 def spectrogram_pixels(sounds: Tensor, sample_rate: int, widest: int) -> numpy.ndarray:
-    """Spectrograms of sounds [S, N] on one scale, as colours [S, frequency downwards, time, 3], `widest` columns at most."""
+    """Spectrograms of sounds [S, N] on one scale, as colours [S, frequency downwards, time, 3], `widest` columns at
+    most.
+    """
     n_fft = 2 ** round(math.log2(0.032 * sample_rate))
     hop = max(n_fft // 4, math.ceil(sounds.shape[1] / (widest - 1)))
     padded = torch.nn.functional.pad(sounds, (0, max(0, n_fft - sounds.shape[1])))
@@ -148,7 +152,9 @@ def folder_of(id: str) -> Path:
         ValueError: an `id` that is not chapter/name.
     """
     if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9-]+", id):
-        raise ValueError(f"id is {id!r}; it must be chapter/name in small letters, digits and hyphens, such as '05/first-mixture'")
+        raise ValueError(
+            f"id is {id!r}; it must be chapter/name in small letters, digits and hyphens, such as '05/first-mixture'"
+        )
     return FOLDER / id
 
 
@@ -161,8 +167,8 @@ def write_beside(folder: Path, sounds: Mapping[str, bytes], pictures: Mapping[st
     """Write a page's files, unless the same sounds lie there already.
 
     Sampled sounds differ in their last bits between processors. A notebook that is run again leaves the files as they
-    are where nobody could hear or see a difference; delete the folder to have them written in any case. Each file appears
-    whole or not at all.
+    are where nobody could hear or see a difference; delete the folder to have them written in any case. Each file
+    appears whole or not at all.
     """
     present = all((folder / name).is_file() for name in pictures)
     if present and all(_is_same(folder / name, sound) for name, sound in sounds.items()):

@@ -105,10 +105,11 @@ def picture(width: int, height: int, panels: Sequence[Panel], description: str, 
     """
     label = _text(width / 2, height - 10, x_label, anchor="middle")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(description)}" style="width:100%;max-width:{width}px;height:auto;background:{PAPER};'
-        f'font:17px \'DejaVu Sans\',Verdana,sans-serif" fill="{INK}">'
-        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>{label}{"".join(panel.svg() for panel in panels)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
+        f' aria-label="{escape(description)}"'
+        f" style=\"width:100%;max-width:{width}px;height:auto;background:{PAPER};font:17px 'DejaVu"
+        f' Sans\',Verdana,sans-serif" fill="{INK}"><rect width="{width}" height="{height}"'
+        f' fill="{PAPER}"/>{label}{"".join(panel.svg() for panel in panels)}</svg>'
     )
 
 

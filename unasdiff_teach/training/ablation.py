@@ -1,7 +1,8 @@
 """Ablation of the network's three paths at pocket scale, resumable: `python -m unasdiff_teach.training.ablation`.
 
-One small network for each of the eight subsets of paths, all with the same seed, data and steps. When all are trained, their
-denoising errors on fixed validation examples are written, example by example, as the Parquet file that is shipped.
+One small network for each of the eight subsets of paths, all with the same seed, data and steps. When all are trained,
+their denoising errors on fixed validation examples are written, example by example, as the Parquet file that is
+shipped.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def network(paths: Sequence[str]) -> TriplePathConfig:
 
 
 def examples(split: str) -> Crops:
-    """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped priors."""
+    """Crops of all voices and sounds of a split; speech is one class, as in the joint training of the shipped
+    priors.
+    """
     return Corpus.shipped().crops(("speech", "sound"), split, LABELS, crop(SECONDS, speeds=(1.0,)))
 
 
@@ -62,18 +65,24 @@ def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, dra
     config = TrainConfig.pocket(steps=steps, batch=16, learning_rate=2e-3, seed=seed)
     description = {"corpus": "pocket speech and sound, train split", "sha256": data.pocket_hash()}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # the modulation of a level without paths
+        warnings.filterwarnings(
+            "ignore", "Initializing zero-element tensors"
+        )  # the modulation of a level without paths
         return PriorTrainer(Path(folder) / f"{name_of(paths)}-{steps}-{seed}", prior, config, draw, description)
 
 
 @torch.no_grad()
 def errors(prior: NeuralPrior, x0: Tensor, label: Tensor, seed: int) -> pd.DataFrame:
-    """Denoising error of each example [B, N] at each of `LEVELS`, in dB relative to the example; columns example, label, t, error_db."""
+    """Denoising error of each example [B, N] at each of `LEVELS`, in dB relative to the example; columns example,
+    label, t, error_db.
+    """
     rows = []
     for t in LEVELS:
         noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
         x_t = forward_noise(x0, t, noise, prior.schedule)
-        eps = torch.cat([prior(x, torch.full((len(x),), t), c) for x, c in zip(x_t.split(16), label.split(16), strict=True)])
+        eps = torch.cat(
+            [prior(x, torch.full((len(x),), t), c) for x, c in zip(x_t.split(16), label.split(16), strict=True)]
+        )
         ratio = (tweedie(x_t, eps, t, prior.schedule) - x0).square().sum(-1) / x0.square().sum(-1)
         rows += [
             {"example": i, "label": LABELS[c], "t": t, "error_db": e}
@@ -82,11 +91,18 @@ def errors(prior: NeuralPrior, x0: Tensor, label: Tensor, seed: int) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def run(folder: str | Path, steps: int = STEPS, seed: int = 0, subsets: Sequence[Sequence[str]] = SUBSETS, progress: bool = True) -> pd.DataFrame:
+def run(
+    folder: str | Path,
+    steps: int = STEPS,
+    seed: int = 0,
+    subsets: Sequence[Sequence[str]] = SUBSETS,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Train what is missing, and measure every subset with its averaged weights.
 
     Returns:
-        One row for each subset of paths, example and t, with what made it: parameters, steps, seed, corpus, machine, versions.
+        One row for each subset of paths, example and t, with what made it: parameters, steps, seed, corpus, machine,
+            versions.
     """
     draw = examples("train")
     x0, label = examples("validation")(EXAMPLES, torch.Generator().manual_seed(seed))
@@ -112,7 +128,9 @@ def run(folder: str | Path, steps: int = STEPS, seed: int = 0, subsets: Sequence
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/PATHS-STEPS-SEED")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/PATHS-STEPS-SEED"
+    )
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads")

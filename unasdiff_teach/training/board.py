@@ -22,7 +22,9 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ImportError("a board needs the package tensorboard: pip install tensorboard, or train without one") from error
+            raise ImportError(
+                "a board needs the package tensorboard: pip install tensorboard, or train without one"
+            ) from error
         self.folder, self._make = folder, SummaryWriter
 
     def open(self, step: int) -> None:
@@ -44,7 +46,9 @@ class Board:
 
 
 def spectrogram(signal: Tensor) -> Tensor:
-    """Magnitudes of a signal [N] as a grey image [1, F, T] in 0..1, low frequencies at the bottom, `RANGE_DB` from black to white."""
+    """Magnitudes of a signal [N] as a grey image [1, F, T] in 0..1, low frequencies at the bottom, `RANGE_DB` from
+    black to white.
+    """
     z = torch.stft(signal, 512, 128, window=torch.hann_window(512), pad_mode="constant", return_complex=True)
     level = 20 * z.abs().clamp(min=1e-8).log10()
     return ((level - level.max()) / RANGE_DB + 1).clamp(min=0).flip(0)[None]

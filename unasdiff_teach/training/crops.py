@@ -1,4 +1,6 @@
-"""Training examples: random crops of recordings, placed, levelled and flipped; from memory, or from the files of a manifest."""
+"""Training examples: random crops of recordings, placed, levelled and flipped; from memory, or from the files of a
+manifest.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class CropConfig:
         length: samples N of an example.
         level_db: range of the RMS over the whole example, silence included, in dB re full scale. It must cover the
             levels that separation meets: -25 to -20 dB raw, up to about -11 dB for a mixture normalised to its peak.
-        partial: fraction of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in silence.
+        partial: fraction of examples that hold a shorter piece, of `shortest` N samples or more, at a random place in
+            silence.
         speeds: playback speeds; each changes pitch and duration alike.
         equalise_db: largest gain of a random equaliser, smooth over `EQ_BANDS` octaves below half the rate; 0 is none.
         reverberant: fraction of examples heard in a random small room (`room`).
@@ -44,7 +47,9 @@ class CropConfig:
 
 
 def rows_of(draw: Callable, batch: int, generator: torch.Generator, rows: slice) -> Tensor | tuple[Tensor, ...]:
-    """These rows of draw(batch, generator), with the same numbers from the generator; a draw that has `rows` reads no others."""
+    """These rows of draw(batch, generator), with the same numbers from the generator; a draw that has `rows` reads no
+    others.
+    """
     if hasattr(draw, "rows"):
         return draw.rows(batch, generator, rows)
     drawn = draw(batch, generator)
@@ -81,7 +86,11 @@ class Crops(Draws):
     """
 
     def __init__(
-        self, waveforms: Sequence[Tensor], labels: Sequence[int], config: CropConfig, shares: Sequence[float] | None = None
+        self,
+        waveforms: Sequence[Tensor],
+        labels: Sequence[int],
+        config: CropConfig,
+        shares: Sequence[float] | None = None,
     ):
         from torchaudio.functional import resample
 
@@ -128,7 +137,9 @@ class Crops(Draws):
         clip = self.members[group, (uniform[0] * self.count[group]).long()]
         # Piece: its length, where it begins in the recording, and where it lies in the example.
         short = torch.rand(len(group), generator=generator) < c.partial
-        length = torch.where(short, ((c.shortest + (1 - c.shortest) * uniform[1]) * c.length).long(), c.length).minimum(self.size[clip])
+        length = torch.where(short, ((c.shortest + (1 - c.shortest) * uniform[1]) * c.length).long(), c.length).minimum(
+            self.size[clip]
+        )
         begin = (uniform[2] * (self.size[clip] - length + 1)).long()
         place = (uniform[3] * (c.length - length + 1)).long()
         offset = torch.arange(c.length) - place[:, None]
@@ -141,7 +152,8 @@ def coloured(x0: Tensor, config: CropConfig, generator: torch.Generator) -> Tens
     """Signals [B, N] through a random equaliser, and some of them through a random room; the tail beyond N is cut."""
     size = 2 * x0.shape[-1]  # the room's response must not wrap around
     spectrum = torch.fft.rfft(x0, size)
-    # Gains at octaves below half the rate, straight lines in between: smooth, as those of microphones and loudspeakers are.
+    # Gains at octaves below half the rate, straight lines in between: smooth, as those of microphones and loudspeakers
+    # are.
     knots = config.equalise_db * (2 * torch.rand(len(x0), EQ_BANDS, generator=generator) - 1)
     octave = (EQ_BANDS - 1 + torch.linspace(0, 1, spectrum.shape[-1]).clamp(min=1e-6).log2()).clamp(min=0)
     below = octave.long().clamp(max=EQ_BANDS - 2)
@@ -154,7 +166,9 @@ def coloured(x0: Tensor, config: CropConfig, generator: torch.Generator) -> Tens
 
 
 def room(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Impulse responses [B, N]: the direct sound, then noise that falls by 60 dB within 0.05 to 0.4 of N, 3 to 15 dB weaker."""
+    """Impulse responses [B, N]: the direct sound, then noise that falls by 60 dB within 0.05 to 0.4 of N, 3 to 15 dB
+    weaker.
+    """
     B, N = shape
     time = torch.arange(N) / N
     decay, weaker_db = (torch.rand(B, 1, generator=generator) for _ in range(2))
@@ -171,11 +185,12 @@ def _rms(x0: Tensor) -> Tensor:
 
 
 class ManifestCrops(Draws):
-    """draw(batch, generator) -> signals [batch, N], labels [batch], read from the files of a manifest, a crop at a time.
+    """draw(batch, generator) -> signals [batch, N], labels [batch], read from the files of a manifest, a crop at a
+    time.
 
-    First a class is drawn, then one of its clips, both uniformly, then one of its active spans in proportion to its length. A
-    span longer than the example gives a random crop of it, a shorter one lies at a random place in silence, as the sounds of the
-    paper's mixtures do. A class that is rare in the data set is so drawn as often as the others.
+    First a class is drawn, then one of its clips, both uniformly, then one of its active spans in proportion to its
+    length. A span longer than the example gives a random crop of it, a shorter one lies at a random place in silence,
+    as the sounds of the paper's mixtures do. A class that is rare in the data set is so drawn as often as the others.
 
     Nothing is kept between two calls, and calls from several threads do not disturb each other.
 
@@ -189,7 +204,9 @@ class ManifestCrops(Draws):
         ValueError: the split is empty, or none of its clips sounds anywhere.
     """
 
-    def __init__(self, manifest: Manifest, split: str = "train", seconds: float = 4.0, config: CropConfig | None = None):
+    def __init__(
+        self, manifest: Manifest, split: str = "train", seconds: float = 4.0, config: CropConfig | None = None
+    ):
         length = round(seconds * manifest.sample_rate)
         self.manifest, self.config = manifest, replace(config or CropConfig(length), length=length)
         rows = manifest.clips(split)
@@ -217,7 +234,9 @@ class ManifestCrops(Draws):
         members = self.members[int(u_class * len(self.members))]
         return int(members[int(u_clip * len(members))])
 
-    def _example(self, u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign) -> Tensor:
+    def _example(
+        self, u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign
+    ) -> Tensor:
         """One example [N], from ten uniform numbers in 0..1."""
         c, clip = self.config, self._clip(u_class, u_clip)
         first, last = self._span(clip, u_span)
@@ -253,8 +272,12 @@ class ManifestCrops(Draws):
         try:
             samples, rate = soundfile.read(path, frames, start, dtype="float32")
         except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise ValueError(f"{path} cannot be read: {error}; `unasdiff-teach data verify` lists what is damaged") from error
+            raise ValueError(
+                f"{path} cannot be read: {error}; `unasdiff-teach data verify` lists what is damaged"
+            ) from error
         if samples.shape != (frames,) or rate != self.manifest.sample_rate:
-            raise ValueError(f"{path} gave {samples.shape} at {rate} Hz, not {frames} samples at {self.manifest.sample_rate} Hz; "
-                             "`unasdiff-teach data verify` lists what is damaged")
+            raise ValueError(
+                f"{path} gave {samples.shape} at {rate} Hz, not {frames} samples at {self.manifest.sample_rate} Hz; "
+                "`unasdiff-teach data verify` lists what is damaged"
+            )
         return torch.from_numpy(samples)

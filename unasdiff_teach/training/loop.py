@@ -1,4 +1,6 @@
-"""The loop that a training runs: resumable to the bit, in one process or many, with averaged weights, an atomic state and a log."""
+"""The loop that a training runs: resumable to the bit, in one process or many, with averaged weights, an atomic state
+and a log.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +46,19 @@ class LoopConfig:
 
     Attributes:
         steps, batch, learning_rate, weight_decay: AdamW; `batch` counts the examples of all processes together.
-        warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `min_lr_ratio` of its value.
+        warmup: steps of linear warm-up; the learning rate then stays, or follows a cosine to `min_lr_ratio` of its
+            value.
         ema_decay: decay of the averaged weights, which are the ones evaluated; the average starts short and grows,
             min(ema_decay, (1 + step) / (10 + step)).
         max_grad_norm: largest norm of the gradient.
         log_every, save_every: steps.
         save_minutes: minutes after which the state is saved even if `save_every` steps have not been made.
         checkpoint_every: steps between files of averaged weights; None is each time that the state is saved.
-        ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the same.
+        ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the
+            same.
         precision: "float32", or "bfloat16": products in it; signals, transforms, norms and all weights in float32.
-        reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes it.
+        reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes
+            it.
     """
 
     steps: int
@@ -85,22 +90,25 @@ class LoopConfig:
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if not self.cosine:
             return warm
-        return warm * (self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
+        return warm * (
+            self.min_lr_ratio + (1 - self.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))
+        )
 
 
 class Trainer:
-    """Trains one model into a folder; started again on the same folder it goes on where it stopped, to the same weights.
+    """Trains one model into a folder; started again on the same folder it goes on where it stopped, to the same
+    weights.
 
-    Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss, seconds,
-    and how many steps were skipped so far), `step_*.safetensors` (averaged weights). They are written by `fit` alone, which
-    holds a lock on the folder; making a trainer reads the state, and writes nothing.
+    Files: `state.pt` (model, average, optimiser, step, log, and what the training is; atomic), `log.jsonl` (loss,
+    seconds, and how many steps were skipped so far), `step_*.safetensors` (averaged weights). They are written by
+    `fit` alone, which holds a lock on the folder; making a trainer reads the state, and writes nothing.
 
-    A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row stop
-    the training. A state that is not finite is never saved, so that the last good one stays.
+    A step whose gradient is not finite changes no weight and is counted as skipped; `MOST_SKIPPED` of them in a row
+    stop the training. A state that is not finite is never saved, so that the last good one stays.
 
-    How it is trained is up to two methods: `examples(generator)` draws a batch, and `loss(*examples)` gives the loss of each
-    example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in the state
-    are the whole state of the sampler and of all random numbers.
+    How it is trained is up to two methods: `examples(generator)` draws a batch, and `loss(*examples)` gives the loss
+    of each example. All randomness of a step comes from (seed, step) through that generator: the step and the seed in
+    the state are the whole state of the sampler and of all random numbers.
 
     Of several processes each takes its `rows` of every batch, so that how many there are changes rounding alone.
     The first of them writes the files, which all of them must see.
@@ -120,8 +128,9 @@ class Trainer:
         start: initial weights of a run that is not resumed, for instance those of a joint training.
 
     Raises:
-        ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, the state of
-            another training, or one that a cosine over another number of steps has led to (see `LoopConfig.reschedule`).
+        ValueError: the batch cannot be shared evenly by the processes; or the folder holds a damaged state, the state
+            of another training, or one that a cosine over another number of steps has led to (see
+            `LoopConfig.reschedule`).
     """
 
     what: str
@@ -152,19 +161,26 @@ class Trainer:
         self.folder, self.model_config, self.config, self.data = Path(folder), model, config, data
         self.fabric, self.device, self.net = fabric, fabric.device, self.model.net.to(fabric.device)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
         self.step, self.seconds, self.log = 0, 0.0, []
         self.skipped, self.skipped_in_row = 0, 0  # steps whose gradient was not finite: of all, and of the last ones
         self.rescheduled = []  # changes of the number of steps under a cosine, for the card
         self._journal, self._path = Journal(self.folder / "log.jsonl"), self.folder / "state.pt"
         self._saved, self._seen = 0, signature(self._path)  # the step of the state in the folder, and which file it is
-        self.running, self.since = torch.zeros((), device=self.device), 0  # sum of the losses not logged yet, and their number
+        self.running, self.since = (
+            torch.zeros((), device=self.device),
+            0,
+        )  # sum of the losses not logged yet, and their number
         self._resume()
         self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
         self._batches = Ahead(self._rows, config.ahead)
 
     def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """This process's `rows` of a batch of `config.batch` examples, tensors on the CPU, with all randomness of the step."""
+        """This process's `rows` of a batch of `config.batch` examples, tensors on the CPU, with all randomness of the
+        step.
+        """
         raise NotImplementedError
 
     def loss(self, *examples: Tensor) -> Tensor:
@@ -177,20 +193,27 @@ class Trainer:
         """Write the averaged weights, or the last ones (difference 16), as a file to use.
 
         Args:
-            dtype: of the parameters in the file, by default float16; what is no parameter stays in float32. The card says it.
+            dtype: of the parameters in the file, by default float16; what is no parameter stays in float32. The card
+                says it.
             notes: added to the card.
         """
         card = self.card() | {"weights": weights, "dtype": str(dtype).removeprefix("torch.")} | notes
-        write_model(path, self.what, self.average if weights == "ema" else self.net.state_dict(), self.model_config, card, dtype)
+        write_model(
+            path, self.what, self.average if weights == "ema" else self.net.state_dict(), self.model_config, card, dtype
+        )
 
     def begin(self) -> None:
         """Called by `fit` before its first step, by all processes: what a subclass opens and puts in order."""
 
     def watch(self) -> None:
-        """Called after each step, before its state is saved, by all processes: what a subclass looks at while it trains."""
+        """Called after each step, before its state is saved, by all processes: what a subclass looks at while it
+        trains.
+        """
 
     def autocast(self) -> torch.autocast:
-        """A context for `config.precision`. Fabric's own mixed precision would round the signals that come in as well."""
+        """A context for `config.precision`. Fabric's own mixed precision would round the signals that come in as
+        well.
+        """
         return autocast(self.device, self.config.precision)
 
     def identity(self) -> dict:
@@ -199,13 +222,16 @@ class Trainer:
         data = {k: v for k, v in self.data.items() if k == "sha256"}
         return {"train": settings, "data": data, self.what: asdict(self.model_config)}
 
-    def fit(self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None) -> bool:
+    def fit(
+        self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None
+    ) -> bool:
         """Train to `config.steps`, or for a time. Returns whether all steps are made.
 
         Args:
-            seconds: after so many, the state is saved and the call returns; another call goes on from there. At least one
-                step is made.
-            started: called once the folder is locked, before the first step: what else belongs into it can be written then.
+            seconds: after so many, the state is saved and the call returns; another call goes on from there. At least
+                one step is made.
+            started: called once the folder is locked, before the first step: what else belongs into it can be written
+                then.
 
         Raises:
             BlockingIOError: another training is running in the folder.
@@ -218,7 +244,11 @@ class Trainer:
         c = self.config
         hidden = not (progress and self.fabric.is_global_zero)
         began = saved = time.monotonic()
-        with self._alone(), self._batches, tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar:
+        with (
+            self._alone(),
+            self._batches,
+            tqdm(total=c.steps, initial=self.step, disable=hidden, unit="step", mininterval=5) as bar,
+        ):
             self.begin()
             if started:
                 started()
@@ -265,14 +295,18 @@ class Trainer:
         return self.examples(torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
 
     def _train_step(self) -> Tensor | None:
-        """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing changes."""
+        """Change the weights by one batch. Returns its loss, or None where its gradient is not finite, and nothing
+        changes.
+        """
         c = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = c.learning_rate * c.rate(self.step)
         loss = self._shared(*(a.to(self.device) for a in self._batches(self.step))).mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(self._shared, self._update, max_norm=c.max_grad_norm, error_if_nonfinite=False)
+        norm = self.fabric.clip_gradients(
+            self._shared, self._update, max_norm=c.max_grad_norm, error_if_nonfinite=False
+        )
         if not norm.isfinite():  # in every process, since they share their gradients
             return None
         self._update.step()
@@ -289,8 +323,8 @@ class Trainer:
         self.skipped, self.skipped_in_row = self.skipped + 1, self.skipped_in_row + 1
         if self.skipped_in_row == MOST_SKIPPED:
             raise FloatingPointError(
-                f"the gradient is not finite in {MOST_SKIPPED} steps in a row, the last of them step {self.step}: look for damaged "
-                f"recordings, lower the learning rate, or use the precision 32-true; {self._kept()}"
+                f"the gradient is not finite in {MOST_SKIPPED} steps in a row, the last of them step {self.step}: look"
+                f" for damaged recordings, lower the learning rate, or use the precision 32-true; {self._kept()}"
             )
 
     def _log(self) -> None:
@@ -318,15 +352,18 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         state = {
-            "model": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(), "step": self.step,
-            "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since, "identity": self.identity(),
-            "skipped": self.skipped, "skipped_in_row": self.skipped_in_row, "steps": self.config.steps, "rescheduled": self.rescheduled,
+            "model": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
+            "step": self.step, "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since,
+            "identity": self.identity(), "skipped": self.skipped, "skipped_in_row": self.skipped_in_row,
+            "steps": self.config.steps, "rescheduled": self.rescheduled,
         }  # fmt: skip
         try:
             with replacing(self._path) as partial, open(partial, "wb") as file:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:
-            raise OSError(f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was") from error
+            raise OSError(
+                f"cannot write the state of step {self.step} to {self.folder}: {error}; the last one is as it was"
+            ) from error
         self._saved, self._seen = self.step, signature(self._path)
         every = self.config.checkpoint_every or self.config.save_every
         if self.step % every == 0 or self.step == self.config.steps:
@@ -334,7 +371,11 @@ class Trainer:
 
     def _kept(self) -> str:
         """What an error can say for comfort."""
-        return f"the last good state, of step {self._saved}, is in {self.folder}" if self._saved else "no state was saved before"
+        return (
+            f"the last good state, of step {self._saved}, is in {self.folder}"
+            if self._saved
+            else "no state was saved before"
+        )
 
     def _passed(self, since: float, limit: float | None) -> bool:
         """Whether so many seconds have passed, by the clock of the first process, which counts for all."""
@@ -349,8 +390,13 @@ class Trainer:
                 try:
                     stack.enter_context(locked(self.folder, "training"))
                     if signature(self._path) != self._seen:
-                        raise RuntimeError(f"another training has changed {self._path} since it was read; start again from what it holds")
-                    self._journal.rewrite(self.log)  # steps between the state and a stop are done again, and logged again
+                        raise RuntimeError(
+                            f"another training has changed {self._path} since it was read; start again from what it"
+                            " holds"
+                        )
+                    self._journal.rewrite(
+                        self.log
+                    )  # steps between the state and a stop are done again, and logged again
                 except (OSError, RuntimeError) as error:
                     problem = error
             if problem := self.fabric.broadcast(problem):  # no process may wait for one that gave up
@@ -362,7 +408,9 @@ class Trainer:
         state = read_state(path, self.device) if path.is_file() else {"step": 0}
         steps = self.fabric.all_gather(torch.tensor(state["step"], device=self.device)).flatten().tolist()
         if len(set(steps)) > 1:
-            raise ValueError(f"the processes find states of steps {steps} in {self.folder}; all must see the same folder")
+            raise ValueError(
+                f"the processes find states of steps {steps} in {self.folder}; all must see the same folder"
+            )
         if not state["step"]:
             return
         if changed := differences(state.get("identity", {}), self.identity()):
@@ -373,7 +421,9 @@ class Trainer:
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is the state of another network: {' '.join(str(error).split())}") from error
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        self.log = state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]  # before there was a log
+        self.log = (
+            state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]
+        )  # before there was a log
         self.running, self.since = state.get("running", self.running), state.get("since", 0)
         self.skipped, self.skipped_in_row = state.get("skipped", 0), state.get("skipped_in_row", 0)
         self.rescheduled, self._saved = state.get("rescheduled", []), self.step
@@ -382,8 +432,8 @@ class Trainer:
             if not c.reschedule:
                 rates = [replace(c, steps=n).rate(self.step) for n in (before, c.steps)]
                 raise ValueError(
-                    f"steps was {before:,}, is now {c.steps:,}, and the cosine of the learning rate stretches over all steps: at step "
-                    f"{self.step:,} the rate would jump from {rates[0]:.3g} to {rates[1]:.3g} of its peak. Keep the steps, use "
-                    "another folder, or set reschedule, which the card notes"
+                    f"steps was {before:,}, is now {c.steps:,}, and the cosine of the learning rate stretches over all"
+                    f" steps: at step {self.step:,} the rate would jump from {rates[0]:.3g} to {rates[1]:.3g} of its"
+                    " peak. Keep the steps, use another folder, or set reschedule, which the card notes"
                 )
             self.rescheduled.append({"step": self.step, "from": before, "to": c.steps})

@@ -58,12 +58,16 @@ class Training:
 
     @property
     def bytes(self) -> int:
-        """On the disk at the end: weights, their average and two moments in the state, and a file of averages at each milestone."""
+        """On the disk at the end: weights, their average and two moments in the state, and a file of averages at each
+        milestone.
+        """
         milestones = -(-self.config.steps // (self.config.checkpoint_every or self.config.save_every))
         return 4 * self.parameters * (4 + milestones + 1)
 
     def run(self, folder: str | Path, progress: bool = False) -> Path:
-        """Train, go on, or do nothing where it is finished. Returns the file of the averaged weights, NAME.safetensors in `folder`."""
+        """Train, go on, or do nothing where it is finished. Returns the file of the averaged weights, NAME.safetensors
+        in `folder`.
+        """
         trainer = self.trainer(Path(folder))
         trainer.fit(progress)
         path = Path(folder) / f"{self.name}.safetensors"
@@ -72,23 +76,29 @@ class Training:
 
 
 def plan(
-    scale: str, sources: Sequence[Source] = (), experts: Sequence[str] = (), device: str = "cpu", **changes: int | str | None
+    scale: str,
+    sources: Sequence[Source] = (),
+    experts: Sequence[str] = (),
+    device: str = "cpu",
+    **changes: int | str | None,
 ) -> list[Training]:
     """The trainings of a scale, in an order in which they can run: priors first.
 
-    At pocket scale these are the stages of the priors ("joint", "speech", "sound", and those with DiffWave if such priors are
-    shipped), and the experts of `separators.NAMES`, all on the CPU. Else a prior for each source, and an expert for each network and each task
-    of `EXPERT_TASKS` that the sources allow.
+    At pocket scale these are the stages of the priors ("joint", "speech", "sound", and those with DiffWave if such
+    priors are shipped), and the experts of `separators.NAMES`, all on the CPU. Else a prior for each source, and an
+    expert for each network and each task of `EXPERT_TASKS` that the sources allow.
 
     Args:
         scale: one of `SCALES`.
-        sources: one for each kind of sound. The pocket scale has its own; the paper's can be planned, but not run, without.
+        sources: one for each kind of sound. The pocket scale has its own; the paper's can be planned, but not run,
+            without.
         experts: networks of supervised experts, some of `EXPERTS`.
         device: "cpu", "cuda" (products in bfloat16 unless `changes` say otherwise) or "mps".
         changes: steps, batch, seed and precision of every training; None keeps the scale's own.
 
     Raises:
-        ValueError: an unknown scale or network; two sources of one kind; data of another rate, or none where they are needed.
+        ValueError: an unknown scale or network; two sources of one kind; data of another rate, or none where they are
+            needed.
     """
     if scale not in SCALES:
         raise ValueError(f"scale is {scale!r}; accepted: {', '.join(SCALES)}")
@@ -102,7 +112,10 @@ def plan(
             raise ValueError("the pocket scale trains on the corpus that is shipped, and takes no other data")
         return [*_pocket_priors(changes), *_pocket_experts(experts, changes)]
     if not sources and scale != "paper":
-        raise ValueError(f"the scale {scale!r} needs data: pocket-speech, pocket-sound, or data sets that `unasdiff-teach data` has made")
+        raise ValueError(
+            f"the scale {scale!r} needs data: pocket-speech, pocket-sound, or data sets that `unasdiff-teach data` has"
+            " made"
+        )
     if device != "cpu":
         changes = {"precision": "bfloat16" if device == "cuda" else "float32", "ahead": 4} | changes
     sources = {source.kind: source for source in sources or WITHOUT_DATA}
@@ -119,34 +132,50 @@ def _priors(scale: str, sources: Mapping[str, Source], changes: Mapping, device:
             return prior_trainer(chosen, source, folder / source.kind, changes, processes(device, 1), board)
 
         samples = chosen.cut(source.sample_rate).length
-        found.append(Training(kind, chosen.network(len(source.labels)), samples, replace(chosen.prior, **changes), trainer))
+        found.append(
+            Training(kind, chosen.network(len(source.labels)), samples, replace(chosen.prior, **changes), trainer)
+        )
     return found
 
 
-def _experts(scale: str, sources: Mapping[str, Source], experts: Sequence[str], changes: Mapping, device: str) -> list[Training]:
+def _experts(
+    scale: str, sources: Mapping[str, Source], experts: Sequence[str], changes: Mapping, device: str
+) -> list[Training]:
     found, chosen = [], SCALES[scale]
     for network in experts:
         for kinds in (TASKS[task] for task in EXPERT_TASKS[scale] if set(TASKS[task]) <= set(sources)):
             name = f"{network}-{'-'.join(kinds)}"
 
-            def trainer(folder: Path, name: str = name, network: str = network, kinds: tuple[str, ...] = kinds) -> Trainer:
+            def trainer(
+                folder: Path, name: str = name, network: str = network, kinds: tuple[str, ...] = kinds
+            ) -> Trainer:
                 return separator_trainer(chosen, network, kinds, sources, folder / name, changes, processes(device, 1))
 
             samples = chosen.cut(sources[kinds[0]].sample_rate).length
-            found.append(Training(name, chosen.separators[network](len(kinds)), samples, replace(chosen.separator, **changes), trainer))
+            found.append(
+                Training(
+                    name, chosen.separators[network](len(kinds)), samples, replace(chosen.separator, **changes), trainer
+                )
+            )
     return found
 
 
 def _pocket_priors(changes: Mapping) -> list[Training]:
     stages = [s for s in pocket.STAGES if s in ("joint", *pocket.BRANCHES) or f"pocket-{s}" in shipped.available()]
-    configs = {stage: replace(TrainConfig.pocket(steps=pocket.STEPS[stage], batch=pocket.BATCH[stage]), **changes) for stage in stages}
+    configs = {
+        stage: replace(TrainConfig.pocket(steps=pocket.STEPS[stage], batch=pocket.BATCH[stage]), **changes)
+        for stage in stages
+    }
 
     def trainer(stage: str, folder: Path) -> Trainer:
         start = pocket.branch_of(stage, trainer("joint", folder)) if stage in pocket.BRANCHES else None
         return pocket.trainer(stage, folder / stage, configs[stage], start)
 
     samples = {stage: round(pocket.SECONDS[stage] * pocket.SAMPLE_RATE) for stage in stages}
-    return [Training(stage, pocket.prior_config(stage).network, samples[stage], configs[stage], partial(trainer, stage)) for stage in stages]
+    return [
+        Training(stage, pocket.prior_config(stage).network, samples[stage], configs[stage], partial(trainer, stage))
+        for stage in stages
+    ]
 
 
 def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:
@@ -159,5 +188,7 @@ def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:
                 return separators.trainer(name, folder / short, config)
 
             samples = separators.MixtureRules.pocket().length
-            found.append(Training(short, separators.NETWORKS[network].pocket(len(TASKS[task])), samples, config, trainer))
+            found.append(
+                Training(short, separators.NETWORKS[network].pocket(len(TASKS[task])), samples, config, trainer)
+            )
     return found

@@ -35,7 +35,13 @@ SPEECH = "speech"  # its class in the joint stage
 SOUNDS = LABELS["sound"]
 JOINT_LABELS = (SPEECH, *SOUNDS)
 SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0, "diffwave-speech": 2.0, "diffwave-sound": 2.0}
-BATCH = {"joint": 16, "speech": 8, "sound": 8, "diffwave-speech": 8, "diffwave-sound": 8}  # as many seconds in each stage
+BATCH = {
+    "joint": 16,
+    "speech": 8,
+    "sound": 8,
+    "diffwave-speech": 8,
+    "diffwave-sound": 8,
+}  # as many seconds in each stage
 STEPS = {"joint": 3600, "speech": 1500, "sound": 1500, "diffwave-speech": 2300, "diffwave-sound": 2300}
 SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
 LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
@@ -70,13 +76,19 @@ class Corpus:
         return cls("recordings", recordings_hash(folder), partial(recordings, folder), SOUND_CLASSES)
 
     def crops(
-        self, kinds: Sequence[str], split: str, labels: Sequence[str], config: CropConfig, speech_share: float | None = None
+        self,
+        kinds: Sequence[str],
+        split: str,
+        labels: Sequence[str],
+        config: CropConfig,
+        speech_share: float | None = None,
     ) -> Crops:
         """Crops of the clips of these kinds.
 
         Args:
             labels: class names. Speech is one class, and sounds have theirs; without labels all are class 0.
-            speech_share: of the examples, where there are sounds as well; by default speech comes as often as each class.
+            speech_share: of the examples, where there are sounds as well; by default speech comes as often as each
+                class.
         """
         clips = [clip for kind in kinds for clip in self.clips(kind, split)]
         names = [SPEECH if clip.kind == "speech" else clip.label for clip in clips]
@@ -84,7 +96,9 @@ class Corpus:
         if speech_share is not None:
             present = [label for label in labels if label in names]
             shares = [speech_share if label == SPEECH else (1 - speech_share) / (len(present) - 1) for label in present]
-        return Crops([clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], config, shares)
+        return Crops(
+            [clip.audio for clip in clips], [labels.index(name) if labels else 0 for name in names], config, shares
+        )
 
 
 def trainer(
@@ -96,8 +110,8 @@ def trainer(
     device: str = "cpu",
     started_from: str = f"{STEPS['joint']} steps of joint training on speech and sounds",
 ) -> PriorTrainer:
-    """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named; `started_from` says of the card
-    where the weights `start` come from."""
+    """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named; `started_from` says of
+    the card where the weights `start` come from."""
     corpus = corpus or Corpus.shipped()
     prior = prior_config(stage, corpus.sounds)
     kinds = ("speech", "sound") if stage == "joint" else (stage.removeprefix("diffwave-"),)
@@ -122,8 +136,8 @@ def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
 
 
 def branch(stage: str, labels: Sequence[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a joint network that knows `labels`, as initial weights of a branch: its rows of the label tables, everything
-    else as it is."""
+    """Weights of a joint network that knows `labels`, as initial weights of a branch: its rows of the label tables,
+    everything else as it is."""
     if stage == "speech":
         rows = [labels.index(SPEECH)]  # an unconditional prior has one row
     else:
@@ -141,21 +155,33 @@ def branch_of(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
         ValueError: it is not finished.
     """
     if joint.step < joint.config.steps:
-        raise ValueError(f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}")
+        raise ValueError(
+            f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}"
+        )
     return branch(stage, joint.prior.labels, joint.average)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"default: {' '.join(STAGES)}, in this order")
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE.")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE."
+    )
     parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings instead.")
-    parser.add_argument("--corpus", choices=data.CORPORA, default="rendered", help="Which of the package's corpora to train on.")
-    parser.add_argument("--joint", type=Path, metavar="PRIOR", help="Begin both branches from this joint prior instead.")
+    parser.add_argument(
+        "--corpus", choices=data.CORPORA, default="rendered", help="Which of the package's corpora to train on."
+    )
+    parser.add_argument(
+        "--joint", type=Path, metavar="PRIOR", help="Begin both branches from this joint prior instead."
+    )
     parser.add_argument("--steps", type=int, help="Length of each stage, instead of the recipe's.")
-    parser.add_argument("--minutes", type=float, help="Stop after so many minutes in all, loading included; the next call goes on.")
+    parser.add_argument(
+        "--minutes", type=float, help="Stop after so many minutes in all, loading included; the next call goes on."
+    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="Threads to compute with; two branches can train side by side with one each.")
+    parser.add_argument(
+        "--threads", type=int, help="Threads to compute with; two branches can train side by side with one each."
+    )
     args, began = parser.parse_args(), time.monotonic()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")

@@ -30,12 +30,13 @@ Batches = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 @renamed
 @dataclass(frozen=True)
 class TrainConfig(LoopConfig):
-    """How a prior is trained; see `LoopConfig` for what is not said here. The defaults are the paper's ("Configuration and
-    Training") where it states them; the averaged weights are the ones evaluated (difference 16).
+    """How a prior is trained; see `LoopConfig` for what is not said here. The defaults are the paper's ("Configuration
+    and Training") where it states them; the averaged weights are the ones evaluated (difference 16).
 
     Attributes:
         label_dropout: fraction of examples shown the unconditional class (not stated in the paper).
-        log_uniform: fraction of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform in t.
+        log_uniform: fraction of t drawn uniformly in log(noise / signal), from `least_noise` up; the rest is uniform
+            in t.
     """
 
     steps: int = 400_000
@@ -54,7 +55,14 @@ class TrainConfig(LoopConfig):
     def pocket(cls, **changes) -> TrainConfig:
         """Short training on two CPU cores, spent where the prior is made (low noise)."""
         base = cls(
-            steps=7000, batch=8, learning_rate=1e-3, warmup=50, cosine=True, ema_decay=0.998, log_uniform=0.85, least_noise=0.03
+            steps=7000,
+            batch=8,
+            learning_rate=1e-3,
+            warmup=50,
+            cosine=True,
+            ema_decay=0.998,
+            log_uniform=0.85,
+            least_noise=0.03,
         )
         return replace(base, **changes)
 
@@ -81,7 +89,9 @@ class Watch:
 def draw_steps(
     schedule: NoiseSchedule, count: int, log_uniform: float, generator: torch.Generator, least_noise: float = 0.0
 ) -> Tensor:
-    """Steps t [count]: a fraction uniform in log(noise / signal) >= log(least_noise), where a prior is made, the rest uniform in t."""
+    """Steps t [count]: a fraction uniform in log(noise / signal) >= log(least_noise), where a prior is made, the rest
+    uniform in t.
+    """
     ratio = schedule.noise_to_signal.log()
     least = max(float(ratio[0]), math.log(least_noise)) if least_noise else ratio[0]
     at = least + (ratio[-1] - least) * torch.rand(count, generator=generator, dtype=ratio.dtype)
@@ -100,7 +110,8 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
 
 
 class PriorTrainer(Trainer):
-    """Trains one prior; see `Trainer` for its files, for how it resumes, for several processes, and for the other arguments.
+    """Trains one prior; see `Trainer` for its files, for how it resumes, for several processes, and for the other
+    arguments.
 
     With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`.
 
@@ -108,7 +119,8 @@ class PriorTrainer(Trainer):
         draw: fresh training examples, for instance `Crops`.
         validation: examples that are not trained on; None leaves them out.
         watch: what is looked at, and when.
-        board: write the losses, validations, and generated audio with its spectrograms for TensorBoard into `folder`/board.
+        board: write the losses, validations, and generated audio with its spectrograms for TensorBoard into
+            `folder`/board.
 
     Raises:
         ImportError: a board is wanted, and the package `tensorboard` is missing.
@@ -159,13 +171,17 @@ class PriorTrainer(Trainer):
     def begin(self) -> None:
         if self.board:
             self.board.open(self.step)
-        if self.fabric.is_global_zero and (lines := self._validations.read()):  # those of steps that will be made again go
+        if self.fabric.is_global_zero and (
+            lines := self._validations.read()
+        ):  # those of steps that will be made again go
             self._validations.rewrite([line for line in lines if line["step"] <= self.step])
 
     def watch(self) -> None:
         w, last = self.watching, self.step == self.config.steps
         if self.board and self.log and (self.step % self.config.log_every == 0 or last):
-            self.board.scalars(self.step, {"loss/train": self.log[-1]["loss"], "rate": self.optimiser.param_groups[0]["lr"]})
+            self.board.scalars(
+                self.step, {"loss/train": self.log[-1]["loss"], "rate": self.optimiser.param_groups[0]["lr"]}
+            )
         if self.validation and (self.step % w.every == 0 or last):
             self._validate()
         if self.board and w.sample_every and (self.step % w.sample_every == 0 or last):
@@ -186,12 +202,16 @@ class PriorTrainer(Trainer):
         return self.fabric.all_reduce(total, reduce_op="sum").cpu() / w.examples
 
     def generate(self, count: int) -> Tensor:
-        """Signals [count, N] that the averaged weights make of noise, always the same noise; class after class where there are any."""
+        """Signals [count, N] that the averaged weights make of noise, always the same noise; class after class where
+        there are any.
+        """
         generator = torch.Generator().manual_seed(self.config.seed)
         length = self.draw(1, generator)[0].shape[-1]
         label = torch.arange(count, device=self.device) % len(self.prior.labels) if self.prior.labels else None
         with self._averaged(), self.autocast():
-            return ancestral_sample(self.prior, (count, length), self.prior.schedule, label, generator, device=self.device).cpu()
+            return ancestral_sample(
+                self.prior, (count, length), self.prior.schedule, label, generator, device=self.device
+            ).cpu()
 
     def _validate(self) -> None:
         loss = self.loss_by_level().tolist()

@@ -27,8 +27,8 @@ class Source:
     Attributes:
         name: for cards. fingerprint: SHA-256 of what it holds.
         kind: "speech" or "sound". sample_rate: Hz. labels: class names; none for speech.
-        crops: crops(subset, config, by_voice) draws from "train", "fit" (training clips without the lent validation clips),
-            "validation" or "test"; by_voice makes each speaker a class.
+        crops: crops(subset, config, by_voice) draws from "train", "fit" (training clips without the lent validation
+            clips), "validation" or "test"; by_voice makes each speaker a class.
     """
 
     name: str
@@ -104,8 +104,8 @@ class Scale:
             fitting = [name for name, scale in SCALES.items() if scale.sample_rate == source.sample_rate]
             other = f", and --scale {fitting[0]} trains on what it has" if fitting else ""
             raise ValueError(
-                f"{source.name} has {source.sample_rate} Hz; this scale needs {self.sample_rate} Hz: `unasdiff-teach data ... --rate"
-                f" {self.sample_rate}` converts to that{other}"
+                f"{source.name} has {source.sample_rate} Hz; this scale needs {self.sample_rate} Hz: `unasdiff-teach"
+                f" data ... --rate {self.sample_rate}` converts to that{other}"
             )
 
     def cut(self, sample_rate: int) -> CropConfig:
@@ -122,7 +122,9 @@ SCALES = {
         sample_rate=16_000,
         seconds=4.0,
         crop=CropConfig(1),
-        network=lambda classes: TriplePathConfig.paper(classes or 1),  # without classes the paper's table has two rows as well
+        network=lambda classes: TriplePathConfig.paper(
+            classes or 1
+        ),  # without classes the paper's table has two rows as well
         target="eps",
         sigma_data=0.1,
         prior=TrainConfig.paper(),
@@ -155,7 +157,11 @@ SCALES = {
             "conv-tasnet": lambda sources: ConvTasNetConfig(
                 sources=sources, filters=32, window=16, bottleneck=16, hidden=32, layers=3, stacks=1
             ),
-            "tf-locoformer": lambda sources: TFLoCoformerConfig.pocket(sources).replace(blocks=1, channels=16, hidden=16, attention=16),
+            "tf-locoformer": (
+                lambda sources: TFLoCoformerConfig.pocket(sources).replace(
+                    blocks=1, channels=16, hidden=16, attention=16
+                )
+            ),
         },
         separator=SeparatorTrainConfig.pocket(steps=20, batch=4, log_every=5, save_every=10),
     ),
@@ -163,7 +169,12 @@ SCALES = {
 
 
 def prior_trainer(
-    scale: Scale, source: Source, folder: str | Path, changes: Mapping, fabric: Fabric | None = None, board: bool = False
+    scale: Scale,
+    source: Source,
+    folder: str | Path,
+    changes: Mapping,
+    fabric: Fabric | None = None,
+    board: bool = False,
 ) -> PriorTrainer:
     """The trainer of a prior for one kind of sound; validated on clips that it is not trained on.
 
@@ -178,14 +189,15 @@ def prior_trainer(
     prior = PriorConfig(source.sample_rate, source.labels, scale.target, scale.sigma_data, network=network)
     cut = scale.cut(source.sample_rate)
     return PriorTrainer(
-        folder, prior, replace(scale.prior, **changes), source.crops("fit", cut, False), _described([source]), fabric=fabric,
-        validation=source.crops("validation", replace(cut, speeds=(1.0,)), False), watch=scale.watch, board=board,
+        folder, prior, replace(scale.prior, **changes), source.crops("fit", cut, False), _described([source]),
+        fabric=fabric, validation=source.crops("validation", replace(cut, speeds=(1.0,)), False), watch=scale.watch,
+        board=board,
     )  # fmt: skip
 
 
 def separator_trainer(
-    scale: Scale, network: str, kinds: tuple[str, ...], sources: Mapping[str, Source], folder: str | Path, changes: Mapping,
-    fabric: Fabric | None = None,
+    scale: Scale, network: str, kinds: tuple[str, ...], sources: Mapping[str, Source], folder: str | Path,
+    changes: Mapping, fabric: Fabric | None = None,
 ) -> SeparatorTrainer:  # fmt: skip
     """The trainer of a separator for mixtures of these kinds; voices and classes of one mixture differ.
 
@@ -209,7 +221,9 @@ def separator_trainer(
     cut = replace(scale.cut(rate), level_db=(-25.0, -20.0), partial=0.0)
     mixer = Mixer({source.kind: source.crops("train", cut, source.kind == "speech") for source in used}, kinds)
     separator = SeparatorConfig(rate, kinds, scale.separators[network](len(kinds)))
-    return SeparatorTrainer(folder, separator, replace(scale.separator, **changes), mixer, _described(used), fabric=fabric)
+    return SeparatorTrainer(
+        folder, separator, replace(scale.separator, **changes), mixer, _described(used), fabric=fabric
+    )
 
 
 def _described(sources: list[Source]) -> dict:

@@ -1,4 +1,6 @@
-"""Supervised training of a separator on mixtures made on the fly: resumable, the same loop at pocket and at paper scale."""
+"""Supervised training of a separator on mixtures made on the fly: resumable, the same loop at pocket and at paper
+scale.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,19 @@ class SeparatorTrainConfig(LoopConfig):
 
     @classmethod
     def paper(cls, **changes) -> SeparatorTrainConfig:
-        """200 epochs, as the paper says, of 20,000 fresh mixtures each: neither that number nor any other is in the paper."""
+        """200 epochs, as the paper says, of 20,000 fresh mixtures each: neither that number nor any other is in the
+        paper.
+        """
         return cls(**changes)
 
     @classmethod
     def pocket(cls, **changes) -> SeparatorTrainConfig:
-        """About a quarter of an hour on one CPU core: many small batches, since a short training gains most from steps."""
-        return replace(cls(steps=2400, batch=4, learning_rate=2e-3, warmup=100, ema_decay=0.998, save_every=200), **changes)
+        """About a quarter of an hour on one CPU core: many small batches, since a short training gains most from
+        steps.
+        """
+        return replace(
+            cls(steps=2400, batch=4, learning_rate=2e-3, warmup=100, ema_decay=0.998, save_every=200), **changes
+        )
 
 
 def separation_loss(estimate: Tensor, sources: Tensor, kinds: Sequence[str]) -> Tensor:
@@ -62,7 +70,8 @@ class Mixer:
     Sources of one kind in one mixture differ in label: two voices, two classes of sound.
 
     Args:
-        crops: for each kind, where its sources come from; all of one length. What is a class there differs within a mixture.
+        crops: for each kind, where its sources come from; all of one length. What is a class there differs within a
+            mixture.
         kinds: K kinds, in the order of the sources.
 
     Raises:
@@ -77,7 +86,10 @@ class Mixer:
             raise ValueError(f"the crops are {sorted(lengths)} samples long; one length is needed")
         for kind in set(kinds):
             if len(crops[kind].members) < self.kinds.count(kind):
-                raise ValueError(f"{self.kinds.count(kind)} sources of kind {kind!r} need as many labels; there are {len(crops[kind].members)}")
+                raise ValueError(
+                    f"{self.kinds.count(kind)} sources of kind {kind!r} need as many labels; there are"
+                    f" {len(crops[kind].members)}"
+                )
 
     def __call__(self, batch: int, generator: torch.Generator) -> Tensor:
         return self.rows(batch, generator, slice(None))
@@ -88,7 +100,11 @@ class Mixer:
         for k, kind in enumerate(self.kinds):
             chosen, label = self.crops[kind].choose(batch, generator)
             earlier = [labels[j] for j in range(k) if self.kinds[j] == kind]
-            while len(again := torch.nonzero(sum((label == other for other in earlier), torch.zeros(batch, dtype=torch.bool))).flatten()):
+            while len(
+                again := torch.nonzero(
+                    sum((label == other for other in earlier), torch.zeros(batch, dtype=torch.bool))
+                ).flatten()
+            ):
                 chosen[again], label[again] = self.crops[kind].choose(len(again), generator)
             sources.append(self.crops[kind].signals(chosen[rows]))
             labels.append(label)
@@ -96,7 +112,8 @@ class Mixer:
 
 
 class SeparatorTrainer(Trainer):
-    """Trains one separator; see `Trainer` for its files, for how it resumes, for several processes, and for the other arguments.
+    """Trains one separator; see `Trainer` for its files, for how it resumes, for several processes, and for the other
+    arguments.
 
     Args:
         draw: sources of fresh mixtures, for instance a `Mixer`.
@@ -122,6 +139,8 @@ class SeparatorTrainer(Trainer):
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
-        if not estimate.isfinite().all():  # no order of the sources is best; a gradient of NaN makes the loop skip the step
+        if (
+            not estimate.isfinite().all()
+        ):  # no order of the sources is best; a gradient of NaN makes the loop skip the step
             return math.nan * estimate.sum((-2, -1))
         return separation_loss(estimate, sources, self.model_config.kinds)

@@ -1,7 +1,7 @@
 """Trains the shipped separators, resumable: `python -m unasdiff_teach.training.separators [NAME ...]`.
 
-Each NAME, such as pocket-conv-tasnet-speech-sound, is a network and the kinds of sound that it takes apart: an expert for
-one task, trained on mixtures of the pocket corpus that are made on the fly by the rules of the test mixtures.
+Each NAME, such as pocket-conv-tasnet-speech-sound, is a network and the kinds of sound that it takes apart: an expert
+for one task, trained on mixtures of the pocket corpus that are made on the fly by the rules of the test mixtures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer, separation
 
 NETWORKS = {"conv-tasnet": ConvTasNetConfig, "tf-locoformer": TFLoCoformerConfig}
 NAMES = {
-    f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task) for task in (SPEECH_SOUND, "2 sounds") for network in NETWORKS
+    f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task)
+    for task in (SPEECH_SOUND, "2 sounds")
+    for network in NETWORKS
 }
 CONFIGS = {
     "conv-tasnet": SeparatorTrainConfig.pocket(steps=2400),
@@ -32,13 +34,17 @@ SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
 
 
 def mixer(task: str) -> Mixer:
-    """Sources of a task's mixtures from the training clips, by the rules of the fixed lists: speech fills the 2 s, a sound half or more."""
+    """Sources of a task's mixtures from the training clips, by the rules of the fixed lists: speech fills the 2 s, a
+    sound half or more.
+    """
     rules = MixtureRules.pocket()
     shortest = SOUND_SECONDS[0] * rules.sample_rate / rules.length
     crops = {}
     for kind in set(TASKS[task]):
         clips = data.pocket(kind, "train")
-        config = CropConfig(rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS)
+        config = CropConfig(
+            rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS
+        )
         crops[kind] = Crops([clip.audio for clip in clips], [clips.labels.index(clip.label) for clip in clips], config)
     return Mixer(crops, TASKS[task])
 
@@ -48,7 +54,11 @@ def trainer(name: str, folder: str | Path, config: SeparatorTrainConfig | None =
     network, task = NAMES[name]
     kinds = TASKS[task]
     separator = SeparatorConfig(MixtureRules.pocket().sample_rate, kinds, NETWORKS[network].pocket(len(kinds)))
-    description = {"corpus": f"pocket {' and '.join(sorted(set(kinds)))}, train split", "task": task, "sha256": data.pocket_hash()}
+    description = {
+        "corpus": f"pocket {' and '.join(sorted(set(kinds)))}, train split",
+        "task": task,
+        "sha256": data.pocket_hash(),
+    }
     return SeparatorTrainer(folder, separator, config or CONFIGS[network], mixer(task), description)
 
 
@@ -77,7 +87,10 @@ def main() -> None:
         separator.net.load_state_dict(run.average)
         scores = {split: round(score(separator.eval(), NAMES[name][1], split), 2) for split in ("validation", "test")}
         run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)
-        print(f"{name}: mean SI-SDR {scores['validation']} dB on the validation mixtures, {scores['test']} dB on the test mixtures")
+        print(
+            f"{name}: mean SI-SDR {scores['validation']} dB on the validation mixtures, {scores['test']} dB on the test"
+            " mixtures"
+        )
 
 
 if __name__ == "__main__":
