@@ -10,18 +10,22 @@ from .sound import log_spectrograms
 if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from .explorer import GammaExplorer, curves, gamma_explorer
     from .figures import bars_with_intervals, guidance_curves, schedule_curves, spectrograms, trajectories, waveforms
+    from .plane import Plane, plane_of_sources
     from .style import PALETTE, use_style
+    from .two_sources import plane_numbers
 
 __all__ = [
-    "PALETTE", "GammaExplorer", "Player", "Scrubber", "Track", "bars_with_intervals", "curves", "gamma_explorer",
-    "guidance_curves", "log_spectrograms", "player", "schedule_curves", "scrubber", "spectrograms", "trajectories",
-    "use_style", "waveforms",
+    "PALETTE", "GammaExplorer", "Plane", "Player", "Scrubber", "Track", "bars_with_intervals", "curves", "gamma_explorer",
+    "guidance_curves", "log_spectrograms", "plane_numbers", "plane_of_sources", "player", "schedule_curves", "scrubber",
+    "spectrograms", "trajectories", "use_style", "waveforms",
 ]
 
 _HOMES = {
     "explorer": "GammaExplorer curves gamma_explorer",
     "figures": "bars_with_intervals guidance_curves schedule_curves spectrograms trajectories waveforms",
+    "plane": "Plane plane_of_sources",
     "style": "PALETTE use_style",
+    "two_sources": "plane_numbers",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
