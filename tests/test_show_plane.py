@@ -132,7 +132,9 @@ def test_each_control_redraws_and_goes_back():
         assert plane.picture.value != before, name
         plane.controls[name].value = start[name]
         assert plane.picture.value == before
-    plane = show.plane_of_sources("drawn", rule="drawn")
+    assert "drawn" not in dict(show.plane_of_sources("rule").controls["rule"].options).values()
+    plane = show.plane_of_sources("rule", "drawn", rule="drawn")
+    assert "drawn" in dict(plane.controls.pop("rule").options).values()
     for name, control in plane.controls.items():
         before = plane.picture.value
         control.value = 0.05

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 import numpy as np
-from ipywidgets import HTML, Dropdown, HBox, IntSlider, Layout, SelectionSlider, VBox
+from ipywidgets import HTML, Dropdown, HBox, Layout, SelectionSlider, VBox
 
 from .explorer import RULE_LOOKS
 from .style import GREY, INK, PALETTE
@@ -162,7 +162,8 @@ class Plane(VBox):
 
     def __init__(self, names: tuple[str, ...], start: Mapping):
         self.start = dict(start)
-        self.controls = {name: _control(name, start[name]) for name in names}
+        self.options = {name: _options(name, "at_1" in names) for name in names}
+        self.controls = {name: _control(name, self.options[name], start[name]) for name in names}
         self.picture = HTML(layout=Layout(width="100%", max_width="640px"))
         for control in self.controls.values():
             control.observe(self._redraw, "value")
@@ -182,7 +183,7 @@ class Plane(VBox):
         view = self.start["view"]
         setting = {
             "start": self.start,
-            "controls": {name: [CONTROLS[name][1], _options(name)] for name in self.controls},
+            "controls": {name: [CONTROLS[name][1], options] for name, options in self.options.items()},
             "world": {"y": Y, "std": STD, "N": N, "T": T, "knots": KNOTS}
             | {"weights": WEIGHTS.tolist(), "means": MEANS.tolist(), "quantiles": QUANTILES.tolist()},
             "frame": FRAME | {"arrows": {name: ARROWS[name][2] for name in SHOWN[view]}, "colours": COLOURS},
@@ -209,19 +210,17 @@ def plane_of_sources(*controls: str, **values) -> Plane:
     return Plane(names, settings(values))
 
 
-def _options(name: str) -> list[tuple]:
-    """Labels and values of a control."""
+def _options(name: str, drawn: bool) -> list[tuple]:
+    """Labels and values of a control; the rule that is drawn is offered where it can be `drawn`."""
     accepted = CONTROLS[name][0]
-    return [(label, value) for value, label in accepted.items()] if isinstance(accepted, dict) else [(f"{v:g}", v) for v in accepted]
-
-
-def _control(name: str, value) -> IntSlider | SelectionSlider | Dropdown:
-    accepted, label = CONTROLS[name]
-    look = {"description": label, "layout": Layout(width="100%", max_width="310px"), "style": {"description_width": "6.5em"}}
     if isinstance(accepted, dict):
-        return Dropdown(options=_options(name), value=value, **look)
-    # a new run takes half a second; its steps are then at hand
-    look["continuous_update"] = name == "t"
-    if isinstance(accepted, range):
-        return IntSlider(value, accepted[0], accepted[-1], **look)
-    return SelectionSlider(options=_options(name), value=value, **look)
+        return [(label, value) for value, label in accepted.items() if drawn or value != "drawn"]
+    return [(f"{value:g}", value) for value in accepted]
+
+
+def _control(name: str, options: list[tuple], value) -> SelectionSlider | Dropdown:
+    look = {"description": CONTROLS[name][1], "layout": Layout(width="100%", max_width="310px")}
+    look |= {"style": {"description_width": "6.5em"}, "options": options, "value": value}
+    if isinstance(CONTROLS[name][0], dict):
+        return Dropdown(**look)
+    return SelectionSlider(continuous_update=name == "t", **look)  # a new run takes half a second; its steps are then at hand
