@@ -147,7 +147,7 @@ def test_every_figure_shows_something(page):
     """What a cell returns besides its drawing would be a figure of its own, under the same caption and with a
     number.
     """
-    shows = "img, svg, table.sound-player, .sound-scrubber, [data-explorer]"
+    shows = "img, svg, table.sound-player, .sound-scrubber, [data-explorer], [data-plane]"
     bare = [
         figure.get_text(" ", strip=True)[:120]
         for figure in soup_of(page).find_all("figure")
@@ -259,9 +259,10 @@ CUT = """() => {
         .map((e) => e.closest('section').querySelector('h1, h2, h3').textContent + ': ' + e.textContent.slice(0, 60));
 }"""
 
-# operates each tool of a page: chooses a player's or scrubber's last sound, moves an explorer's first slider
+# operates each tool of a page: chooses a player's or scrubber's last sound, moves the first slider of others
 OPERATE = """() => {
-    const state = (tool) => tool.deck ? tool.deck.current : tool.querySelector('.explorer-picture').innerHTML;
+    const drawing = '.explorer-picture, .tool-drawing';
+    const state = (tool) => tool.deck ? tool.deck.current : tool.querySelector(drawing).innerHTML;
     const stuck = [];
     const tools = [...document.querySelectorAll('.page-tool')];
     for (const tool of tools) {
@@ -269,7 +270,7 @@ OPERATE = """() => {
         if (tool.deck) radios[radios.length - 1].click();
         else {
             const slider = tool.querySelector('input');
-            slider.value = slider.min;
+            slider.value = slider.value === slider.min ? slider.max : slider.min;
             slider.dispatchEvent(new Event('input'));
         }
         if (radios.length !== 1 && state(tool) === before) stuck.push(tool.getAttribute('aria-label'));
@@ -359,8 +360,10 @@ def test_page_fits_a_narrow_screen(visited):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", PAGES)
-def test_players_scrubbers_and_explorers_work_in_the_page(visits, html, name):
-    written = soup_of(html / f"{name}.html").select("table.sound-player, .sound-scrubber, [data-explorer]")
+def test_tools_work_in_the_page(visits, html, name):
+    written = soup_of(html / f"{name}.html").select(
+        "table.sound-player, .sound-scrubber, [data-explorer], [data-plane]"
+    )
     visited = visits(name)
     assert visited.tools == len(written)
     assert not visited.stuck_tools

@@ -12,11 +12,14 @@ from .sound import log_spectrograms
 if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from .explorer import GammaExplorer, curves, gamma_explorer
     from .figures import bars_with_intervals, guidance_curves, schedule_curves, spectrograms, trajectories, waveforms
+    from .plane import Plane, plane_of_sources
     from .style import PALETTE, use_style
+    from .two_sources import plane_numbers
 
 __all__ = [
     "PALETTE",
     "GammaExplorer",
+    "Plane",
     "Player",
     "Scrubber",
     "Track",
@@ -25,6 +28,8 @@ __all__ = [
     "gamma_explorer",
     "guidance_curves",
     "log_spectrograms",
+    "plane_numbers",
+    "plane_of_sources",
     "player",
     "schedule_curves",
     "scrubber",
@@ -38,6 +43,8 @@ __all__ = [
 _HOMES = {
     "explorer": "GammaExplorer curves gamma_explorer",
     "figures": "bars_with_intervals guidance_curves schedule_curves spectrograms trajectories waveforms",
+    "plane": "Plane plane_of_sources",
     "style": "PALETTE use_style",
+    "two_sources": "plane_numbers",
 }
 __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -70,27 +70,27 @@ class Panel:
             inside = np.clip(y, y_ticks[0], y_ticks[-1])
             return bottom - height * (scale(inside) - low) / (high - low)
 
-        parts = [_text(left, top - 9, self.title, weight="bold")]
+        parts = [text(left, top - 9, self.title, weight="bold")]
         for tick in y_ticks:
-            parts.append(_stroke(f"M{left:g} {up(tick):.1f}h{width:g}", "#dcdfe2"))
-            parts.append(_text(left - 6, up(tick) + 6, _number(tick, self.log), anchor="end"))
+            parts.append(stroke(f"M{left:g} {up(tick):.1f}h{width:g}", "#dcdfe2"))
+            parts.append(text(left - 6, up(tick) + 6, _number(tick, self.log), anchor="end"))
         x_ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=True).tick_values(*self.x_range)
         for tick in x_ticks[(x_ticks >= self.x_range[0]) & (x_ticks <= self.x_range[1])]:
-            parts.append(_stroke(f"M{across(tick):.1f} {bottom:g}v5", GREY))
-            parts.append(_text(across(tick), bottom + 22, f"{tick:g}", anchor="middle"))
+            parts.append(stroke(f"M{across(tick):.1f} {bottom:g}v5", GREY))
+            parts.append(text(across(tick), bottom + 22, _number(tick, log=False), anchor="middle"))
         if self.mark is not None:
-            parts.append(_stroke(f"M{across(self.mark):.1f} {top:g}v{height:g}", INK, width=1.5, dash="2 3"))
+            parts.append(stroke(f"M{across(self.mark):.1f} {top:g}v{height:g}", INK, width=1.5, dash="2 3"))
         for line in self.lines.values():
             keep = np.unique(np.linspace(0, len(line.x) - 1, MAX_POINTS).round().astype(int))
             points = " ".join(f"{x:.1f} {y:.1f}" for x, y in zip(across(line.x[keep]), up(line.y[keep])))
-            parts.append(_stroke(f"M{points}", line.colour, width=2.5, dash=line.dash))
-        parts.append(_stroke(f"M{left:g} {top:g}v{height:g}h{width:g}", GREY))
+            parts.append(stroke(f"M{points}", line.colour, width=2.5, dash=line.dash))
+        parts.append(stroke(f"M{left:g} {top:g}v{height:g}h{width:g}", GREY))
         if self.legend:
             named = {name: line for name, line in self.lines.items() if not name.startswith("_")}
             for place, (name, line) in enumerate(named.items()):
                 start = left + width - 108 * (len(named) - place)
-                parts.append(_stroke(f"M{start:g} {top - 15:g}h32", line.colour, width=2.5, dash=line.dash))
-                parts.append(_text(start + 38, top - 9, name))
+                parts.append(stroke(f"M{start:g} {top - 15:g}h32", line.colour, width=2.5, dash=line.dash))
+                parts.append(text(start + 38, top - 9, name))
         return "".join(parts)
 
 
@@ -103,22 +103,26 @@ def picture(width: int, height: int, panels: Sequence[Panel], description: str, 
         description: its alternative text.
         x_label: label of the lowest horizontal axis.
     """
-    label = _text(width / 2, height - 10, x_label, anchor="middle")
+    label = text(width / 2, height - 10, x_label, anchor="middle")
+    return canvas(width, height, label + "".join(panel.svg() for panel in panels), description)
+
+
+def canvas(width: int, height: int, content: str, description: str) -> str:
+    """An SVG element with paper behind its `content`, as wide as its place allows, `width` pixels at most."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
-        f' aria-label="{escape(description)}"'
-        f" style=\"width:100%;max-width:{width}px;height:auto;background:{PAPER};font:17px 'DejaVu"
-        f' Sans\',Verdana,sans-serif" fill="{INK}"><rect width="{width}" height="{height}"'
-        f' fill="{PAPER}"/>{label}{"".join(panel.svg() for panel in panels)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(description)}" style="width:100%;max-width:{width}px;height:auto;background:{PAPER};'
+        f'font:17px \'DejaVu Sans\',Verdana,sans-serif" fill="{INK}">'
+        f'<rect width="{width}" height="{height}" fill="{PAPER}"/>{content}</svg>'
     )
 
 
-def _stroke(path: str, colour: str, width: float = 1, dash: str = "none") -> str:
+def stroke(path: str, colour: str, width: float = 1, dash: str = "none") -> str:
     dashes = "" if dash == "none" else f' stroke-dasharray="{dash}"'
     return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}"{dashes}/>'
 
 
-def _text(x: float, y: float, content: str, anchor: str = "start", weight: str = "normal") -> str:
+def text(x: float, y: float, content: str, anchor: str = "start", weight: str = "normal") -> str:
     bold = "" if weight == "normal" else f' font-weight="{weight}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{bold}>{escape(content)}</text>'
 
