@@ -397,6 +397,25 @@ def test_numbers_of_the_readme():
     assert len(calls) == 1 and f"in {calls[0]} calls of each network" in page
 
 
+def test_numbers_of_the_readme_on_real_recordings():
+    page = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    results = experiments.shipped("recorded-validation")
+    means = ev.per_mixture(results[results["method"] == "recorded priors"], by=("task",))["value"]
+    assert (means.groupby("task").size() == 24).all()
+    found = {task: ev.mean_interval(values) for task, values in means.groupby("task")}
+    one = found["1 speech + 1 sound"]
+    assert f"come to {one.mean:.1f} dB (95 % interval {one.low:.1f} to {one.high:.1f})" in page
+    for words, task in (
+        ("two sounds to", "2 sounds"),
+        ("three sounds to", "3 sounds"),
+        ("one voice and two sounds to", "1 speech + 2 sounds"),
+    ):
+        assert f"{words} {found[task].mean:.1f} dB" in page
+    assert (
+        f"two voices do not come apart ({found['2 speech'].mean:.1f} dB)" in page and abs(found["2 speech"].mean) < 0.5
+    )
+
+
 def test_measured_differences_are_the_stored_ones():
     results = experiments.shipped("table-4")
     listed = rows("appendix_paper_vs_code", "measured")

@@ -109,7 +109,7 @@ def _preset(configs: Mapping[str, SeparationConfig], preset: str = "") -> dict[s
 def tuning(trained: Trained, winners: Winners) -> list[Job]:
     """Every setting of `GRID` on the same validation mixtures."""
     settings = {str(g): Setting(SeparationConfig.short(g), "short") for grid in GRID.values() for g in grid}
-    return [_job(f"{POCKET} validation", trained, settings, tasks=(SPEECH_SOUND,), count=3)]
+    return [_job(f"{POCKET} validation", trained, settings, tasks=(SPEECH_SOUND,), count=12)]
 
 
 def table_2(trained: Trained, winners: Winners) -> list[Job]:
@@ -248,7 +248,7 @@ def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "tuning": Experiment("guidance rules at nine settings each, 3 validation mixtures (chapters 11 and 13)", tuning),
+    "tuning": Experiment("guidance rules at nine settings each, 12 validation mixtures (chapters 11 and 13)", tuning),
     "table-2": Experiment("every system on five tasks, 20 test mixtures each (chapter 11)", table_2),
     "table-3": Experiment("two priors, two samplers, two lengths, 2 speech (chapter 11)", table_3),
     "table-4": Experiment("start, loss, floor, and other differences of text and code (chapters 8 and 9)", table_4),

@@ -32,8 +32,8 @@ METHODS = ("unprocessed", *SAMPLERS, *ORACLES, *NETWORKS, NMF)
 PRESETS = ("authors", "paper", "short", "recommended")
 SHORT: dict[str, Guidance] = {
     "hybrid": Hybrid(s_floor=0.008, sigma_scale=0.2),
-    "dsg": DSG(sigma_scale=0.28),
-    "dps": DPS(scale=0.2),
+    "dsg": DSG(sigma_scale=0.2),
+    "dps": DPS(scale=1.0),
 }
 """The best of each grid of the experiment "tuning", on the mixtures that all its settings have in common."""
 T_STARS = (175, 150, 125, 100)  # of Table 4; its 200 is a start from noise
