@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from unasdiff_teach import bench, cost
-from unasdiff_teach.evaluation.pocket import RESULTS
+from unasdiff_teach.evaluation.experiments import RESULTS
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.networks.budget import flops
 from unasdiff_teach.precision import PRECISIONS

@@ -15,7 +15,7 @@ import torch
 
 import unasdiff_teach as ut
 from unasdiff_teach import evaluation as ev
-from unasdiff_teach.evaluation import ablations, pocket
+from unasdiff_teach.evaluation import experiments
 from unasdiff_teach.priors.neural import preconditioning
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -364,7 +364,7 @@ def test_bars_of_the_glossary():
 
 
 def test_numbers_of_the_readme():
-    page, results = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), ev.load_results(pocket.RESULTS / "pocket_table.parquet")
+    page, results = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split()), experiments.shipped("speech-and-sound")
     row = ev.summary(results, by=("method",)).xs("recommended", level="method").iloc[0]
     assert f"{row['n']:.0f} test mixtures of one voice and one sound come apart with a mean SI-SDR of {row['mean']:.1f} dB" in page
     assert f"(95 % interval {row['low']:.1f} to {row['high']:.1f};" in page
@@ -373,7 +373,7 @@ def test_numbers_of_the_readme():
 
 
 def test_measured_differences_are_the_stored_ones():
-    results = ev.load_results(ablations.TABLE)
+    results = experiments.shipped("table-4")
     listed = rows("appendix_paper_vs_code", "measured")
     assert len(listed) >= 7
     for _, _, method, *shown in listed:

@@ -22,12 +22,13 @@ from test_training_full import TINY
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut
+from unasdiff_teach._files import locked
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import full_mixtures, write
 from unasdiff_teach.data.mixing import TASKS, MixtureRules, synthesise
-from unasdiff_teach.evaluation import ablations, evaluate, jobs, pocket
-from unasdiff_teach.evaluation.jobs import Job, check, plan, run, stored
-from unasdiff_teach.evaluation.run import ITEM
+from unasdiff_teach.evaluation import evaluate, jobs, lists, systems
+from unasdiff_teach.evaluation.jobs import Job, check, plan, run
+from unasdiff_teach.evaluation.run import ITEM, stored
 from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.networks.budget import flops
 from unasdiff_teach.priors import PriorConfig
@@ -125,10 +126,11 @@ def same(found, expected):
 
 def test_one_process_gives_what_evaluate_gives(room, straight, tmp_path):
     assert len(straight) == 2 * COUNT * 3 * 2 and set(straight["task"]) == set(BOTH)
-    systems = jobs.Systems.load(job(room, tmp_path))
+    todo = job(room, tmp_path)
+    loaded = todo.systems()
     for task in BOTH:
         mixtures = full_mixtures.load(room / "list", task)
-        found = evaluate([systems.method(job(room, tmp_path), name, task) for name in ("recommended", "hybrid")], mixtures, tmp_path / task)
+        found = evaluate([todo.method(loaded, name, task) for name in ("recommended", "hybrid")], mixtures, tmp_path / task)
         same(found, straight[(straight["task"] == task) & (straight["method"] != "unprocessed")].reset_index(drop=True))
     one = straight[straight["method"] == "diffwave hybrid"].drop_duplicates(["mixture", "source"])
     assert one["si_sdr"].nunique() == len(one) and one["si_sdr"].std() > 0.1, "there is something to agree on"
@@ -181,12 +183,9 @@ def test_ranks_of_torchrun_share_and_the_last_one_writes(room, straight, tmp_pat
 
 
 def test_a_folder_has_one_worker_for_each_share(room, tmp_path, monkeypatch):
-    place = tmp_path / "shards" / "0"
-    place.mkdir(parents=True)
-    with jobs._locked(place / "lock"):
-        monkeypatch.setattr(jobs._locked.__wrapped__, "__defaults__", (0.2,))
-        with pytest.raises(RuntimeError, match="another process is at work"):
-            run(job(room, tmp_path, ("unprocessed",)), progress=False)
+    monkeypatch.setattr(jobs, "PATIENCE", 0.2)
+    with locked(tmp_path / "shards" / "0", "evaluation"), pytest.raises(BlockingIOError, match="another evaluation is running"):
+        run(job(room, tmp_path, ("unprocessed",)), progress=False)
     assert len(run(job(room, tmp_path, ("unprocessed",)), progress=False)) == 20
 
 
@@ -251,7 +250,7 @@ def test_workers_end_with_the_command_that_is_killed(room, tmp_path):
 
 
 def test_every_method_runs_and_costs_what_was_said(room, tmp_path):
-    names = (*jobs.METHODS, "hybrid, t*=175", "hybrid, time")
+    names = (*(name for name in systems.METHODS if name != "nmf"), "hybrid, t*=175", "hybrid, time")
     todo = job(room, tmp_path, names, tasks=BOTH[:1], count=1, separators=(f"{room}/tasnet.safetensors", f"{room}/locoformer.safetensors"))
     ready = plan(todo)
     found = ready.run(progress=False)
@@ -281,7 +280,7 @@ def test_a_triple_path_prior_and_its_cost(room, tmp_path):
 
 def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
     """Products in bfloat16 give nearly the same scores, under settings of their own; a compiled network gives the same."""
-    monkeypatch.setattr(jobs.TriplePathUNet, "compile_core", partialmethod(jobs.TriplePathUNet.compile_core, backend="aot_eager"))
+    monkeypatch.setattr(systems.TriplePathUNet, "compile_core", partialmethod(systems.TriplePathUNet.compile_core, backend="aot_eager"))
     prior = saved_prior(tmp_path / "speech.safetensors", network=TINY.replace(classes=0, zero_init=False))
     todo = job(room, tmp_path / "plain", ("recommended",), priors=(prior,), tasks=BOTH[1:], count=1)
     plain = run(todo, progress=False)
@@ -294,36 +293,34 @@ def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
         check(replace(todo, precision="bfloat16"))
 
 
-def test_configurations():
-    assert jobs.configuration("dsg", "paper") == (ut.SeparationConfig.paper(ut.DSG.paper()), "paper")
-    assert jobs.configuration("dps", "authors") == (ut.SeparationConfig.authors(ut.DPS()), "authors")
-    assert jobs.configuration("cqt", "short") == (ut.SeparationConfig.short(ut.CQT()), "short")
-    assert jobs.configuration("analytical", "recommended") == (ut.AnalyticalConfig.recommended(), "recommended")
-    assert jobs.configuration("hybrid, t*=200", "authors")[0].init == "noise"
-    rows = {name: c for block in ("start", "loss", "floor") for name, c in ablations.configurations(block).items()}
-    assert jobs.variants(ablations.BASE) == rows
+def test_settings():
+    for name, preset, config in (
+        ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())), ("dps", "authors", ut.SeparationConfig.authors(ut.DPS())),
+        ("cqt", "short", ut.SeparationConfig.short(ut.CQT())), ("analytical", "recommended", ut.AnalyticalConfig.recommended()),
+    ):  # fmt: skip
+        assert systems.setting(name, preset) == systems.Setting(config, preset)
+    assert systems.setting("hybrid, t*=200", "authors").config.init == "noise"
     schedule, corrector = ut.NoiseSchedule.linear(), ut.AnalyticalConfig.authors()
-    assert jobs.calls(corrector, schedule) == 200 + 149 and jobs.calls(corrector.replace(corrector=False), schedule) == 200
-    assert jobs.calls(ut.SeparationConfig.authors().replace(start="init_step"), schedule) == 150
+    assert systems.calls(corrector, schedule) == 200 + 149 and systems.calls(corrector.replace(corrector=False), schedule) == 200
+    assert systems.calls(ut.SeparationConfig.authors().replace(start="init_step"), schedule) == 150
 
 
-def test_short_rules_are_the_best_of_the_shipped_grid_on_equal_mixtures():
-    scores = pd.read_parquet(pocket.RESULTS / "pocket_tuning.parquet")
-    for rule, guidance in pocket.SHORT.items():
-        assert jobs.configuration(rule, "short") == (ut.SeparationConfig.short(guidance), "short")
-        assert pocket.best_of(rule, scores) == guidance
-        shared = set.intersection(*(set(scores.loc[scores["method"] == str(g), "mixture"]) for g in pocket.GRID[rule]))
-        means = scores[scores["mixture"].isin(shared)].groupby("method")["si_sdr"].mean()
-        assert means[str(guidance)] == max(means[str(g)] for g in pocket.GRID[rule])
-    assert pocket.SHORT.keys() == pocket.GRID.keys()
-    with pytest.raises(ValueError, match="no mixture was scored with all 9 settings of 'dsg'"):
-        pocket.best_of("dsg", scores[scores["method"] != str(pocket.SHORT["dsg"])])
+def test_a_configuration_of_ones_own_has_its_own_name(room, tmp_path):
+    own = {"two steps": systems.Setting(ut.SeparationConfig.recommended().replace(steps=2, hypotheses=1))}
+    todo = job(room, tmp_path, ("recommended", "two steps"), own=own, tasks=BOTH[1:], count=1)
+    found = run(todo, progress=False).groupby("method")["network_calls"].first()
+    assert found.to_dict() == {"diffwave recommended": 40, "diffwave two steps": 2}
+    with pytest.raises(ValueError, match="method is 'two steps'"):
+        check(replace(todo, own={}))
 
 
-def test_new_results_do_not_change_what_a_command_computes(monkeypatch, tmp_path):
-    before = jobs.configuration("hybrid", "short")
-    monkeypatch.setattr(pocket, "RESULTS", tmp_path)  # no table there at all
-    assert jobs.configuration("hybrid", "short") == before
+def test_mixtures_of_unknown_classes_are_left_out_where_that_is_said(room, tmp_path):
+    low = saved_prior(tmp_path / "low.safetensors", ("low",), seed=1)
+    todo = job(room, tmp_path / "out", ("recommended",), priors=(f"{room}/speech.safetensors", low), tasks=BOTH[:1])
+    with pytest.raises(ValueError, match="holds 'high'; the prior of sound knows low"):
+        check(todo)
+    assert "left out: 2 mixtures with a class that the priors do not know" in check(replace(todo, known=True))
+    assert run(replace(todo, known=True), progress=False)["mixture"].nunique() == 3
 
 
 def test_diffwave_and_short_clips_are_named_as_in_table_3(room, tmp_path):
@@ -331,7 +328,7 @@ def test_diffwave_and_short_clips_are_named_as_in_table_3(room, tmp_path):
     assert set(found["method"]) == {"diffwave recommended"} and set(found["task"]) == {"2 speech, 0.1 s"}
     assert set(found["mixture"]) == {"2speech_paper_000_0.1s", "2speech_paper_001_0.1s"}
     whole = full_mixtures.load(room / "list", "2 speech", count=1)[0]
-    middle = jobs._middle(whole, 0.1)
+    middle = lists.middle(whole, 0.1)
     assert torch.equal(middle.sources, whole.sources[:, 400:1200]) and torch.equal(middle.mixture, middle.sources.sum(0))
 
 

@@ -12,9 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from unasdiff_teach.cli import app
-from unasdiff_teach.evaluation import bootstrap_mean, load_results, paper_table, summary
+from unasdiff_teach.evaluation import bootstrap_mean, conflict, experiments, load_results, paper_table, summary
 from unasdiff_teach.evaluation import report as room
-from unasdiff_teach.evaluation.pocket import RESULTS
 from unasdiff_teach.evaluation.run import COLUMNS
 
 
@@ -69,7 +68,7 @@ def test_the_shipped_results_make_a_report_at_once(shipped):
     paper = pd.concat([paper_table(n) for n in (2, 3, 4)])
     beside = shipped.cells[shipped.cells["paper"].notna()].drop_duplicates(["table", "length", "task", "method", "metric"])
     assert sorted(beside["paper"]) == sorted(paper["value"]), "every number of the paper has its place"
-    expected = summary(load_results(RESULTS / "pocket_ablations.parquet")).loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
+    expected = summary(experiments.shipped("table-4")).loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
     one = cell(shipped, table=4, method="hybrid, t*=175", metric="si_sdr")
     assert one[["mean", "low", "high", "n"]].tolist() == expected[["mean", "low", "high", "n"]].tolist() and one["paper"] == 13.73
     stored = pd.read_csv(shipped.folder / "table4.csv")
@@ -78,7 +77,7 @@ def test_the_shipped_results_make_a_report_at_once(shipped):
 
 def test_tuned_rules_are_the_rules_in_the_short_preset(tmp_path, plain, monkeypatch):
     path = saved(tmp_path / "benchmark.parquet", scores("hybrid tuned", preset="short"), scores("hybrid", si_sdr=(1.0, 2.0)), scores("nmf", preset=""))
-    monkeypatch.setattr(room, "shipped_part", lambda part: load_results(path) if part == "benchmark" else load_results(path).iloc[:0])
+    monkeypatch.setattr(room, "stored_part", lambda name: load_results(path) if name == "table-2" else load_results(path).iloc[:0])
     made = room.report([], tmp_path / "out")
     rows = made.cells[(made.cells["table"] == 2) & (made.cells["method"] == "hybrid") & (made.cells["task"] == "2 speech")]
     assert {(row.preset, row.metric): row.n for row in rows.itertuples() if row.metric != "pesq"} == {
@@ -128,11 +127,11 @@ def test_the_page_stands_by_itself(shipped):
 def test_figures_show_what_is_stored(shipped):
     figures = room.figures()
     panels = figures["2"][0].axes
-    curves = room.conflict.curves()
+    curves = conflict.curves()
     curves = curves[(curves["mixture"] == "figure-2") & (curves["rule"] == "dsg") & (curves["source"] == 1)]
     drawn = [line.get_ydata() for line in panels[4].lines]  # SI-SDR under DSG
     assert [panel.get_title("left") for panel in panels[:3]] == ["DPS", "DSG", "hybrid"] and np.array_equal(drawn[1], curves["si_sdr"])
-    share = 100 * (room.conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
+    share = 100 * (conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
     assert f"DPS {share:.0f} %" in figures["2"][1] and f"DPS {share:.0f} %" in figures["2"][2]
     assert len(figures["2_estimates"][0].axes) == 36
     lines = {line.get_label(): line.get_ydata() for line in figures["3"][0].axes[0].lines}

@@ -246,8 +246,8 @@ class Reproduction:
     def evaluation_flops(self) -> dict[str, float]:
         """FLOP of each method that samples, over all mixtures, and of the rows of Tables 3 and 4 that Table 2 does not have."""
         from .data.mixing import SPEECH_SOUND, TASKS
-        from .evaluation.jobs import SAMPLERS, calls, configuration, variants
-        from .evaluation.pocket import GRID, TUNED_ON
+        from .evaluation import experiments
+        from .evaluation.systems import SAMPLERS, Config, calls, guided, setting, variants
         from .networks import TriplePathConfig
         from .networks.budget import flops
         from .schedule import NoiseSchedule
@@ -257,24 +257,24 @@ class Reproduction:
         network, rate, whole = (TriplePathConfig.paper(), 16_000, 4.0) if self.scale == "paper" else (TriplePathConfig.pocket(), 8000, 2.0)
         schedule = NoiseSchedule.linear()
 
+        def cost(config: Config, tasks: Sequence[str], seconds: float, count: int) -> int:
+            one = calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided(config) else "forward")
+            return one * count * sum(len(TASKS[task]) for task in tasks)
+
         def work(methods: Sequence[str], tasks: Sequence[str], seconds: float) -> int:
-            one = 0
-            for method in methods:
-                config, _ = configuration(method, values["preset"])
-                guided = isinstance(config, SeparationConfig) and config.guidance.needs_gradient
-                one += calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided else "forward")
-            return one * values["count"] * sum(len(TASKS[task]) for task in tasks)
+            return sum(cost(setting(method, values["preset"]).config, tasks, seconds, values["count"]) for method in methods)
 
         tasks, seconds = values["tasks"] or TASKS, values["seconds"] or whole
         found = {name: work([name], tasks, seconds) for name in values["methods"] if name.partition(", ")[0] in SAMPLERS}
         if values["table3"]:
             found["Table 3"] = work(["hybrid", "analytical"], ["2 speech"], values["table3"])
         if values["systems"]:
-            # Three tuned rules on all tasks, two more seeds on two of them, their tuning, and Table 3 with two priors and lengths.
-            of_list = 3 * sum(map(len, TASKS.values())) + 2 * 4 + 2 * 2 * (1 + 0.5)
-            signals = values["count"] * of_list + 2 * TUNED_ON * sum(map(len, GRID.values()))
-            one = calls(SeparationConfig.short(), schedule) * flops(network, round(whole * rate), "guided")
-            found["rest of the benchmark"] = round(signals * one)
+            rest = experiments.plans("tuning", self.out)
+            for name, methods in {"table-2": experiments.REST, "table-3": ()}.items():
+                rest += experiments.plans(name, self.out, methods=methods, count=values["count"])
+            found["rest of the benchmark"] = sum(
+                cost(own.config, job.tasks or TASKS, job.seconds or whole, job.count) for job in rest for own in job.own.values()
+            )
         if values["table4"]:
             found["Table 4"] = work(list(variants(SeparationConfig.authors())), [SPEECH_SOUND], seconds)
         return found

@@ -15,13 +15,19 @@ from . import Compile, Precision, Threads, say
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of this run: one list of mixtures, placement and scoring.")],
     method: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="Repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended, oracle binary, oracle ratio, oracle wiener, "
-            "conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'."
+            "nmf, conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'. Of an experiment: only these."
         ),
-    ],
-    mixtures: Annotated[str, typer.Option(help="Folder that `unasdiff-teach data mixtures` wrote; or pocket, the shipped lists.")] = "pocket",
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning, speech-and-sound, beyond, real, "
+        "recorded-validation, recorded-test or conflict.")
+    ] = None,
+    mixtures: Annotated[
+        str, typer.Option(help="Folder that `unasdiff-teach data mixtures` wrote; or a list of the package: pocket, recorded, 'recorded validation'.")
+    ] = "pocket",
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
     preset: Annotated[str, typer.Option(help="Of the guidance rules: authors, paper or short; recommended for methods without gradients.")] = "authors",
     prior: Annotated[
@@ -41,6 +47,7 @@ def evaluate(
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,
+    trained: Annotated[Path | None, typer.Option(help="Of an experiment: folder that chapter 12 has trained into, for the shipped weights.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")] = False,
 ) -> None:
     """Separate and score mixtures with any methods: SI-SDR, PESQ, network calls and times, in OUT/results.parquet.
@@ -53,24 +60,43 @@ def evaluate(
     unasdiff-teach evaluate --mixtures /data/mixtures --method tf-locoformer --separator expert.safetensors --task "2 speech" --out runs/table2
     unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --task "2 speech" --seconds 2 --prior runs/speech --out runs/table3
     torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid --device cuda --out runs/table2
+    unasdiff-teach evaluate --experiment table-4 --processes 2 --out runs/table-4
     unasdiff-teach report --results runs/table2 --out report
     """
-    from ..evaluation import jobs
+    from ..evaluation import conflict, experiments, jobs
 
     with errors("what is finished is kept, and the same command goes on from there"):
         first = jobs.ranks()[0] == 0
         line = use_threads(threads, device) if processes == 1 or threads else ""
         say(line if first else "")
-        job = jobs.Job(
-            mixtures, out, tuple(method), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring, batch,
-            processes, device, seconds, placement, precision, compile,
-        )  # fmt: skip
-        plan = jobs.plan(job)
-        for line in plan.lines if first else ():
-            typer.echo(line)
-        if dry_run:
+        tell = typer.echo if first else None
+        if trained and experiment in (None, "conflict"):
+            raise ValueError("--trained goes with the experiments on mixtures; otherwise name each --prior and --separator")
+        if experiment == "conflict":
+            if dry_run:
+                raise ValueError("conflict has no dry run: 200 guided steps for each mixture and rule")
+            conflict.measure(out, method or (), count or conflict.COUNT)
             return
-        table = plan.run()
+        if experiment:
+            how = {"processes": processes, "device": device, "batch": batch, "precision": "float32" if precision == "auto" else precision}
+            which = (experiment, out, trained and experiments.Trained.folder(trained), method or (), count)
+            if dry_run:
+                for job in experiments.plans(*which, **how):
+                    for line in jobs.check(job) if first else ():
+                        typer.echo(line)
+                return
+            table = experiments.measure(*which, say=tell, **how)
+        else:
+            job = jobs.Job(
+                mixtures, out, tuple(method or ()), preset, tuple(prior), tuple(separator or ()), tuple(task or ()), count, seed, scoring,
+                batch, processes, device, seconds, placement, precision, compile,
+            )  # fmt: skip
+            plan = jobs.plan(job)
+            for line in plan.lines if first else ():
+                typer.echo(line)
+            if dry_run:
+                return
+            table = plan.run()
         if first:
             typer.echo(f"{len(table.drop_duplicates(jobs.ITEM))} separations are in {out / jobs.TABLE}")
 

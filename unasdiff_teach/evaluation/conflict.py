@@ -1,15 +1,12 @@
-"""Conflict along whole runs (Eq. 7-9, Fig. 2), resumable: `python -m unasdiff_teach.evaluation.conflict figure|measure|collect [RULE ...]`.
+"""Conflict along whole runs (Eq. 7-9, Fig. 2): `unasdiff-teach evaluate --experiment conflict`.
 
-`figure` follows the mixture of Figure 2, a fiddle and a chime, under each guidance rule, and keeps every state of these runs
-in the folder; `measure` follows the first test mixtures of 1 speech + 1 sound; `collect` writes what is shipped: the curves
-of all runs, and the estimates of Figure 2 at a few steps. Every run is one of `SeparationConfig.authors()`, 200 steps with the
-released code's constants. A finished run is one file, and is not repeated; several processes may share a folder if each has
-rules of its own.
+Followed are the mixture of Figure 2, a fiddle and a chime, with every state kept, and the first test mixtures of 1 speech + 1
+sound, each under every guidance rule. Every run is one of `SeparationConfig.authors()`, 200 steps with the released code's
+constants. A finished run is one file, and is not repeated; several processes may share a folder if each has rules of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,15 +18,17 @@ import torch
 from torch import Tensor
 
 from .. import data
+from .. import priors as shipped
+from .._files import replacing
 from ..conflict import ConflictRecorder
-from ..data.mixing import Mixture
+from ..data.mixing import SPEECH_SOUND, Mixture
 from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
 from .methods import fingerprint
 from .metrics import si_sdr
-from .pocket import RESULTS, TASK, pocket_priors
+from .experiments import RESULTS
 from .run import noise_seed
 
 if TYPE_CHECKING:
@@ -148,16 +147,15 @@ def run(
     for mixture, rule, config in tqdm(todo, unit="run", disable=not progress):
         table, kept = follow(mixture, priors, rule, config, schedule, keep=keep)
         path = _path(folder, rule, mixture)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if keep:  # before the table, which says that the run is finished
             states, estimates = (torch.stack(of_steps) for of_steps in zip(*kept, strict=True))
-            numpy.savez(path.with_suffix(".npz"), states=states, estimates=estimates)
-        partial = path.with_suffix(".partial")
-        table.to_parquet(partial, index=False)
-        partial.replace(path)
+            with replacing(path.with_suffix(".npz")) as partial, open(partial, "wb") as file:
+                numpy.savez(file, states=states, estimates=estimates)
+        with replacing(path) as partial:
+            table.to_parquet(partial, index=False)
 
 
-def collect(folder: Path, results: Path = RESULTS) -> pd.DataFrame:
+def collect(folder: Path, results: Path) -> pd.DataFrame:
     """Write what has been measured so far: the curves of all runs, and the estimates of Figure 2 if its runs are all there.
 
     Returns:
@@ -171,7 +169,7 @@ def collect(folder: Path, results: Path = RESULTS) -> pd.DataFrame:
 
     paths = sorted(folder.glob("*/*.parquet"))
     if not paths:
-        raise FileNotFoundError(f"no runs in {folder}; make them with `measure` or `figure`")
+        raise FileNotFoundError(f"no runs in {folder}; `measure` makes them")
     table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     for column, group in (("priors", "task"), ("config", "rule")):
         if (found := table.groupby(group)[column].nunique().max()) > 1:
@@ -179,10 +177,8 @@ def collect(folder: Path, results: Path = RESULTS) -> pd.DataFrame:
     table = table.sort_values(["task", "mixture", "rule", "step", "source"], ignore_index=True)
     table = table.astype({name: "float32" for name in MEASURED} | {name: "int16" for name in ("step", "t", "source")})
     table[list(MEASURED)] = _rounded(table[list(MEASURED)].to_numpy())
-    results.mkdir(exist_ok=True)
-    partial = (results / CURVES).with_suffix(".partial")
-    table.to_parquet(partial, index=False, compression="zstd")
-    partial.replace(results / CURVES)
+    with replacing(results / CURVES) as partial:
+        table.to_parquet(partial, index=False, compression="zstd")
     kept = [folder / rule / f"{figure_mixture().id}.npz" for rule in FIGURE]
     if all(path.is_file() for path in kept):
         _write_estimates(results / ESTIMATES, torch.stack([torch.from_numpy(numpy.load(path)["estimates"]) for path in kept]))
@@ -216,9 +212,8 @@ def _write_estimates(path: Path, samples: Tensor, sample_rate: int = 8000) -> No
 
     kept = samples[:, kept_steps(samples.shape[1])].float()
     coarse = (kept * GRID).round().clamp(-GRID, GRID - 1) * (2**15 // GRID)
-    partial = path.with_suffix(".partial")
-    soundfile.write(partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0)
-    partial.replace(path)
+    with replacing(path) as partial:
+        soundfile.write(partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0)
 
 
 def _finished(folder: Path, mixture: Mixture, rule: str, config: SeparationConfig, priors: Mapping[str, Prior]) -> bool:
@@ -251,24 +246,23 @@ def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:
     return (numpy.round(values * place) / place).astype(values.dtype)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("figure", "measure", "collect"))
-    parser.add_argument("rules", nargs="*", default=tuple(RULES), help=f"of {', '.join(RULES)}")
-    parser.add_argument("--folder", type=Path, default=Path("runs/conflict"))
-    parser.add_argument("--count", type=int, default=COUNT, help="mixtures of the test list (default: %(default)s)")
-    args = parser.parse_args()
-    if unknown := set(args.rules) - set(RULES):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(RULES)}")
-    if args.what == "figure":
-        rules = [rule for rule in args.rules if rule in FIGURE]
-        run(args.folder, [figure_mixture()], rules, pocket_priors(), keep=True, progress=True)
-    elif args.what == "measure":
-        mixtures = data.mixtures(task=TASK, split="test", count=args.count)
-        run(args.folder, mixtures, args.rules, pocket_priors(), progress=True)
-    else:
-        collect(args.folder)
+def measure(out: str | Path, rules: Sequence[str] = (), count: int = COUNT, progress: bool = True) -> pd.DataFrame:
+    """Follow everything with the shipped priors, as far as it is not in `out`, and write what is shipped of it into `out`.
 
+    Args:
+        rules: of `RULES`; all by default.
+        count: test mixtures, besides that of Figure 2.
 
-if __name__ == "__main__":
-    main()
+    Returns:
+        The curves.
+
+    Raises:
+        ValueError: an unknown rule, or as `run`.
+    """
+    if unknown := set(rules) - set(RULES):
+        raise ValueError(f"conflict has no rule {', '.join(map(repr, sorted(unknown)))}; there are {', '.join(RULES)}")
+    rules, folder = tuple(rules) or tuple(RULES), Path(out) / "runs"
+    loaded = {kind: shipped.load(f"pocket-{kind}") for kind in ("speech", "sound")}
+    run(folder, [figure_mixture()], [rule for rule in rules if rule in FIGURE], loaded, keep=True, progress=progress)
+    run(folder, data.mixtures(SPEECH_SOUND, "test", count), rules, loaded, progress=progress)
+    return collect(folder, Path(out))

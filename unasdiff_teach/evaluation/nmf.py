@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,11 +67,18 @@ class Dictionaries:
         return torch.istft(mask * spectrum, N_FFT, HOP, window=torch.hann_window(N_FFT), length=mixture.shape[-1])
 
 
-def nmf(dictionaries: Dictionaries, settings: str = "") -> Method:
-    """NMF as a method named "nmf". It cannot take a mixture of two speakers: they would share one dictionary."""
+def nmf(learn: Callable[[], Dictionaries], settings: str = "") -> Method:
+    """NMF as a method named "nmf". It cannot take a mixture of two speakers: they would share one dictionary.
+
+    Args:
+        learn: gives the dictionaries; called when the first mixture comes.
+        settings: see `Method`.
+    """
+    learned = cache(learn)
 
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         names = [[label or kind for kind, label in zip(m.kinds, m.labels, strict=True)] for m in mixtures]
+        dictionaries = learned()
         return torch.stack([dictionaries.separate(m.mixture, n) for m, n in zip(mixtures, names, strict=True)]), 0
 
     return Method("nmf", run, settings=settings)

@@ -16,32 +16,25 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from ..data.mixing import TASKS
-from ..guidance import DPS, DSG, Hybrid
-from ..schedule import NoiseSchedule
-from . import conflict
-from .benchmark import stored as shipped_part
-from .jobs import FACTS, stored
-from .pocket import RESULTS, TASK
-from .run import COLUMNS
-from .tables import as_text, beside_paper, load_results, paper_table, summary
+from ..data.mixing import SPEECH_SOUND, TASKS
+from .experiments import shipped as stored_part
+from .job import FACTS
+from .report_figures import figures
+from .run import COLUMNS, stored
+from .tables import as_text, beside_paper, paper_table, summary
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 TITLES = {
     2: "Table 2: all methods, five tasks",
     3: "Table 3: two priors, two samplers, two lengths, 2 speech",
-    4: f"Table 4: start, loss and floor, {TASK}",
+    4: f"Table 4: start, loss and floor, {SPEECH_SOUND}",
 }
 METRICS = {2: ("si_sdr", "pesq", "failure"), 3: ("si_sdr_success", "failure", "si_sdr"), 4: ("si_sdr", "pesq")}
 WORDS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "failure": "failed / %", "si_sdr_success": "SI-SDR of successes / dB"}
 DIGITS = {"si_sdr": 2, "pesq": 2, "failure": 1, "si_sdr_success": 2}
 TUNED = " tuned"  # of the pocket benchmark: a rule in the preset "short", with the best constants of its grid
-FIGURE_2 = {"dps": "DPS", "dsg": "DSG", "hybrid": "hybrid"}
 PROVENANCE = ["method", "preset", "seed", "network_calls", "device", "machine", "versions", "zero_mean", "permute", "settings"]
 
 
@@ -121,11 +114,8 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
 
 
 def shipped_origin() -> Origin:
-    """The pocket results of the package: benchmark, Table 3 and ablations, as far as they are measured."""
-    ablations = RESULTS / "pocket_ablations.parquet"
-    parts = {2: shipped_part("benchmark"), 3: shipped_part("table3")}
-    parts[4] = load_results(ablations) if ablations.is_file() else parts[3].iloc[:0]
-    return Origin("shipped", parts, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
+    """The pocket forms of the three tables, as far as they are measured."""
+    return Origin("shipped", {number: stored_part(f"table-{number}") for number in TITLES}, "pocket scale: 8 kHz, 2 s, priors of about 2 million parameters")
 
 
 def origin(path: Path) -> Origin:
@@ -157,7 +147,7 @@ def origin(path: Path) -> Origin:
     whole = 2 if rate == 8000 else 4  # seconds of mixtures that are not cut
     speech = frame[frame["task"].str.startswith("2 speech")].copy()
     speech["task"] = speech["task"].where(speech["task"] != "2 speech", f"2 speech, {whole:g} s")
-    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == TASK]}, ", ".join(words))
+    return Origin(str(path), {2: frame[frame["task"].isin(TASKS)], 3: speech, 4: frame[frame["task"] == SPEECH_SOUND]}, ", ".join(words))
 
 
 def provenance(origin: Origin) -> pd.DataFrame:
@@ -258,102 +248,6 @@ def _text(cell: pd.DataFrame, digits: int) -> str:
     if math.isnan(one["mean"]):
         return "missing"
     return as_text(cell, digits).iloc[0] if one["n"] > 1 else f"{one['mean']:.{digits}f}"
-
-
-# ------------------------------------------------------------------------------------------------------------ figures
-
-
-def figures() -> dict[str, tuple[Figure, str, str]]:
-    """Figures 2 and 3: name -> figure, caption, alternative text."""
-    from ..show.figures import guidance_curves
-
-    schedule, rules = NoiseSchedule.linear(), {"DPS": DPS(), "DSG": DSG(), "Hybrid": Hybrid()}
-    last = {name: float(rule.strength(schedule)[-1]) for name, rule in rules.items()}
-    curves = conflict.curves()
-    curves = curves[curves["mixture"] == conflict.figure_mixture().id]
-    share = {rule: 100 * float((rows["bound"] > 0).mean()) for rule, rows in curves.groupby("rule")}
-    shares = ", ".join(f"{FIGURE_2[rule]} {share[rule]:.0f} %" for rule in FIGURE_2)
-    return {
-        "2": (
-            _conflict_curves(curves),
-            "Figure 2, rows 1 and 2, at pocket scale: a fiddle and a chime under three guidance rules. Above zero, a solid line is a "
-            f"conflict of prior and guidance; above its dashed line, a lost one. Steps of a source in conflict: {shares}.",
-            "Two rows of three panels for DPS, DSG and hybrid over the diffusion step from 200 down to 1: above, the guidance bound of "
-            "fiddle and chime as solid lines and the strength used as dashed lines; below, the SI-SDR of the two estimates. "
-            f"Steps in conflict: {shares}.",
-        ),
-        "2_estimates": (
-            _conflict_estimates(),
-            "Figure 2, row 3: the clean estimates on their way, 0 to 2 s from left to right, 0 to 4 kHz upwards, 70 dB; and the true sources.",
-            "Thirty-six small spectrograms: fiddle and chime under each of the three rules in rows; five steps from t = 200 to t = 1 and "
-            "the true source in columns.",
-        ),
-        "3": (
-            guidance_curves(rules, schedule),
-            "Figure 3: guidance strengths over the diffusion step, with the released code's constants. DPS's constant multiplies the "
-            "gradient itself, so that its height cannot be compared with the others.",
-            "Three curves on a logarithmic axis over the diffusion step from 1 to 200. DPS is constant; DSG rises from zero at the first "
-            "step; hybrid lies on DSG but for the first steps, where a floor holds it. At the last step: "
-            + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + ".",
-        ),
-    }  # fmt: skip
-
-
-def _conflict_curves(curves: pd.DataFrame) -> Figure:
-    from matplotlib import pyplot
-
-    from ..show.style import GREY, PALETTE, WIDTH, styled
-
-    @styled
-    def draw() -> Figure:
-        figure, axes = pyplot.subplots(2, 3, figsize=(WIDTH, 5.0), layout="constrained", sharex=True, sharey="row")
-        for (top, bottom), (rule, title) in zip(axes.T, FIGURE_2.items()):
-            for (_, run), colour, label in zip(curves[curves["rule"] == rule].groupby("source"), PALETTE, ("fiddle", "chime")):
-                t = run["t"] + 1
-                smooth = run[["bound", "gamma"]].rolling(15, center=True, min_periods=1).median()
-                top.plot(t, run["bound"], color=colour, linewidth=0.6, alpha=0.35)
-                top.plot(t, smooth["bound"], color=colour, linewidth=1.6, label=label)
-                top.plot(t, smooth["gamma"], "--", color=colour, linewidth=1.2)
-                bottom.plot(t, run["si_sdr"], color=colour, linewidth=1.2)
-            top.axhline(0, color=GREY, linewidth=0.8)
-            top.set(title=title)
-            top.set_yscale("symlog", linthresh=0.1)
-            bottom.set_xlabel("step t")
-        axes[0, 0].invert_xaxis()
-        axes[0, 0].set_ylabel(r"$g_{\mathrm{bound}}$ (solid), $\gamma$ (dashed)")
-        axes[1, 0].set_ylabel(r"SI-SDR of $\hat{x}_0$ / dB")
-        axes[1, 0].set_ylim(bottom=-45)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        return figure
-
-    return draw()
-
-
-def _conflict_estimates(shown: Sequence[int] = (0, 3, 5, 7, 11)) -> Figure:
-    from matplotlib import pyplot
-
-    from ..show.figures import log_spectrograms
-    from ..show.style import WIDTH, styled
-
-    found, true, steps = conflict.estimates(), conflict.figure_mixture().sources, conflict.kept_steps(200)
-    rows = [(rule, k) for rule in FIGURE_2 for k in range(2)]
-    signals = torch.stack([signal for rule, k in rows for signal in (*(found[rule][i, k] for i in shown), true[k])])
-    pictures = log_spectrograms(signals, hop=128, floor_db=-70).unflatten(0, (len(rows), -1))
-
-    @styled
-    def draw() -> Figure:
-        columns = pictures.shape[1]
-        figure, axes = pyplot.subplots(len(rows), columns, figsize=(WIDTH, 6.6), layout="constrained")
-        for axis, picture in zip(axes.flat, pictures.flatten(0, 1)):
-            axis.imshow(picture, vmin=-70, vmax=0, origin="lower", aspect="auto", cmap="magma")
-            axis.set(xticks=[], yticks=[])
-        for axis, title in zip(axes[0], [*(f"t = {200 - steps[i]}" for i in shown), "true"]):
-            axis.set_title(title, fontsize=10)
-        for axis, (rule, k) in zip(axes[:, 0], rows):
-            axis.set_ylabel(f"{FIGURE_2[rule]}\n{('fiddle', 'chime')[k]}", fontsize=10)
-        return figure
-
-    return draw()
 
 
 # -------------------------------------------------------------------------------------------------------------- pages

@@ -58,6 +58,7 @@ COLUMNS = {
     "versions": "string",
 }
 ITEM = ["mixture", "method", "preset", "seed"]
+SHARDS = "shards"  # of a folder in which several processes work: one run for each
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,16 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "results.lock"):
             yield
+
+
+def stored(out: str | Path) -> pd.DataFrame:
+    """What all processes have stored in the folder of a job so far, columns as in `COLUMNS`."""
+    import pandas as pd
+
+    out = Path(out)
+    frames = [Run(folder).results() for folder in (out, *sorted((out / SHARDS).glob("*")))]
+    whole = pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+    return whole.drop_duplicates([*ITEM, "source"]).sort_values(["task", *ITEM, "source"], ignore_index=True)
 
 
 def evaluate(

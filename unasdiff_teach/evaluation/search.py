@@ -34,7 +34,7 @@ from ..separation import separate
 from ..training.pocket import SIGMA_DATA, SPEECH, SPEECH_SHARE, Corpus, crop
 from ..training.prior import PriorTrainer, TrainConfig
 from .metrics import si_sdr
-from .pocket import RESULTS
+from .experiments import RESULTS
 
 TODAY = "today"
 TABLE = RESULTS / "network_search.parquet"

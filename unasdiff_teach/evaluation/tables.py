@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,20 +33,6 @@ def load_results(*runs: str | Path) -> pd.DataFrame:
             raise FileNotFoundError(f"no results at {path}")
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
-
-
-def collect(folders: Iterable[str | Path], path: Path) -> bool:
-    """Write what the runs in these folders have stored so far as one Parquet file, atomically; False if that is nothing."""
-    import pandas as pd
-
-    frames = [frame for folder in folders if not (frame := Run(folder).results()).empty]
-    if not frames:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    pd.concat(frames, ignore_index=True).to_parquet(partial, index=False)
-    partial.replace(path)
-    return True
 
 
 def per_mixture(results: pd.DataFrame, metric: str = "si_sdr", by: Sequence[str] = ("task", *METHOD)) -> pd.DataFrame:

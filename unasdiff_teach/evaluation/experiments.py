@@ -1,0 +1,322 @@
+"""The experiments behind the book's tables: `unasdiff-teach evaluate --experiment NAME`.
+
+An experiment is data: a list of mixtures, and jobs that say which methods separate it, with which priors and seeds. What is
+shipped of each is `results/NAME.parquet`; the command makes the same table, as OUT/results.parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import separators
+from ..data.mixing import SPEECH_SOUND, TASKS
+from ..guidance import DPS, DSG, Guidance, Hybrid, Wiener
+from ..priors.shipped import FAMILIES
+from ..reconstruction import ReconstructionLoss
+from ..separation import AnalyticalConfig, SeparationConfig
+from . import jobs
+from .choice import CHOICES
+from .jobs import Job
+from .lists import POCKET
+from .run import COLUMNS
+from .systems import NETWORKS, NMF, ORACLES, SHORT, T_STARS, Setting, starts, variants
+from .tables import load_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS = Path(__file__).parent / "results"
+GRID: dict[str, list[Guidance]] = {
+    "hybrid": [Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))],
+    "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
+    "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
+}
+"""Nine settings of each guidance rule, for `SeparationConfig.short()`."""
+CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
+REST = (NMF, *(f"{rule} tuned" for rule in GRID))
+"""Methods of "table-2" that no job of plain words has."""
+WITH_SEEDS, SEEDS = (SPEECH_SOUND, "2 speech"), (0, 1, 2)  # of "hybrid tuned"; all else has seed 0
+BASE = SeparationConfig.short()
+"""What every row of Table 4 varies: the paper's rule in 33 steps."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where lies what was trained: names of the package, or files.
+
+    Attributes:
+        priors: one of speech and one of sounds, as [KIND=]WHERE.
+        diffwave: a prior of speech of the other network, if there is one.
+        separators: supervised experts.
+    """
+
+    priors: tuple[str, ...] = ("pocket-speech", "pocket-sound")
+    diffwave: str | None = "pocket-diffwave-speech"
+    separators: tuple[str, ...] = field(default_factory=lambda: tuple(separators.available()))
+
+    @classmethod
+    def folder(cls, folder: str | Path) -> Trained:
+        """What chapter 12 has trained into a folder.
+
+        Raises:
+            FileNotFoundError: no prior of speech or of sounds in it.
+        """
+        files = {path.stem: path for path in sorted(Path(folder).glob("*.safetensors"))}
+        for kind in ("speech", "sound"):
+            if kind not in files:
+                raise FileNotFoundError(f"no {kind}.safetensors in {folder}")
+        wave = files.get("diffwave-speech")
+        experts = tuple(str(path) for stem, path in files.items() if stem.startswith(tuple(NETWORKS)))
+        return cls(tuple(f"{kind}={files[kind]}" for kind in ("speech", "sound")), wave and f"speech={wave}", experts)
+
+
+Winners = Mapping[str, Guidance]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Attributes:
+    about: what is measured, in a line.
+    jobs: (what was trained, the best setting of each rule) -> the jobs, cheap ones first; their `out` is the caller's.
+    """
+
+    about: str
+    jobs: Callable[[Trained, Winners], list[Job]]
+
+
+def _job(mixtures: str, trained: Trained, methods: Collection[str] | Mapping[str, Setting], **words) -> Job:
+    own = dict(methods) if isinstance(methods, Mapping) else {}
+    return Job(mixtures, Path(), tuple(methods), priors=trained.priors, separators=(), own=own, **words)
+
+
+def _tuned(winners: Winners) -> dict[str, Setting]:
+    return {f"{rule} tuned": Setting(SeparationConfig.short(winners[rule]), "short") for rule in GRID}
+
+
+def _preset(configs: Mapping[str, SeparationConfig], preset: str = "") -> dict[str, Setting]:
+    """Under the preset that is named, or that has their name."""
+    return {name: Setting(c, preset or (name if name in ("short", "recommended") else "")) for name, c in configs.items()}
+
+
+def tuning(trained: Trained, winners: Winners) -> list[Job]:
+    """Every setting of `GRID` on the same validation mixtures."""
+    settings = {str(g): Setting(SeparationConfig.short(g), "short") for grid in GRID.values() for g in grid}
+    return [_job(f"{POCKET} validation", trained, settings, tasks=(SPEECH_SOUND,), count=3)]
+
+
+def table_2(trained: Trained, winners: Winners) -> list[Job]:
+    """All systems, all tasks."""
+    tuned, part = _tuned(winners), {"count": 20}
+    own = tuned | {"analytical 1/K": Setting(AnalyticalConfig.recommended(), "recommended")}
+    fast, slow = ("unprocessed", *ORACLES, "recommended", "dirac", "analytical"), CHECKED
+    experts = [(name, task) for name in NETWORKS for task in TASKS if _has(trained, name, task)]
+    made = [_job(POCKET, trained, fast, **part)]
+    made += [replace(_job(POCKET, trained, [name], tasks=(task,), **part), separators=trained.separators) for name, task in experts]
+    made += [_job(POCKET, trained, [NMF], tasks=tuple(task for task, kinds in TASKS.items() if "sound" in kinds), **part)]
+    made += [_job(POCKET, trained, own, **part), _job(POCKET, trained, slow, **part)]
+    seeds = [seed for seed in SEEDS if seed]
+    return made + [_job(POCKET, trained, {"hybrid tuned": tuned["hybrid tuned"]}, tasks=WITH_SEEDS, seed=s, **part) for s in seeds]
+
+
+def _has(trained: Trained, name: str, task: str) -> bool:
+    """Whether there is an expert of this network for a task: files are called "conv-tasnet-sound-sound", and so on."""
+    ending = "-".join((name, *TASKS[task]))
+    return any(Path(where).stem.endswith(ending) for where in trained.separators)
+
+
+def table_3(trained: Trained, winners: Winners) -> list[Job]:
+    """Two priors, two samplers, two lengths. The analytical sampler goes without its corrector: 149 network calls that change nothing."""
+    hybrid = Setting(SeparationConfig.short(winners["hybrid"]), "short")
+    methods = {"analytical": Setting(AnalyticalConfig.authors().replace(corrector=False), "authors"), "hybrid": hybrid}
+    job = _job(POCKET, trained, methods, tasks=("2 speech",), count=20)
+    both = [job, replace(job, priors=(trained.diffwave,))] if trained.diffwave else [job]
+    return [replace(j, seconds=seconds) for seconds in (1.0, 2.0) for j in both]
+
+
+def ablations() -> dict[str, SeparationConfig]:
+    """Rows of Table 4, and what else the text and the released code do not agree on and one field changes.
+
+    With `start="init_step"` the steps are spread over 1..t*, so that the prior is told the noise that the state has, and every
+    t* takes the same number of network calls. The rows "from T" have the loop of Algorithm 1 instead, which starts at T
+    whatever t* is; there the state has the noise of the last kept step that is no noisier than t*. "t*=200, noised mixture" parts the two changes of the paper's t* = 200.
+    """
+    guidance = BASE.guidance
+    rows = {f"t*={t}, from T": BASE.replace(init_step=t, start="T") for t in T_STARS} | {
+        "t*=200, noised mixture": BASE.replace(init_step=200),
+        "independent noise": BASE.replace(init_noise="independent"),
+        "loss as printed": BASE.replace(loss=ReconstructionLoss.paper()),
+        "sigma as printed": BASE.replace(guidance=replace(guidance, sigma_scale=1.0)),
+        "norm of all sources": BASE.replace(grad_norm="joint"),
+        "no clamp": BASE.replace(clamp=None),
+        "mixture as it is": BASE.replace(normalize="none"),
+    }
+    return {"hybrid": BASE} | variants(BASE) | {f"hybrid, {what}": config for what, config in rows.items()}
+
+
+def table_4(trained: Trained, winners: Winners) -> list[Job]:
+    """`ablations`, and t* of `recommended()`."""
+    recommended = SeparationConfig.recommended()
+    later = {f"recommended, {what}": config for what, config in starts(recommended).items()}
+    settings = _preset(ablations(), "short") | _preset({"recommended": recommended} | later, "recommended")
+    return [_job(POCKET, trained, settings, tasks=(SPEECH_SOUND,), count=20)]
+
+
+def beyond() -> dict[str, dict[str, SeparationConfig]]:
+    """From Algorithm 1 to `recommended()`, a change at a time, and around it: block -> name -> configuration (chapter 14)."""
+    short, recommended = SeparationConfig.short(), SeparationConfig.recommended()
+    shares = short.replace(guidance=Wiener(), project=False)
+    later = shares.replace(init_step=100)
+    fresh = later.replace(renoise=1.0)
+    return {
+        "gradients": {
+            "short": short,
+            "without projection": short.replace(project=False),
+            "loop from T": short.replace(start="T"),
+            "even in time": short.replace(spacing="time"),
+            "t*=100": short.replace(init_step=100),
+        },
+        "shares": {
+            "shares": shares,
+            "shares, t*=100": later,
+            "shares, t*=100, fresh noise": fresh,
+            "shares, t*=100, fresh noise, 10 steps": fresh.replace(steps=10),
+            "recommended": recommended,
+        },
+        "around": {
+            "4 x 10 steps, t*=125": recommended.replace(init_step=125),
+            "4 x 10 steps, t*=75": recommended.replace(init_step=75),
+            "2 x 20 steps": recommended.replace(steps=20, hypotheses=2),
+            "8 x 5 steps": recommended.replace(steps=5, hypotheses=8),
+            "floor=0": recommended.replace(guidance=Wiener(floor=0.0)),
+            "floor=0.3": recommended.replace(guidance=Wiener(floor=0.3)),
+            "independent noise": recommended.replace(init_noise="independent"),
+        },
+    }
+
+
+def _beyond(trained: Trained, winners: Winners) -> list[Job]:
+    settings = {name: config for block in beyond().values() for name, config in block.items()}
+    words = {"tasks": (SPEECH_SOUND,), "count": 12}
+    return [_job(f"{POCKET} validation", trained, methods, **words) for methods in (_preset(settings), list(CHOICES))]
+
+
+def speech_and_sound(trained: Trained, winners: Winners) -> list[Job]:
+    """All 40 mixtures of the first task."""
+    fast = ("unprocessed", "oracle ratio", "oracle wiener", "recommended", "analytical")
+    made = [_job(POCKET, trained, methods, tasks=(SPEECH_SOUND,)) for methods in (fast, _tuned(winners))]
+    return [*made, _job(POCKET, trained, CHECKED, tasks=(SPEECH_SOUND,), count=20)]
+
+
+def real(trained: Trained, winners: Winners) -> list[Job]:
+    """Ten mixtures of recordings that are not in the package."""
+    return [_job("real", trained, ("unprocessed", "oracle ratio", "oracle wiener", "recommended"))]
+
+
+def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
+    """Both families of shipped priors on real recordings; those of rendered sounds where they know the classes."""
+
+    def made(trained: Trained, winners: Winners) -> list[Job]:
+        found = [_job(mixtures, trained, ("unprocessed", "oracle ratio"))]
+        for corpus, name in FAMILIES.items():
+            methods = _preset({f"{corpus} priors": SeparationConfig.recommended()}, "recommended")
+            found.append(replace(_job(mixtures, trained, methods, known=True), priors=(f"{name}-speech", f"{name}-sound")))
+        return found
+
+    return made
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "tuning": Experiment("guidance rules at nine settings each, 3 validation mixtures (chapters 11 and 13)", tuning),
+    "table-2": Experiment("the pocket form of Table 2: every system, five tasks, 20 test mixtures each (chapter 11)", table_2),
+    "table-3": Experiment("the pocket form of Table 3: two priors, two samplers, two lengths, 2 speech (chapter 11)", table_3),
+    "table-4": Experiment("Table 4 in 33 steps: start, loss, floor; other differences of text and code (chapters 8 and 9)", table_4),
+    "speech-and-sound": Experiment("all 40 test mixtures of 1 speech + 1 sound (chapters 13 and 14, pocket priors)", speech_and_sound),
+    "beyond": Experiment("from Algorithm 1 to recommended(), a change at a time, 12 validation mixtures (chapter 14)", _beyond),
+    "real": Experiment("ten mixtures of the folder UNASDIFF_REAL_AUDIO (pocket priors)", real),
+    "recorded-validation": Experiment("both families of priors, 24 validation mixtures of each task (real world)", _recorded("recorded validation")),
+    "recorded-test": Experiment("the same on the 40 test mixtures of each task", _recorded("recorded")),
+}  # fmt: skip
+
+
+def plans(
+    name: str, out: str | Path, trained: Trained | None = None, methods: Sequence[str] = (), count: int | None = None,
+    winners: Winners = SHORT, **how,
+) -> list[Job]:  # fmt: skip
+    """The jobs of an experiment.
+
+    Args:
+        name: of `EXPERIMENTS`.
+        out: folder of the run.
+        trained: other networks than the shipped ones.
+        methods: only these of its methods.
+        count: only the first mixtures of each task.
+        winners: settings of the tuned rules.
+        how: processes, device, batch and precision of `Job`.
+
+    Raises:
+        ValueError: an unknown experiment or method.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"experiment is {name!r}; accepted: {', '.join(EXPERIMENTS)}")
+    made = EXPERIMENTS[name].jobs(trained or Trained(), winners)
+    if unknown := set(methods) - {method for job in made for method in job.methods}:
+        raise ValueError(f"{name} has no method {', '.join(map(repr, sorted(unknown)))}")
+    chosen = [replace(job, methods=tuple(m for m in job.methods if not methods or m in methods)) for job in made]
+    fewer = [replace(job, count=min(count, job.count or count)) if count else job for job in chosen]
+    return [replace(job, out=Path(out), **how) for job in fewer if job.methods]
+
+
+def measure(
+    name: str, out: str | Path, trained: Trained | None = None, methods: Sequence[str] = (), count: int | None = None,
+    progress: bool = True, say: Callable[[str], None] | None = None, **how,
+) -> pd.DataFrame:  # fmt: skip
+    """Do what is left of an experiment. With networks of one's own, rules that it has tuned are tuned first, in OUT/tuning.
+
+    Args:
+        say: told what each job will do.
+
+    See `plans` for the rest.
+
+    Returns:
+        What the folder holds, columns as in `run.COLUMNS`.
+    """
+    winners = SHORT
+    if trained and any("tuned" in method for job in plans(name, out, trained, methods) for method in job.own):
+        winners = best(measure("tuning", Path(out) / "tuning", trained, progress=progress, say=say, **how))
+    for job in plans(name, out, trained, methods, count, winners, **how):
+        ready = jobs.plan(job)
+        for line in ready.lines if say else ():
+            say(line)
+        found = ready.run(progress)
+    return found
+
+
+def best(scores: pd.DataFrame) -> dict[str, Guidance]:
+    """The setting of each rule's grid with the best mean SI-SDR, all settings on the same mixtures.
+
+    Args:
+        scores: results of "tuning"; a mixture that a setting lacks counts for none.
+
+    Raises:
+        ValueError: the settings of a grid have no mixture in common.
+    """
+    found = {}
+    for rule, grid in GRID.items():
+        names = {str(guidance): guidance for guidance in grid}
+        table = scores.pivot_table("si_sdr", "mixture", "method").reindex(columns=list(names)).dropna()
+        if table.empty:
+            raise ValueError(f"no mixture was scored with all {len(grid)} settings of {rule!r}")
+        found[rule] = names[table.mean().idxmax()]
+    return found
+
+
+def shipped(name: str) -> pd.DataFrame:
+    """The results of an experiment that come with the package; no rows, but the columns, where nothing has been measured yet."""
+    import pandas as pd
+
+    path = RESULTS / f"{name}.parquet"
+    return load_results(path) if path.is_file() else pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
