@@ -144,9 +144,10 @@ def separator(
 
     \b
     unasdiff-teach train separator --scale smoke --data pocket-speech --data pocket-sound --out runs/try-expert
-    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert
-    --devices 4 unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet --out
-    runs/speakers
+    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert \\
+        --devices 4
+    unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet \\
+        --out runs/speakers
     """
     from ..data.mixing import TASKS
     from ..training import scales
