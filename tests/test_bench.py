@@ -18,7 +18,7 @@ from unasdiff_teach.evaluation.experiments import RESULTS
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.networks.budget import flops
 from unasdiff_teach.precision import PRECISIONS
-from unasdiff_teach.reproduce import H200
+from unasdiff_teach.reproduce.costs import H200
 from unasdiff_teach.separation import SeparationConfig, separate
 
 TINY = TriplePathConfig(

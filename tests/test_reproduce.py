@@ -20,6 +20,7 @@ from unasdiff_teach.cli import app
 from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.networks.budget import flops
+from unasdiff_teach.reproduce.costs import evaluation_flops
 from unasdiff_teach.training.plan import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +102,8 @@ def test_what_is_wrong_is_named_before_any_work(tmp_path, words, message):
 
 
 def test_an_installed_library_without_the_book_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "__file__", str(tmp_path / "site-packages" / "unasdiff_teach" / "reproduce.py"))
+    home = tmp_path / "site-packages" / "unasdiff_teach" / "reproduce"
+    monkeypatch.setattr(reproduce.notebooks, "__file__", str(home / "notebooks.py"))
     with pytest.raises(FileNotFoundError, match="the installed library has no book.*--book"):
         reproduce.book_folder()
 
@@ -133,7 +135,7 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(tmp_path):
     assert [spec.partition("=")[2] for spec in run.parameters["evaluation"]["priors"]] == weights[1:3]
     assert run.parameters["evaluation"]["separators"] == weights[4:] and len(weights) == 8
     assert run.parameters["evaluation"]["systems"] == str(tmp_path / "training")
-    costs = run.evaluation_flops()  # on two mixtures a task, tuning takes more than what is tuned
+    costs = evaluation_flops(run)  # on two mixtures a task, tuning takes more than what is tuned
     assert costs["rest of the benchmark"] > costs["hybrid"] > 0 and "Table 4" not in costs
 
 
@@ -145,7 +147,7 @@ def test_the_cost_of_the_paper_is_counted(tmp_path):
     for training in run.trainings[:2]:
         assert training.flops == pytest.approx(6.6e18, rel=0.01)
     guided = 400 * 12 * 200 * flops(TriplePathConfig.paper(), 64_000, "guided")
-    costs = run.evaluation_flops()
+    costs = evaluation_flops(run)
     assert costs["hybrid"] == costs["dps"] == guided == pytest.approx(9.3e17, rel=0.01)
     assert costs["recommended"] < costs["dirac"] < costs["analytical"] < guided
     done = call("--scale", "paper", "--out", tmp_path / "run", "--dry-run")
@@ -241,7 +243,7 @@ def test_killed_it_goes_on_with_the_notebook_it_was_in(tmp_path, book):
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "PATIENCE", 0.2)
+    monkeypatch.setattr(reproduce.run, "PATIENCE", 0.2)
     out = tmp_path / "run"
     with locked(out, "reproduction"):
         done = call("--out", out)

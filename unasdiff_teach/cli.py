@@ -10,9 +10,9 @@ import typer
 from unasdiff_teach._commands.bench import bench
 from unasdiff_teach._commands.data import app as data
 from unasdiff_teach._commands.evaluate import evaluate, report
+from unasdiff_teach._commands.reproduce import reproduce
 from unasdiff_teach._commands.separate import separate
 from unasdiff_teach._commands.train import app as train
-from unasdiff_teach.reproduce import command as reproduce
 
 app = typer.Typer(
     name="unasdiff-teach",
@@ -24,7 +24,7 @@ app.add_typer(data)
 app.add_typer(train)
 app.command()(separate)
 app.command()(bench)
-app.command("reproduce")(reproduce)
+app.command()(reproduce)
 app.command()(evaluate)
 app.command()(report)
 

@@ -105,6 +105,17 @@ def choose(asked: str, device: str, key: object, work: Callable[[], object]) -> 
     )
 
 
+def for_training(asked: str, device: str, before: str | None, key: object, work: Callable[[], object]) -> Choice:
+    """As `choose`, for a training: one that goes on keeps `before`, the precision in which it began, and on CPUs
+    bfloat16 is not measured, since it trains more slowly there.
+    """
+    if canonical(asked, auto=True) == AUTO and before:
+        return Choice(before, f"{before}, as the training began")
+    if canonical(asked, auto=True) == AUTO and torch.device(device).type == "cpu":
+        return Choice("float32", "float32: on CPUs bfloat16 trains more slowly")
+    return choose(asked, device, key, work)
+
+
 def missing_compiler(device: str | torch.device) -> str | None:
     """What `torch.compile` needs for a device and does not find, and what to do about it; None where nothing is
     missing.

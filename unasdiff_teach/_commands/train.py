@@ -211,15 +211,6 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
 
     from .. import precision
 
-    device = str(trainer.device)
-    if precision.canonical(asked, auto=True) == precision.AUTO:
-        if before := _choices(trainer.folder).get("precision"):
-            return before, f"{before}, as the training began"
-        if trainer.step:  # begun before there was a choice
-            before = "bfloat16" if trainer.device.type == "cuda" else "float32"
-            return before, f"{before}, as the training began"
-        if trainer.device.type == "cpu":
-            return "float32", "float32: on CPUs bfloat16 trains more slowly"
     batch = [
         part[: min(4, len(part))].to(trainer.device) for part in trainer.examples(torch.Generator().manual_seed(0))
     ]
@@ -228,7 +219,11 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
         trainer.loss(*batch).mean().backward()
         trainer.net.zero_grad(set_to_none=True)
 
-    choice = precision.choose(asked, device, (trainer.net.config, *batch[0].shape, "training"), work)
+    before = _choices(trainer.folder).get("precision")
+    if trainer.step and not before:  # begun before there was a choice
+        before = "bfloat16" if trainer.device.type == "cuda" else "float32"
+    key = (trainer.net.config, *batch[0].shape, "training")
+    choice = precision.for_training(asked, str(trainer.device), before, key, work)
     return choice.precision, choice.why
 
 
