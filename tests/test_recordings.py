@@ -32,7 +32,8 @@ from unasdiff_teach.data.render import RMS_DB
 from unasdiff_teach.evaluation import search
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.schedule import NoiseSchedule
-from unasdiff_teach.training.pocket import SPEECH, Corpus, crop
+from unasdiff_teach.training.pocket import Corpus
+from unasdiff_teach.training.recipes import SPEECH, crop
 
 SPLITS = ("train", "validation", "test")
 TINY = TriplePathConfig.pocket(22).replace(

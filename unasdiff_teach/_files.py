@@ -66,15 +66,19 @@ class Journal:
         return lines[0], lines[1:]
 
     def append(self, record: dict | list, sync: bool = True) -> None:
-        """Add a line. When this returns it is on the disk, or with the system if not `sync`. A torn line before it is
-        cut off.
+        """Add a line; see `extend`."""
+        self.extend([record], sync)
+
+    def extend(self, records: Sequence[dict | list], sync: bool = True) -> None:
+        """Add lines. When this returns they are on the disk, or with the system if not `sync`. A torn line before them
+        is cut off.
         """
         with open(self.path, "a+b") as file:
             if end := file.tell():
                 file.seek(end - 1)
                 if file.read(1) != b"\n":
                     file.truncate(len(self._whole()))
-            file.write(_line(record))
+            file.write(b"".join(map(_line, records)))
             file.flush()
             if sync:
                 os.fsync(file.fileno())
@@ -85,9 +89,10 @@ class Journal:
             partial.write_bytes(b"".join(map(_line, records)))
 
     def _whole(self) -> bytes:
-        if not self.path.exists():
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:  # also one that another process has just moved
             return b""
-        content = self.path.read_bytes()
         return content[: content.rfind(b"\n") + 1]
 
 
@@ -96,12 +101,13 @@ def _line(record: dict | list) -> bytes:
 
 
 @contextmanager
-def locked(folder: str | Path, work: str, patience: float = 0.0) -> Iterator[int | None]:
+def locked(folder: str | Path, work: str, patience: float = 0.0, name: str = LOCK) -> Iterator[int | None]:
     """Be the only one at work in a folder, which is made; the lock ends with the process, however it ends.
 
     Args:
         work: what is done there, for the message: "training".
-        patience: seconds to wait for the one who holds the lock.
+        patience: seconds to wait for the one who holds the lock; below 0 for as long as it takes.
+        name: of the lock's file in the folder.
 
     Yields:
         The descriptor of the lock; a process that inherits it holds the lock too. None where there is none.
@@ -113,7 +119,7 @@ def locked(folder: str | Path, work: str, patience: float = 0.0) -> Iterator[int
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=patience)
     except Timeout:

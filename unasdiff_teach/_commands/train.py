@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._checks import one_of
 from .._console import duration, errors
 from .._files import replacing
 from .._machine import free_disk, use_threads
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from ..training.loop import Trainer
+    from ..training.prior import PriorTrainer
 
 app = typer.Typer(
     name="train",
@@ -88,6 +91,8 @@ def prior(
 ) -> None:
     """Train the prior of one kind of sound: 400,000 steps of 12 examples at paper scale, 6.6e18 FLOP.
 
+    At pocket scale pocket-speech and pocket-sound give the shipped priors: OUT/joint is trained first, on both.
+
     Writes OUT/state.pt, log.jsonl, validation.jsonl (loss by noise level), step_*.safetensors, and prior.safetensors
     at the end. GPUs, alone or several, are what it is written for; it has been tried on CPUs and on one GPU.
 
@@ -99,20 +104,39 @@ def prior(
     /shared/speech tensorboard --logdir runs/speech/board
     """
     from .. import precision as precisions
-    from ..training import scales
+    from ..training import pocket, recipes, scales
 
-    with errors(STOPPED):
-        chosen, source = _scale(scale), scales.Source.open(data)
-        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
-        fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
-        trainer = scales.prior_trainer(chosen, source, out, changes, fabric, board and not dry_run)
+    def finish(trainer: PriorTrainer, seconds: float, result: Path, minutes: float | None) -> bool:
         if checkpointing:
             trainer.net.checkpoint_activations()
         compiled, line = precisions.compiling(compile, trainer.device, trainer.config.steps - trainer.step > COMPILED)
         if compiled:
             trainer.net.compile_core()
         say(line if fabric.is_global_zero else "")
-        _train(trainer, chosen.cut(source.sample_rate).length, out / "prior.safetensors", precision, minutes, dry_run)
+        length = round(seconds * trainer.prior.sample_rate)
+        return _train(trainer, length, result, precision, minutes, dry_run)
+
+    with errors(STOPPED):
+        chosen, source = _scale(scale), scales.Source.open(data)
+        changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
+        fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
+        looking = {"fabric": fabric, "board": board and not dry_run}
+        if scale == "pocket" and data.startswith("pocket-"):
+            began = time.monotonic()
+            joint = pocket.stage_trainer("joint", out / "joint", changes, fabric=fabric)
+            if joint.step < joint.config.steps:
+                say("first speech and sounds together" if fabric.is_global_zero else "")
+                if not finish(joint, recipes.SECONDS["joint"], out / "joint" / "prior.safetensors", minutes):
+                    return _end()
+                minutes = minutes and max(0.01, minutes - (time.monotonic() - began) / 60)
+            start = None if dry_run else pocket.branch_of(source.kind, joint)
+            looking |= scales.validation(chosen, source)
+            trainer = pocket.stage_trainer(source.kind, out, changes, start, **looking)
+            finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
+        else:
+            trainer = scales.prior_trainer(chosen, source, out, changes, **looking)
+            finish(trainer, chosen.seconds, out / "prior.safetensors", minutes)
+        _end()
 
 
 @app.command()
@@ -140,7 +164,8 @@ def separator(
 ) -> None:
     """Train a supervised separator, the expert for one task, on mixtures that are made on the fly.
 
-    Writes OUT/state.pt, log.jsonl, step_*.safetensors, and separator.safetensors at the end.
+    Writes OUT/state.pt, log.jsonl, step_*.safetensors, and separator.safetensors at the end. At pocket scale
+    pocket-speech and pocket-sound give the shipped separators.
 
     \b
     unasdiff-teach train separator --scale smoke --data pocket-speech --data pocket-sound --out runs/try-expert
@@ -150,7 +175,7 @@ def separator(
         --out runs/speakers
     """
     from ..data.mixing import TASKS
-    from ..training import scales
+    from ..training import recipes, scales, separators
 
     with errors(STOPPED):
         chosen = _scale(scale)
@@ -161,9 +186,15 @@ def separator(
             raise ValueError("two of the data sets are of one kind; give one for each")
         changes = {"steps": steps, "batch": batch, "seed": seed, "save_minutes": save_minutes, "reschedule": reschedule}
         fabric, changes = _start(out, device, devices, threads, dry_run, **changes)
-        trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
+        if scale == "pocket" and all(name.startswith("pocket-") for name in data) and set(TASKS[task]) <= set(sources):
+            one_of("network", network, recipes.CONFIGS)
+            config = replace(recipes.CONFIGS[network], **changes)
+            trainer = separators.expert(network, task, out, config, fabric)
+        else:
+            trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
         length = chosen.cut(trainer.model.sample_rate).length
         _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
+        _end()
 
 
 def _scale(name: str):
@@ -197,6 +228,14 @@ def _start(
     return fabric, changes | {"ahead": 0 if device == "cpu" else 4}
 
 
+def _end() -> None:
+    """Let the other processes go."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _choices(out: Path) -> dict:
     """What an earlier call has chosen for a training."""
     try:
@@ -227,8 +266,10 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
     return choice.precision, choice.why
 
 
-def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> None:
-    """Choose the precision, say what it costs, train, and write the averaged weights."""
+def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> bool:
+    """Choose the precision, say what it costs, train, and write the averaged weights. Returns whether there is more to
+    do: all steps are made, or none was to be.
+    """
     import torch
 
     first = trainer.fabric.is_global_zero
@@ -239,7 +280,7 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes:
         for line in _cost(trainer, length):
             typer.echo(line)
     if dry_run:
-        return
+        return True
 
     def keep_choices() -> None:
         if first:
@@ -255,8 +296,7 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes:
             typer.echo(f"written: {result}")
         else:
             typer.echo(f"stopped at step {trainer.step:,} of {trainer.config.steps:,}; {STOPPED}")
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    return finished
 
 
 def _cost(trainer: Trainer, length: int) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._files import Journal, locked, replacing
 from .methods import Method
 from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 
@@ -129,21 +129,15 @@ class Run:
         lines = self._lines()
         rows = pd.read_parquet(self.table).to_dict("records") if self.table.exists() else []
         for line in lines:
-            rows += json.loads(line)
+            rows += line
         frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
         frame = frame.drop_duplicates([*ITEM, "source"])
         return frame.sort_values(["task", *ITEM, "source"], ignore_index=True)
 
     def append(self, items: Sequence[list[dict]]) -> None:
         """Store scored mixtures, each a list of one row per source; when this returns they are on disk."""
-        with self._locked(), open(self.journal, "a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # torn off by a stop; it would swallow the next line
-                    file.truncate(sum(map(len, self._lines())))
-            file.write("".join(json.dumps(rows) + "\n" for rows in items).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with self._locked():
+            Journal(self.journal).extend(items)
 
     def compact(self) -> pd.DataFrame:
         """Move all results into one Parquet file, and return them."""
@@ -151,31 +145,17 @@ class Run:
             return self.results()
         with self._locked():
             frame = self.results()
-            partial = self.table.with_suffix(".partial")
-            with open(partial, "wb") as file:
-                frame.to_parquet(file, index=False)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.table)
+            with replacing(self.table) as partial:
+                frame.to_parquet(partial, index=False)
             self.journal.unlink(missing_ok=True)
         return frame
 
-    def _lines(self) -> list[bytes]:
-        """The journal's complete lines."""
-        try:
-            content = self.journal.read_bytes()
-        except FileNotFoundError:
-            return []
-        return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    def _lines(self) -> list[list[dict]]:
+        return Journal(self.journal).read()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager:
         """Be the only one that writes; the lock ends with this process, however it ends."""
-        from filelock import FileLock
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "results.lock"):
-            yield
+        return locked(self.folder, "evaluation", patience=-1, name="results.lock")
 
 
 def stored(out: str | Path) -> pd.DataFrame:

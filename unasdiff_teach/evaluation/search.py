@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
-from .._files import Journal, replacing
+from .._files import Journal, locked, replacing
 from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
@@ -33,8 +32,9 @@ from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig, budget
 from ..priors.neural import NeuralPrior, PriorConfig, read
 from ..separation import separate
-from ..training.pocket import SIGMA_DATA, SPEECH, SPEECH_SHARE, Corpus, crop
+from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
+from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
 from .experiments import RESULTS
 from .metrics import si_sdr
 
@@ -164,7 +164,7 @@ def work(name: str, minutes: float, recordings: Path, out: Path, mixtures: int =
         "tflop": gflop * run.step / 1e3, "gflops_per_second": gflop * run.step / spent,
         "denoising_speech_db": denoised["speech"], "denoising_sound_db": denoised["sound"], "si_sdr": separated,
     }  # fmt: skip
-    with FileLock(out / "results.lock"):  # candidates that are trained side by side end when they will
+    with locked(out, "search", patience=60.0):  # candidates that are trained side by side end when they will
         Journal(out / RESULTS_LOG).append(line)
 
 

@@ -25,8 +25,9 @@ from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig
 from ..priors.neural import NeuralPrior, PriorConfig
 from .crops import Crops
-from .pocket import JOINT_LABELS, SIGMA_DATA, Corpus, crop
+from .pocket import Corpus
 from .prior import PriorTrainer, TrainConfig
+from .recipes import JOINT_LABELS, SIGMA_DATA, crop
 
 PATHS = ("global", "frame", "frequency")
 SUBSETS = tuple(subset for n in range(len(PATHS) + 1) for subset in combinations(PATHS, n))

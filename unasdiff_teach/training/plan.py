@@ -11,13 +11,13 @@ from pathlib import Path
 from ..data.mixing import SPEECH_SOUND, TASKS
 from ..networks.budget import flops, parameters
 from ..priors import shipped
-from . import pocket, separators
+from . import pocket, recipes, separators
 from .loop import LoopConfig, Trainer, processes
-from .prior import TrainConfig
-from .scales import SCALES, Source, prior_trainer, separator_trainer
+from .recipes import SCALES
+from .scales import Source, prior_trainer, separator_trainer
 
-EXPERTS = tuple(separators.NETWORKS)
-EXPERT_TASKS = {"smoke": (SPEECH_SOUND,), "paper": tuple(TASKS)}  # the pocket scale's are those of `separators.NAMES`
+EXPERTS = tuple(recipes.NETWORKS)
+EXPERT_TASKS = {"smoke": (SPEECH_SOUND,), "paper": tuple(TASKS)}  # the pocket scale's are those of `recipes.NAMES`
 WITHOUT_DATA = (  # as much as a plan must know of the paper's data sets
     Source("VCTK 0.92", "", "speech", 16_000, (), None),
     Source("FSDKaggle2018", "", "sound", 16_000, tuple(map(str, range(41))), None),
@@ -85,7 +85,7 @@ def plan(
     """The trainings of a scale, in an order in which they can run: priors first.
 
     At pocket scale these are the stages of the priors ("joint", "speech", "sound", and those with DiffWave if such
-    priors are shipped), and the experts of `separators.NAMES`, all on the CPU. Else a prior for each source, and an
+    priors are shipped), and the experts of `recipes.NAMES`, all on the CPU. Else a prior for each source, and an
     expert for each network and each task of `EXPERT_TASKS` that the sources allow.
 
     Args:
@@ -126,7 +126,7 @@ def _priors(scale: str, sources: Mapping[str, Source], changes: Mapping, device:
     found, chosen = [], SCALES[scale]
     board = scale != "smoke" and find_spec("tensorboard") is not None
     for kind, source in sources.items():
-        chosen.check(source)
+        chosen.check(source.name, source.sample_rate)
 
         def trainer(folder: Path, source: Source = source) -> Trainer:
             return prior_trainer(chosen, source, folder / source.kind, changes, processes(device, 1), board)
@@ -161,34 +161,29 @@ def _experts(
 
 
 def _pocket_priors(changes: Mapping) -> list[Training]:
-    stages = [s for s in pocket.STAGES if s in ("joint", *pocket.BRANCHES) or f"pocket-{s}" in shipped.available()]
-    configs = {
-        stage: replace(TrainConfig.pocket(steps=pocket.STEPS[stage], batch=pocket.BATCH[stage]), **changes)
-        for stage in stages
-    }
+    stages = [s for s in recipes.STAGES if s in ("joint", *recipes.BRANCHES) or f"pocket-{s}" in shipped.available()]
+    configs = {stage: recipes.stage_config(stage, **changes) for stage in stages}
 
     def trainer(stage: str, folder: Path) -> Trainer:
-        start = pocket.branch_of(stage, trainer("joint", folder)) if stage in pocket.BRANCHES else None
+        start = pocket.branch_of(stage, trainer("joint", folder)) if stage in recipes.BRANCHES else None
         return pocket.trainer(stage, folder / stage, configs[stage], start)
 
-    samples = {stage: round(pocket.SECONDS[stage] * pocket.SAMPLE_RATE) for stage in stages}
+    samples = {stage: round(recipes.SECONDS[stage] * recipes.SAMPLE_RATE) for stage in stages}
     return [
-        Training(stage, pocket.prior_config(stage).network, samples[stage], configs[stage], partial(trainer, stage))
+        Training(stage, recipes.prior_config(stage).network, samples[stage], configs[stage], partial(trainer, stage))
         for stage in stages
     ]
 
 
 def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:
     found = []
-    for name, (network, task) in separators.NAMES.items():
+    for name, (network, task) in recipes.NAMES.items():
         if network in experts:
-            short, config = name.removeprefix("pocket-"), replace(separators.CONFIGS[network], **changes)
+            short, config = name.removeprefix("pocket-"), replace(recipes.CONFIGS[network], **changes)
 
             def trainer(folder: Path, name: str = name, short: str = short, config: LoopConfig = config) -> Trainer:
                 return separators.trainer(name, folder / short, config)
 
             samples = separators.MixtureRules.pocket().length
-            found.append(
-                Training(short, separators.NETWORKS[network].pocket(len(TASKS[task])), samples, config, trainer)
-            )
+            found.append(Training(short, recipes.NETWORKS[network].pocket(len(TASKS[task])), samples, config, trainer))
     return found

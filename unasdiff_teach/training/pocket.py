@@ -20,33 +20,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import data
-from ..data.pocket_corpus import LABELS, SAMPLE_RATE, Clip
+from .. import _lazy, data
+from ..data.pocket_corpus import Clip
 from ..data.recordings import SOUND_CLASSES, recordings, recordings_hash
-from ..networks import DiffWaveConfig, TriplePathConfig
-from ..priors.neural import PriorConfig, read
+from ..priors.neural import read
 from ..priors.shipped import FAMILIES, WEIGHTS
+from . import recipes
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
+from .recipes import BRANCHES, SPEECH, STAGES
 
-STAGES = ("joint", "speech", "sound", "diffwave-speech", "diffwave-sound")
-BRANCHES = ("speech", "sound")  # of the joint stage
-SPEECH = "speech"  # its class in the joint stage
-SOUNDS = LABELS["sound"]
-JOINT_LABELS = (SPEECH, *SOUNDS)
-SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0, "diffwave-speech": 2.0, "diffwave-sound": 2.0}
-BATCH = {
-    "joint": 16,
-    "speech": 8,
-    "sound": 8,
-    "diffwave-speech": 8,
-    "diffwave-sound": 8,
-}  # as many seconds in each stage
-STEPS = {"joint": 3600, "speech": 1500, "sound": 1500, "diffwave-speech": 2300, "diffwave-sound": 2300}
-SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
-LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
-SPEEDS = (1.0, 0.94, 1.06)  # each clip is also heard a little slower and a little faster
-SIGMA_DATA = 0.13  # RMS of a source in a mixture normalised to its peak, about -18 dB
+__getattr__ = _lazy.renamed(
+    __name__,
+    {
+        name: f"training.recipes.{name}"
+        for name in "BATCH JOINT_LABELS LEVEL_DB SECONDS SIGMA_DATA SPEECH_SHARE STEPS crop prior_config".split()
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -108,31 +98,28 @@ def trainer(
     start: dict[str, Tensor] | None = None,
     corpus: Corpus | None = None,
     device: str = "cpu",
-    started_from: str = f"{STEPS['joint']} steps of joint training on speech and sounds",
+    started_from: str = f"{recipes.STEPS['joint']} steps of joint training on speech and sounds",
+    **looking,
 ) -> PriorTrainer:
     """A trainer of one of `STAGES` in `folder`, on the pocket corpus unless another is named; `started_from` says of
-    the card where the weights `start` come from."""
+    the card where the weights `start` come from; `looking` are more arguments of `PriorTrainer`."""
     corpus = corpus or Corpus.shipped()
-    prior = prior_config(stage, corpus.sounds)
+    prior = recipes.prior_config(stage, corpus.sounds)
     kinds = ("speech", "sound") if stage == "joint" else (stage.removeprefix("diffwave-"),)
-    draw = corpus.crops(kinds, "train", prior.labels, crop(SECONDS[stage]), SPEECH_SHARE if stage == "joint" else None)
+    share = recipes.SPEECH_SHARE if stage == "joint" else None
+    draw = corpus.crops(kinds, "train", prior.labels, recipes.crop(recipes.SECONDS[stage]), share)
     description = {"corpus": f"{corpus.name} {' and '.join(kinds)}, train split", "sha256": corpus.sha256}
     if start is not None:
         description["started_from"] = started_from
-    return PriorTrainer(folder, prior, config, draw, description, device, start)
+    return PriorTrainer(folder, prior, config, draw, description, device, start, **looking)
 
 
-def prior_config(stage: str, sounds: Sequence[str] = SOUNDS) -> PriorConfig:
-    """What a stage trains, with these classes of sound."""
-    kind = stage.removeprefix("diffwave-")
-    labels = {"joint": (SPEECH, *sounds), "speech": (), "sound": tuple(sounds)}[kind]
-    network = (TriplePathConfig if kind == stage else DiffWaveConfig).pocket(classes=len(labels))
-    return PriorConfig(SAMPLE_RATE, labels, "preconditioned", SIGMA_DATA, network=network)
-
-
-def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
-    """How the examples of every stage are cut, at 8 kHz."""
-    return CropConfig(round(seconds * SAMPLE_RATE), level_db=LEVEL_DB, partial=0.5, speeds=tuple(speeds))
+def stage_trainer(
+    stage: str, folder: str | Path, changes: Mapping, start: dict[str, Tensor] | None = None, **looking
+) -> PriorTrainer:  # fmt: skip
+    """A trainer of one of `STAGES` on the pocket corpus, as `trainer`; `changes` are fields of `TrainConfig` that
+    differ from the recipe's."""
+    return trainer(stage, folder, recipes.stage_config(stage, **changes), start, **looking)
 
 
 def branch(stage: str, labels: Sequence[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -190,8 +177,8 @@ def main() -> None:
     corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped(args.corpus)
     name = FAMILIES["rendered" if args.recordings else args.corpus]
     home = args.folder if args.recordings else WEIGHTS
-    steps = {stage: args.steps or STEPS[stage] for stage in STAGES}
-    configs = {stage: TrainConfig.pocket(steps=steps[stage], batch=BATCH[stage], save_minutes=2) for stage in STAGES}
+    changes = {"save_minutes": 2} | ({"steps": args.steps} if args.steps else {})
+    configs = {stage: recipes.stage_config(stage, **changes) for stage in STAGES}
     folder = {stage: args.folder / f"{name}-{stage}" for stage in STAGES}
     for stage in STAGES:
         if stage not in args.stages:
@@ -210,7 +197,7 @@ def main() -> None:
         finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
         if args.recordings or finished:
             run.export(home / f"{name}-{stage}.safetensors")
-        print(f"{stage}: step {run.step} of {steps[stage]}")
+        print(f"{stage}: step {run.step} of {run.config.steps}")
 
 
 if __name__ == "__main__":

@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from .. import data
-from ..data.mixing import SPEECH_SOUND, TASKS, MixtureRules
+from ..data.mixing import TASKS, MixtureRules
 from ..data.mixture_lists import SOUND_SECONDS
-from ..networks import ConvTasNetConfig, TFLoCoformerConfig
 from ..separators import Separator, SeparatorConfig
 from ..separators.shipped import WEIGHTS
 from .crops import CropConfig, Crops
+from .recipes import CONFIGS, NAMES, NETWORKS, SPEEDS
 from .separator import Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 
-NETWORKS = {"conv-tasnet": ConvTasNetConfig, "tf-locoformer": TFLoCoformerConfig}
-NAMES = {
-    f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task)
-    for task in (SPEECH_SOUND, "2 sounds")
-    for network in NETWORKS
-}
-CONFIGS = {
-    "conv-tasnet": SeparatorTrainConfig.pocket(steps=2400),
-    "tf-locoformer": SeparatorTrainConfig.pocket(steps=1800),
-}
-SPEEDS = (1.0, 0.94, 1.06)  # as for the priors
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def mixer(task: str) -> Mixer:
@@ -51,7 +43,17 @@ def mixer(task: str) -> Mixer:
 
 def trainer(name: str, folder: str | Path, config: SeparatorTrainConfig | None = None) -> SeparatorTrainer:
     """The trainer of one of `NAMES` in `folder`; by default with its network's configuration of `CONFIGS`."""
-    network, task = NAMES[name]
+    return expert(*NAMES[name], folder, config)
+
+
+def expert(
+    network: str,
+    task: str,
+    folder: str | Path,
+    config: SeparatorTrainConfig | None = None,
+    fabric: Fabric | None = None,
+) -> SeparatorTrainer:
+    """The trainer of a network of `NETWORKS` for a task, on the pocket corpus."""
     kinds = TASKS[task]
     separator = SeparatorConfig(MixtureRules.pocket().sample_rate, kinds, NETWORKS[network].pocket(len(kinds)))
     description = {
@@ -59,7 +61,7 @@ def trainer(name: str, folder: str | Path, config: SeparatorTrainConfig | None =
         "task": task,
         "sha256": data.pocket_hash(),
     }
-    return SeparatorTrainer(folder, separator, config or CONFIGS[network], mixer(task), description)
+    return SeparatorTrainer(folder, separator, config or CONFIGS[network], mixer(task), description, fabric=fabric)
 
 
 @torch.no_grad()
