@@ -21,7 +21,7 @@ from unasdiff_teach import check
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted(BOOK.glob("[0-9][0-9]_*.ipynb"))}
-WITH_EXERCISES = range(1, 11)  # chapters
+WITH_EXERCISES = range(1, 12)  # chapters
 FEWEST = 3
 
 
@@ -90,6 +90,64 @@ def test_the_stub_fails_at_a_named_property(exercise):
     assert "Error" not in report.failed.came or "NotImplementedError" in report.failed.came, (
         "a stub runs as far as it goes"
     )
+
+
+# What a reader may get wrong: a piece of a solution, and what stands there instead.
+MISTAKES = [
+    ("reverse_variance", "schedule.posterior_x0[t] ** 2 *", "schedule.posterior_x0[t] *"),
+    ("reverse_variance", "schedule.posterior_variance[t] + ", ""),
+    ("fitting_start", ".sqrt()\n    return", "\n    return"),
+    ("fitting_start", "alpha_bar * P + 1 - alpha_bar", "P"),
+    ("deterministic_step", "(1 - before).sqrt()", "(1 - before)"),
+    ("deterministic_step", "alpha_bar_prev[t]", "alpha_bar[t]"),
+    ("guidance_bound", "bound = -", "bound = "),
+    ("guidance_bound", "torch.where(power > 0, power, 1)", "power.sqrt()"),
+    ("needed_step", " / math.sqrt(N)", ""),
+    ("surgery", ".clamp(max=0)", ""),
+    ("surgery", "clamp(max=0)", "clamp(min=0)"),
+    ("deaf_states", "J**2", "J"),
+    ("deaf_states", "(1 - m)", "m"),
+    ("first_state", "t_star - 1", "t_star"),
+    ("first_state", "(1 - a).sqrt()", "(1 - a)"),
+    ("found_share", "2 * P.prod(0)", "P.prod(0)"),
+    ("found_share", "(1 - alpha_bar) /", "alpha_bar * V /"),
+    ("best_start", " + 1\n", "\n"),
+    ("best_start", "rho**2 * M", "rho * M"),
+    ("inverted", "** 0.5", ""),
+    ("group_loss", 'norms.sum() if reduce == "sum" else norms.mean()', "norms.mean()"),
+    ("group_loss", "segment.norm()", "segment.square().sum()"),
+    ("group_gradient", "return -", "return "),
+    ("group_gradient", ".clamp(min=1e-30)", ""),
+    ("equal_pull", "norms[0] / norms", "norms / norms[0]"),
+    ("bayes_direction", "rfft(d) / V", "rfft(d) * V"),
+    ("bayes_direction", "pull / pull.norm()", "pull"),
+    ("rotary", "a * angle.cos() - b * angle.sin()", "a * angle.cos() + b * angle.sin()"),
+    ("rotary", "q[:, 0::2], q[:, 1::2]", "q.chunk(2, -1)"),
+    ("fold_bands", ".mT", ""),
+    ("path_parameters", " + 11 * C", ""),
+    ("uneven_projection", "share[:, None] * ", "0.5 * "),
+    ("uneven_projection", "variance / variance.sum()", "variance"),
+    ("dirac_step", "(below - sigma)", "(sigma - below)"),
+    ("dirac_step", "free = u[:-1] + (below - sigma) * (eps[:-1] - eps[-1])", "free = u[:-1]"),
+    ("receptive_field", "return 1 + ", "return "),
+    ("receptive_field", "i % dilation_cycle", "i"),
+    ("multiplicative_update", " / W.sum(0)[:, None]", ""),
+    ("multiplicative_update", "V / (W @ H)", "V - (W @ H)"),
+]
+
+
+@pytest.mark.parametrize(("checker", "right", "wrong"), MISTAKES)
+def test_a_mistake_fails_at_a_named_property(checker, right, wrong):
+    (exercise,) = (e for e in EXERCISES if e.checker == checker)
+    assert exercise.solution.source.count(right) == 1
+    report = verdict(exercise, nbformat.from_dict({"source": exercise.solution.source.replace(right, wrong)}))
+    assert not report and report.failed.name and report.failed.hint
+
+
+def test_every_checker_is_tried_with_a_mistake():
+    """Here, or in `test_check`, those of the chapters with the simplest solutions."""
+    tried = {checker for checker, _, _ in MISTAKES}
+    assert tried == {e.checker for e in EXERCISES if int(e.notebook[:2]) in (3, 6, 8, 9, 10, 11)}
 
 
 def test_stub_and_solution_have_one_checker_and_the_book_has_one_exercise_for_each(exercise):
