@@ -1135,7 +1135,7 @@ def test_lists_refuse(tmp_path, manifests):
         ["Gong"],
         {},
     )
-    with pytest.raises(ValueError, match="needs 2 classes; x has 1 in test"):
+    with pytest.raises(ValueError, match=r"needs 2 classes; x has 1 in test; other tasks can be chosen \(--task\)"):
         full_mixtures.draw("2 sounds", {"sound": alone}, count=1)
 
 

@@ -26,7 +26,7 @@ from unasdiff_teach import separate_file as room
 from unasdiff_teach._console import duration
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import sound_file
-from unasdiff_teach.data.audio import active_span, resample
+from unasdiff_teach.data.audio import active_span, read, resample
 from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.data.pocket_corpus import CORPORA, manifest_rows
 from unasdiff_teach.evaluation.experiments import shipped
@@ -470,6 +470,19 @@ def test_headers_and_endings_that_lie(tmp_path):
         read_recording(movie)
 
 
+def test_a_damaged_mp3_is_a_warning_and_not_the_decoders_chatter(tmp_path, capfd):
+    path = recorded(tmp_path, sounds(3, RATE)[:1], RATE, "talk.mp3")
+    assert read_recording(path).warnings == ()
+    content = path.read_bytes()
+    path.write_bytes(content[:3000] + bytes(range(1, 200)) * 4 + content[3000:])
+    (warning,) = read_recording(path).warnings
+    assert "damaged and were left out" in warning
+    assert read(path)[0].shape[-1] > 0
+    assert capfd.readouterr().err == ""
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
+
+
 def test_a_full_disk(tmp_path, sources, monkeypatch):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
     with monkeypatch.context() as patch:
@@ -891,6 +904,12 @@ def test_sources_that_no_prior_knows(small_prior, sources):
     for names in ([], ["hum"]):
         with pytest.raises(ValueError, match="at least two"):
             find_sources(names, priors)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("violin", "Violin_or_fiddle"), ("piano", "Electric_piano")])
+def test_a_part_of_a_class_name_is_a_suggestion(name, meant):
+    with pytest.raises(ValueError, match=rf"'{name}' \(did you mean '{meant}'\?\)"):
+        find_sources([name, "Flute"], [load_prior("recorded-sound"), load_prior("pocket-sound")])
 
 
 # ------------------------------------------------------------------------------------------------------- command

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +18,7 @@ from .._checks import one_of
 from .._files import replacing
 
 SILENCE_DB = -120.0
+_STDERR = threading.Lock()  # the process has one
 
 
 def rms_db(audio: Tensor, dim: int = -1) -> Tensor:
@@ -54,6 +60,33 @@ def active_span(audio: Tensor, sample_rate: int, range_db: float = 40.0) -> tupl
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
 
 
+@contextmanager
+def quiet_decoder(path: str | Path) -> Iterator[list[str]]:
+    """Keep what libmpg123 says to itself: it writes to the process's standard error, and knows no other way.
+
+    Yields:
+        A list that holds its words when the block has ended; empty for files other than MP3.
+    """
+    words: list[str] = []
+    if Path(path).suffix.lower() != ".mp3":
+        yield words
+        return
+    with _STDERR, tempfile.TemporaryFile() as aside:
+        try:
+            own = os.dup(2)
+        except OSError:  # there is no standard error
+            yield words
+            return
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield words
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+            aside.seek(0)
+            words.extend(aside.read().decode(errors="replace").splitlines())
+
+
 def resample(audio: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """`audio` [..., N] at another rate in Hz (a band-limited kernel of 64 zero crossings)."""
     if old_rate == new_rate:
@@ -71,7 +104,8 @@ def decode(
 
     one_of("mono", mono, ("error", "mean", "first"))
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        with quiet_decoder(name):
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{name} cannot be read as audio: {error}") from error
     if samples.shape[0] == 0:

@@ -74,6 +74,7 @@ def draw(
             what = "speakers" if kind == "speech" else "classes"
             raise ValueError(
                 f"{task!r} needs {TASKS[task].count(kind)} {what}; {manifests[kind].name} has {len(found)} in {split}"
+                "; other tasks can be chosen (--task)"
             )
     entries, seen = [], set()
     for index in range(count):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._files import file_hash
+from .audio import quiet_decoder
 
 SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
 SILENT_DB = -90.0
@@ -63,10 +64,11 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
     if not path.is_file():
         raise FileNotFoundError(f"no sound file at {path}")
     try:
-        extra = soundfile.info(path, verbose=True).extra_info
-        with soundfile.SoundFile(path) as file:
-            audio, seen = _read(file, channels)
-            rate, promised = file.samplerate, file.frames
+        with quiet_decoder(path) as words:
+            extra = soundfile.info(path, verbose=True).extra_info
+            with soundfile.SoundFile(path) as file:
+                audio, seen = _read(file, channels)
+                rate, promised = file.samplerate, file.frames
         sha256 = file_hash(path)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be read as sound: {error}{_advice(path)}") from error
@@ -102,6 +104,8 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
             f"the file ends before its last page, as if it had been cut; the {N / rate:.2f} s that are there are"
             " separated"
         )
+    if any("Illegal Audio-MPEG-Header" in word for word in words):
+        warnings.append("parts of the file are damaged and were left out, so that what follows comes earlier")
     if seen.clipped:
         percent = 100 * seen.clipped / (N * seen.channels)
         words = f"{percent:.2f}" if percent < 10 else f"{percent:.0f}"
