@@ -325,6 +325,7 @@ def test_channels_that_cancel_each_other(tmp_path, sources):
         ({"memory": 0.0}, "memory is 0 GB"),
         ({"precision": "half"}, "precision is 'half'; accepted: 'auto', 'float32', 'bfloat16'"),
         ({"window": 0.0}, "window is 0 s"),
+        ({"device": "abacus"}, "device is 'abacus'; there is no such device here. Accepted: cpu, and cuda or mps"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path, sources, options, message):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import unasdiff_teach as ut
 from unasdiff_teach.cli import app
@@ -81,3 +82,20 @@ def test_lazy_names_are_those_that_tools_see(file):
     assert all(getattr(module, name) is not None for name in module.__all__) and set(module.__all__) <= set(dir(module))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         module.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train prior --scale smoke --data pocket-speech --out OUT",
+        "train separator --scale smoke --data pocket-speech --data pocket-sound --out OUT",
+        "bench --out OUT.json",
+        "reproduce --out OUT",
+    ],
+)
+def test_a_device_that_is_not_there_is_named(line, tmp_path):
+    """In the project's words, where torch and Lightning list twenty others."""
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*line.replace("OUT", str(out)).split(), "--device", "abacus"])
+    assert done.exit_code == 1 and not list(tmp_path.iterdir())
+    assert "device is 'abacus'; there is no such device here. Accepted: cpu, and cuda or mps" in done.output

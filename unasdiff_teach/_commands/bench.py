@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._console import errors
+from .._machine import check_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ def bench(
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with errors("what was measured is above"):
+        check_device(place)
         if out is not None and out.suffix not in (".json", ".parquet"):
             raise ValueError(f"out is {out}; it must end in .json or .parquet")
         config = room.BenchConfig(

@@ -16,7 +16,7 @@ import typer
 from .._checks import one_of
 from .._console import duration, errors
 from .._files import replacing
-from .._machine import free_disk, use_threads
+from .._machine import check_device, free_disk, use_threads
 from . import Compile, Precision, Threads, say
 
 if TYPE_CHECKING:
@@ -214,6 +214,7 @@ def _start(
     from ..training.loop import processes
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     before = _choices(out).get("threads")
     if (
         threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .._machine import check_device
 from .notebooks import NOTEBOOKS, book_folder, known_parameters
 from .run import Reproduction, stored
 
@@ -67,6 +68,7 @@ def prepare(
         _check(name, value, next(defaults[name] for defaults in known.values() if name in defaults))
     if device is None:
         device = "cuda" if scale == "paper" and torch.cuda.is_available() else "cpu"
+    check_device(device)
     precision, why = _precision(precision, scale, device, out)
     data = [where if where.startswith("pocket-") else str(Path(where).resolve()) for where in data]
 
