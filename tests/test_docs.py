@@ -349,9 +349,9 @@ def test_translations_hold(t):
     total = sigma**2 + sigma_data**2
     c_in, c_skip, c_out = 1 / total.sqrt(), sigma_data**2 / total, sigma * sigma_data / total.sqrt()
     for factor, edm in (
-        (factors.enter, c_in / alpha_bar.sqrt()),
-        (factors.skip, c_skip / alpha_bar.sqrt()),
-        (factors.out, c_out),
+        (factors.c_in, c_in / alpha_bar.sqrt()),
+        (factors.c_skip, c_skip / alpha_bar.sqrt()),
+        (factors.c_out, c_out),
     ):
         torch.testing.assert_close(factor.squeeze(), edm)
 

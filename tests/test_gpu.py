@@ -134,9 +134,9 @@ def test_training_stops_and_goes_on(tmp_path, precision):
     second = trainer(tmp_path / "parts", config, device=GPU)
     assert second.step == 10
     second.fit(progress=False)
-    for key, value in whole.average.items():
+    for key, value in whole.ema.items():
         assert value.device.type == GPU
-        assert torch.allclose(second.average[key], value, atol=2e-3 if precision == "bfloat16" else 1e-4), key
+        assert torch.allclose(second.ema[key], value, atol=2e-3 if precision == "bfloat16" else 1e-4), key
     assert (
         whole.log[-1]["loss"] == pytest.approx(second.log[-1]["loss"], rel=0.05) and "cuda" in whole.card()["machine"]
     )

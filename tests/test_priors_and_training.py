@@ -350,7 +350,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(PriorTrainer, "_train_step", original)
     resumed = train(tmp_path / "killed")
     assert resumed.step == 12
-    for a, b in zip(straight.average.values(), resumed.average.values(), strict=True):
+    for a, b in zip(straight.ema.values(), resumed.ema.values(), strict=True):
         assert torch.equal(a, b)
     assert resumed.card()["loss"] == straight.card()["loss"]
 
@@ -385,6 +385,6 @@ def test_a_diverging_loss_stops_training(tmp_path):
 def test_preconditioning_factors_satisfy_their_definition():
     s, x = ut.NoiseSchedule.linear(), torch.zeros(2, 1).double()
     f = preconditioning(s, torch.tensor([3, 120]), x, 0.1)
-    # The estimate has the least error when skip is the Wiener gain, and `out` is then the rest's standard deviation.
-    assert torch.allclose(f.out**2, 0.01 * (1 - f.skip * f.signal) ** 2 + (f.skip * f.noise) ** 2)
-    assert torch.allclose(f.enter**-2, 0.01 * f.signal**2 + f.noise**2)
+    # The estimate has the least error when c_skip is the Wiener gain, and c_out is then the rest's standard deviation.
+    assert torch.allclose(f.c_out**2, 0.01 * (1 - f.c_skip * f.signal) ** 2 + (f.c_skip * f.noise) ** 2)
+    assert torch.allclose(f.c_in**-2, 0.01 * f.signal**2 + f.noise**2)

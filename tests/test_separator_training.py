@@ -149,7 +149,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, netw
     monkeypatch.setattr(SeparatorTrainer, "_train_step", original)
     resumed = train(tmp_path / "killed", separator=separator)
     assert resumed.step == 12
-    for a, b in zip(straight.average.values(), resumed.average.values(), strict=True):
+    for a, b in zip(straight.ema.values(), resumed.ema.values(), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(straight.net.parameters(), resumed.net.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -202,11 +202,11 @@ def test_a_damaged_mixture_is_skipped(tmp_path):
         tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
     )
     assert run.fit(progress=False) and run.skipped == 1
-    assert all(v.isfinite().all() for v in run.average.values())
+    assert all(v.isfinite().all() for v in run.ema.values())
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [SeparatorTrainConfig.paper().rate(step) for step in (0, 1999, 3999, 250_000, 500_000)]
+    rates = [SeparatorTrainConfig.paper().lr_scale(step) for step in (0, 1999, 3999, 250_000, 500_000)]
     assert rates[:2] == [pytest.approx(1 / 4000), pytest.approx(0.5, rel=1e-3)]
     assert rates[2] > 0.999 and rates[3] == pytest.approx(0.505) and rates[4] == pytest.approx(0.01)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from unasdiff_teach._commands.train import app
 from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.priors import PriorConfig
-from unasdiff_teach.priors.neural import read, save
+from unasdiff_teach.priors.neural import preconditioning, read, save
 from unasdiff_teach.training import SeparatorTrainConfig, TrainConfig, scales
 from unasdiff_teach.training.prior import Watch
 
@@ -54,7 +54,7 @@ def test_a_batch_of_nan_changes_no_weight_and_is_counted(tmp_path):
     weights = {}
     run = poisoned(tmp_path, {6})
     after_each_step(
-        run, lambda: weights.update({run.step: [v.clone() for v in (*run.net.parameters(), *run.average.values())]})
+        run, lambda: weights.update({run.step: [v.clone() for v in (*run.net.parameters(), *run.ema.values())]})
     )
     assert run.fit(progress=False)
     assert equal(weights[6], weights[7]) and not equal(weights[7], weights[8])
@@ -260,3 +260,15 @@ def test_old_names_of_settings_serve_with_a_warning():
         assert replace(changed, checkpoint_every=config.checkpoint_every) == config
         with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             config.nothing  # noqa: B018
+
+
+def test_old_names_of_the_average_and_the_rate_serve_with_a_warning(tmp_path):
+    run = trainer(tmp_path)
+    with pytest.warns(DeprecationWarning, match="average is now ema"):
+        assert run.average is run.ema
+    with pytest.warns(DeprecationWarning, match="rate is now lr_scale"):
+        assert run.config.rate(3) == run.config.lr_scale(3)
+    factors = preconditioning(run.prior.schedule, torch.tensor([3]), torch.zeros(1, 10), 0.1)
+    for old, new in (("enter", "c_in"), ("skip", "c_skip"), ("out", "c_out")):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            assert getattr(factors, old) is getattr(factors, new)

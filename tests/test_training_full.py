@@ -230,7 +230,7 @@ def test_states_from_before_there_was_a_log_go_on(tmp_path, straight):
     run = trainer(tmp_path)
     for run.step in range(10):
         run._train_step()
-    kept = {"model": run.net.state_dict(), "average": run.average, "optimiser": run.optimiser.state_dict()}
+    kept = {"model": run.net.state_dict(), "average": run.ema, "optimiser": run.optimiser.state_dict()}
     torch.save(kept | {"step": 10, "seconds": 1.5, "losses": [(5, 1.25), (10, 1.0)]}, tmp_path / "state.pt")
     resumed = trainer(tmp_path)
     assert resumed.step == 10 and resumed.losses == [(5, 1.25), (10, 1.0)]
@@ -402,7 +402,7 @@ def test_mixed_precision_trains_float32_weights(tmp_path, straight):
     with pytest.raises(ValueError, match="precision is '16-mixed'"):
         replace(CONFIG, precision="16-mixed")
     run = train(tmp_path, replace(CONFIG, precision="bfloat16"))
-    assert {v.dtype for v in [*run.net.state_dict().values(), *run.average.values()]} == {torch.float32}
+    assert {v.dtype for v in [*run.net.state_dict().values(), *run.ema.values()]} == {torch.float32}
     moments = [v for entry in run.optimiser.state.values() for v in entry.values()]
     assert {v.dtype for v in moments} == {torch.float32}
     losses = [s["log"][-1]["loss"] for s in (state(tmp_path), state(straight))]

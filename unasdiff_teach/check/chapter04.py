@@ -81,7 +81,7 @@ def skip_weight(answer):
     sure = "signal power over signal power plus noise power, and x_t must be divided by sqrt(alpha_bar)"
 
     def skip(t, sigma):
-        return float(preconditioning(S, torch.tensor([t]), torch.zeros(1, 1, dtype=torch.float64), sigma).skip)
+        return float(preconditioning(S, torch.tensor([t]), torch.zeros(1, 1, dtype=torch.float64), sigma).c_skip)
 
     return [
         Property("hardly any noise and a loud source: x_t as it is", lambda: answer(1 - 1e-6, 1.0), 1.0, sure, 1e-3),

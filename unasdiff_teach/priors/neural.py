@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import one_of
+from .._lazy import renamed_arguments
 from ..networks import DiffWave, DiffWaveConfig, TriplePathConfig, TriplePathUNet
 from ..networks.files import read_model, write_model
 from ..schedule import NoiseSchedule
@@ -89,19 +90,20 @@ class NeuralPrior(nn.Module):
         if self.target == "eps":
             return self.net(x_t, level, label)
         scale = preconditioning(self.schedule, t, x_t, self.sigma_data)
-        x0_hat = scale.skip * x_t + scale.out * self.net(scale.enter * x_t, level, label)
+        x0_hat = scale.c_skip * x_t + scale.c_out * self.net(scale.c_in * x_t, level, label)
         return (x_t - scale.signal * x0_hat) / scale.noise
 
 
+@renamed_arguments(enter="c_in", skip="c_skip", out="c_out")
 @dataclass(frozen=True)
 class Preconditioning:
-    """Factors of x0_hat = skip x_t + out F(enter x_t), with x_t = signal x_0 + noise eps; each [M, 1]."""
+    """Factors of x0_hat = c_skip x_t + c_out F(c_in x_t), with x_t = signal x_0 + noise eps; each [M, 1]."""
 
     signal: Tensor
     noise: Tensor
-    enter: Tensor
-    skip: Tensor
-    out: Tensor
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
 
 
 def preconditioning(schedule: NoiseSchedule, t: Tensor, x_t: Tensor, sigma_data: float) -> Preconditioning:

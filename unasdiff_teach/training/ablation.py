@@ -111,7 +111,7 @@ def run(
     for paths in subsets:
         training = trainer(paths, folder, steps, seed, draw)
         training.fit(progress=progress)
-        training.prior.net.load_state_dict(training.average)
+        training.prior.net.load_state_dict(training.ema)
         tables.append(
             errors(training.prior, x0, label, seed).assign(
                 paths=name_of(paths),

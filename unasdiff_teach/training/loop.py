@@ -36,7 +36,9 @@ FREE = ("steps", "log_every", "save_every", "save_minutes", "checkpoint_every", 
 MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, until a training stops
 
 
-renamed = renamed_arguments(clip="max_grad_norm", final_rate="min_lr_ratio", milestone_every="checkpoint_every")
+renamed = renamed_arguments(
+    clip="max_grad_norm", final_rate="min_lr_ratio", milestone_every="checkpoint_every", rate="lr_scale"
+)
 
 
 @renamed
@@ -85,7 +87,7 @@ class LoopConfig:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}; at least 1 is needed")
 
-    def rate(self, step: int) -> float:
+    def lr_scale(self, step: int) -> float:
         """Learning rate at a step, as a fraction of `learning_rate`."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if not self.cosine:
@@ -95,6 +97,7 @@ class LoopConfig:
         )
 
 
+@renamed_arguments(average="ema")
 class Trainer:
     """Trains one model into a folder; started again on the same folder it goes on where it stopped, to the same
     weights.
@@ -116,7 +119,7 @@ class Trainer:
     Attributes:
         what: is trained, as its file calls it.
         model: what is trained, with the network `net`.
-        average: the averaged weights.
+        ema: the averaged weights.
 
     Args:
         folder: of this training alone.
@@ -160,7 +163,7 @@ class Trainer:
             self.model.net.load_state_dict(start)
         self.folder, self.model_config, self.config, self.data = Path(folder), model, config, data
         self.fabric, self.device, self.net = fabric, fabric.device, self.model.net.to(fabric.device)
-        self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
+        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -199,7 +202,7 @@ class Trainer:
         """
         card = self.card() | {"weights": weights, "dtype": str(dtype).removeprefix("torch.")} | notes
         write_model(
-            path, self.what, self.average if weights == "ema" else self.net.state_dict(), self.model_config, card, dtype
+            path, self.what, self.ema if weights == "ema" else self.net.state_dict(), self.model_config, card, dtype
         )
 
     def begin(self) -> None:
@@ -300,7 +303,7 @@ class Trainer:
         """
         c = self.config
         for group in self.optimiser.param_groups:
-            group["lr"] = c.learning_rate * c.rate(self.step)
+            group["lr"] = c.learning_rate * c.lr_scale(self.step)
         loss = self._shared(*(a.to(self.device) for a in self._batches(self.step))).mean()
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -311,7 +314,7 @@ class Trainer:
             return None
         self._update.step()
         decay = min(c.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.values()), list(self.net.state_dict().values()), 1 - decay)
+        torch._foreach_lerp_(list(self.ema.values()), list(self.net.state_dict().values()), 1 - decay)
         return loss.detach()
 
     def _count(self, loss: Tensor | None) -> None:
@@ -346,13 +349,13 @@ class Trainer:
 
     def _save(self) -> None:
         moments = (v for entry in self.optimiser.state.values() for v in entry.values())
-        if not all(v.isfinite().all() for v in (*self.net.state_dict().values(), *self.average.values(), *moments)):
+        if not all(v.isfinite().all() for v in (*self.net.state_dict().values(), *self.ema.values(), *moments)):
             raise FloatingPointError(f"the weights are not finite at step {self.step}; {self._kept()}")
         self.running = self.fabric.all_reduce(self.running, reduce_op="mean")
         if not self.fabric.is_global_zero:
             return
         state = {
-            "model": self.net.state_dict(), "average": self.average, "optimiser": self.optimiser.state_dict(),
+            "model": self.net.state_dict(), "average": self.ema, "optimiser": self.optimiser.state_dict(),
             "step": self.step, "seconds": self.seconds, "log": self.log, "running": self.running, "since": self.since,
             "identity": self.identity(), "skipped": self.skipped, "skipped_in_row": self.skipped_in_row,
             "steps": self.config.steps, "rescheduled": self.rescheduled,
@@ -420,7 +423,7 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is the state of another network: {' '.join(str(error).split())}") from error
-        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        self.ema, self.step, self.seconds = state["average"], state["step"], state["seconds"]
         self.log = (
             state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]
         )  # before there was a log
@@ -430,7 +433,7 @@ class Trainer:
         before = state.get("steps", c.steps)
         if c.cosine and before != c.steps:
             if not c.reschedule:
-                rates = [replace(c, steps=n).rate(self.step) for n in (before, c.steps)]
+                rates = [replace(c, steps=n).lr_scale(self.step) for n in (before, c.steps)]
                 raise ValueError(
                     f"steps was {before:,}, is now {c.steps:,}, and the cosine of the learning rate stretches over all"
                     f" steps: at step {self.step:,} the rate would jump from {rates[0]:.3g} to {rates[1]:.3g} of its"

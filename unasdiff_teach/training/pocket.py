@@ -145,7 +145,7 @@ def branch_of(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
         raise ValueError(
             f"{stage} starts from the joint stage, which stands at step {joint.step} of {joint.config.steps}"
         )
-    return branch(stage, joint.prior.labels, joint.average)
+    return branch(stage, joint.prior.labels, joint.ema)
 
 
 def main() -> None:

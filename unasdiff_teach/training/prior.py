@@ -106,7 +106,7 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
     if prior.target == "eps":
         return error
     scale = preconditioning(prior.schedule, t, x0, prior.sigma_data)
-    return error * (scale.noise / scale.signal / scale.out).square().squeeze(-1)
+    return error * (scale.noise / scale.signal / scale.c_out).square().squeeze(-1)
 
 
 class PriorTrainer(Trainer):
@@ -227,7 +227,7 @@ class PriorTrainer(Trainer):
     def _averaged(self) -> Iterator[None]:
         """The averaged weights in the network's place."""
         own = {k: v.clone() for k, v in self.net.state_dict().items()}
-        self.net.load_state_dict(self.average)
+        self.net.load_state_dict(self.ema)
         try:
             yield
         finally:

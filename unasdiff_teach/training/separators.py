@@ -86,7 +86,7 @@ def main() -> None:
         run = trainer(name, args.folder / name)
         run.fit()
         separator = run.model
-        separator.net.load_state_dict(run.average)
+        separator.net.load_state_dict(run.ema)
         scores = {split: round(score(separator.eval(), NAMES[name][1], split), 2) for split in ("validation", "test")}
         run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)
         print(
