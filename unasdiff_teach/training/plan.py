@@ -12,7 +12,8 @@ from ..data.mixing import SPEECH_SOUND, TASKS
 from ..networks.budget import flops, parameters
 from ..priors import shipped
 from . import pocket, recipes, separators
-from .loop import LoopConfig, Trainer, processes
+from .config import LoopConfig
+from .loop import Trainer, processes
 from .recipes import SCALES
 from .scales import Source, prior_trainer, separator_trainer
 

@@ -17,8 +17,9 @@ from ..diffusion import ancestral_sample, denoising_loss
 from ..priors.neural import NeuralPrior, PriorConfig, preconditioning
 from ..schedule import NoiseSchedule
 from .board import Board
+from .config import LoopConfig, renamed
 from .crops import rows_of
-from .loop import LoopConfig, Trainer, renamed
+from .loop import Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

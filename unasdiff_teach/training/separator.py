@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..separators import SeparatorConfig
+from .config import LoopConfig, renamed
 from .crops import Crops, ManifestCrops, rows_of
-from .loop import LoopConfig, Trainer, renamed
+from .loop import Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
