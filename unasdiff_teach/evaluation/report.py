@@ -7,17 +7,16 @@ what is not there is named.
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.mixing import SPEECH_SOUND, TASKS
+from . import report_pages
 from .experiments import shipped as stored_part
 from .job import FACTS
 from .report_figures import figures
@@ -117,9 +116,10 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
     for number in TITLES:
         table[table["table"] == number].to_csv(out / f"table{number}.csv", index=False)
     used.to_csv(out / "provenance.csv", index=False)
-    shown = {number: layout(table[table["table"] == number], METRICS[number]) for number in TITLES}
-    (out / "report.md").write_text(_markdown(shown, pictures, origins, used, lines), encoding="utf-8")
-    (out / "index.html").write_text(_html(shown, pictures, origins, used, lines), encoding="utf-8")
+    shown = {title: layout(table[table["table"] == number], METRICS[number]) for number, title in TITLES.items()}
+    what = shown, pictures, {o.name: o.scale for o in origins}, used, lines
+    (out / "report.md").write_text(report_pages.markdown(*what), encoding="utf-8")
+    (out / "index.html").write_text(report_pages.html(*what), encoding="utf-8")
     return Report(out, table, lines)
 
 
@@ -311,117 +311,3 @@ def _text(cell: pd.DataFrame, digits: int) -> str:
     if math.isnan(one["mean"]):
         return "missing"
     return as_text(cell, digits).iloc[0] if one["n"] > 1 else f"{one['mean']:.{digits}f}"
-
-
-# -------------------------------------------------------------------------------------------------------------- pages
-
-INTRODUCTION = (
-    "Numbers of the paper beside those of this package: the mean over mixtures and its 95 % bootstrap interval; n is"
-    " the number of mixtures, and with fewer than about 20 an interval is too narrow. The two were measured on"
-    " different data, by different priors and, at pocket scale, at half the rate and length (PESQ is narrow band at 8"
-    " kHz): what can be compared is the order of methods."
-)
-FACT_COLUMNS = [
-    "results",
-    "method",
-    "preset",
-    "seed",
-    "tasks",
-    "mixtures",
-    "network_calls",
-    "seconds",
-    "device",
-    "machine",
-    "versions",
-]
-
-
-def _markdown(
-    shown: Mapping[int, pd.DataFrame],
-    pictures: Mapping,
-    origins: Sequence[Origin],
-    used: pd.DataFrame,
-    lines: list[str],
-) -> str:
-    def grid(frame: pd.DataFrame) -> str:
-        head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
-        return "\n".join([head, *("| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False))])
-
-    parts = ["# Tables 2 to 4 and Figures 2 and 3", INTRODUCTION, *(f"- {o.name}: {o.scale}" for o in origins)]
-    parts += [f"## {TITLES[number]}\n\n{grid(frame)}" for number, frame in shown.items()]
-    parts += [f"![{alt}]({name}.png)\n\n{caption}" for name, (_, caption, alt) in pictures.items()]
-    parts += ["## What is missing", "\n".join(f"- {line}" for line in lines) or "Nothing."]
-    parts += [
-        "## How it was measured",
-        grid(_facts(used)),
-        "Settings and checksums of the priors are in provenance.csv.",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _html(
-    shown: Mapping[int, pd.DataFrame],
-    pictures: Mapping,
-    origins: Sequence[Origin],
-    used: pd.DataFrame,
-    lines: list[str],
-) -> str:
-    def section(title: str, frame: pd.DataFrame, note: str = "") -> str:
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in frame.columns)
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td{' class=missing' if v == 'missing' else ''}>{escape(str(v))}</td>" for v in row)
-            + "</tr>\n"
-            for row in frame.itertuples(index=False)
-        )
-        return (
-            f'<h2>{escape(title)}</h2>\n{note}<div class="wide" tabindex="0" role="region"'
-            f' aria-label="{escape(title)}"><table'
-            f' aria-label="{escape(title)}"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>'
-        )
-
-    images = "".join(
-        f'<figure><img alt="{escape(alt)}"'
-        f' src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
-        "</figcaption></figure>\n"
-        for png, caption, alt in pictures.values()
-    )
-    names = "".join(f"<li>{escape(o.name)}: {escape(o.scale)}</li>" for o in origins)
-    absent = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else "<p>Nothing.</p>"
-    tables = "\n".join(section(TITLES[number], frame) for number, frame in shown.items())
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Tables 2 to 4 and Figures 2 and 3</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
-.wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .2rem .6rem; text-align: left; white-space: nowrap; }}
-th, td {{ border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }}
-.missing {{ font-style: italic; opacity: .75; }}
-figure {{ margin: 2rem 0; }}
-img {{ max-width: 100%; height: auto; }}
-</style>
-</head>
-<body>
-<h1>Tables 2 to 4 and Figures 2 and 3</h1>
-<p>{escape(INTRODUCTION)}</p>
-<ul>{names}</ul>
-{tables}
-<h2>Figures 2 and 3</h2>
-{images}
-<h2>What is missing</h2>
-{absent}
-{section("How it was measured", _facts(used), "<p>Settings and checksums of the priors are in provenance.csv.</p>")}
-</body>
-</html>
-"""
-
-
-def _facts(used: pd.DataFrame) -> pd.DataFrame:
-    return used[FACT_COLUMNS].assign(seconds=used["seconds"].map("{:.3g}".format))
