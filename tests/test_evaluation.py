@@ -348,6 +348,51 @@ def test_verdicts(low, high, p, words):
     assert ev.verdict(ev.Interval((low + high) / 2, low, high, 20), 0.5, p) == words
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "p", "equal", "words"),
+    [
+        (0.1, 2, 0.05, False, "held"),
+        (-2, -0.1, 0.05, False, "the opposite"),
+        (0.1, 2, 0.06, False, "no clear difference"),
+        (-0.4, 0.4, 0.5, False, "equal within 0.5 dB"),
+        (math.nan, math.nan, 0.0, False, "not measured"),
+        (-0.4, 0.4, 0.5, True, "held"),
+        (0.1, 0.4, 0.001, True, "held"),  # clear, and too small to matter
+        (0.1, 2, 0.001, True, "no clear difference"),  # clear; whether it matters is not
+        (-2, -0.5, 0.05, True, "the opposite"),
+        (0.6, 2, 0.06, True, "no clear difference"),
+    ],
+)
+def test_what_a_difference_says_of_a_claim(low, high, p, equal, words):
+    claim = ev.Claim(pd.Series([], dtype=float), equal=equal)
+    assert ev.judge(ev.Interval((low + high) / 2, low, high, 20), claim, p) == words
+
+
+def test_a_table_of_claims():
+    noise = np.random.default_rng(0).standard_normal(40)
+    tasks = pd.MultiIndex.from_product([["one", "two"], range(20)], names=["task", "mixture"])
+    up, split = pd.Series(2 + noise, tasks), pd.Series(np.r_[6 + noise[:20], -2 + noise[20:]], tasks)
+    table = ev.judged(
+        {
+            "up": ev.Claim(up, everywhere=True),
+            "up in each task": ev.Claim(split, everywhere=True),
+            "up on average": ev.Claim(split),
+            "about alike": ev.Claim(up, equal=True),
+            "points": ev.Claim(up.loc[["one"]], matters=5, unit="points", equal=True),
+            "nothing": ev.Claim(pd.Series([], dtype=float)),
+        }
+    )
+    assert table["verdict"].tolist() == ["held", "the opposite", "held", "the opposite", "held", "not measured"]
+    assert table["tasks"].tolist()[:3] == ["2 held", "1 held, 1 the opposite", "1 held, 1 the opposite"]
+    assert table["tasks"].tolist()[4:] == ["", ""] and table["n"].tolist() == [40, 40, 40, 40, 20, 0]
+    alone = ev.p_value(up)
+    assert table.loc["up", "p_holm"] > alone  # corrected over the rows
+    needed = int(table.loc["up", "needed"])
+    assert ev.resolvable_difference(up.std(), needed) <= 0.5 < ev.resolvable_difference(up.std(), needed - 1)
+    with pytest.raises(ValueError, match="positive"):
+        ev.mixtures_needed(1.0, 0.0)
+
+
 def test_evidence_corrects_the_table_as_a_whole():
     rng = np.random.default_rng(8)
     base = rng.normal(0, 1, 20) - 0.0

@@ -5,13 +5,17 @@ from .methods import Method, fingerprint, oracle, sampling, unprocessed
 from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
 from .run import Run, Scoring, evaluate, noise_seed
 from .statistics import (
+    Claim,
     Coverage,
     Interval,
     bootstrap_mean,
     coverage,
     evidence,
     holm,
+    judge,
+    judged,
     mean_interval,
+    mixtures_needed,
     p_value,
     paired_difference,
     power,
@@ -32,9 +36,10 @@ from .tables import (
 )  # fmt: skip
 
 __all__ = [
-    "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
+    "Claim", "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
     "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
-    "fingerprint", "holm", "load_results", "mean_interval", "noise_seed", "oracle", "oracle_mask", "p_value",
+    "fingerprint", "holm", "judge", "judged", "load_results", "mean_interval",
+    "mixtures_needed", "noise_seed", "oracle", "oracle_mask", "p_value",
     "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
     "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip
