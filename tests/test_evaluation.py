@@ -1,5 +1,6 @@
 """Scores, ceilings, intervals, runs and tables."""
 
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -201,8 +202,43 @@ def test_oracle_masks_beat_the_mixture_and_sum_to_it(pocket, kind):
     torch.testing.assert_close(ev.oracle_mask(mixture[0], sources[0], kind), estimate[0], atol=1e-6, rtol=0)
 
 
-def test_oracle_mask_of_silence_is_finite():
-    assert torch.isfinite(ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000))).all()
+@pytest.mark.parametrize("kind", ["ratio", "phase-sensitive"])
+def test_oracle_mask_of_silence_is_finite(kind):
+    assert torch.isfinite(ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000), kind)).all()
+
+
+def test_the_phase_sensitive_mask_is_the_real_part_and_reaches_more_than_wiener(pocket):
+    m = pocket[0]
+    window = torch.hann_window(512)
+    Y, S = (torch.stft(x, 512, 128, window=window, return_complex=True) for x in (m.mixture, m.sources))
+    by_hand = torch.istft((S / (Y + 1e-12)).real.clamp(0, 1) * Y, 512, 128, window=window, length=len(m.mixture))
+    estimate = ev.oracle_mask(m.mixture, m.sources, "phase-sensitive")
+    torch.testing.assert_close(estimate, by_hand, atol=1e-4, rtol=0)
+    assert (
+        ev.si_sdr(estimate, m.sources).mean()
+        > ev.si_sdr(ev.oracle_mask(m.mixture, m.sources, "wiener"), m.sources).mean()
+    )
+
+
+def test_one_spectrum_is_one_filter_for_each_kind():
+    first, other = mixtures(count=2)
+    parts = ev.one_spectrum(first)
+    torch.testing.assert_close(parts.sum(0), first.mixture, atol=1e-5, rtol=0)
+    voices = mixtures("2 speech", count=1)[0]
+    torch.testing.assert_close(ev.one_spectrum(voices)[0], voices.mixture / 2, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="Hz"):
+        ev.one_spectrum(dataclasses.replace(other, sample_rate=16_000))
+    with pytest.raises(ValueError, match="Kazoo"):
+        ev.one_spectrum(dataclasses.replace(other, labels=(None, "Kazoo")))
+
+
+def test_floor_and_mask_stand_beside_stored_results():
+    rows = ev.floor_and_mask(count=4)
+    means = rows.groupby("method")["si_sdr"].mean()
+    assert rows["mixture"].nunique() == 4 and list(means.index) == ["one spectrum", "oracle phase-sensitive"]
+    assert 0 < means["one spectrum"] < 10 < means["oracle phase-sensitive"]
+    stored = rows.assign(method="other")  # as results of a run are
+    assert set(ev.summary(pd.concat([rows, stored])).index.get_level_values("method")) == {*means.index, "other"}
 
 
 @pytest.mark.parametrize("arguments", [{"kind": "soft"}, {"hop": 400}, {"n_fft": 16384}])

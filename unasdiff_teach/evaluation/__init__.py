@@ -1,5 +1,6 @@
 """How good a separation is: scores, ceilings, resumable runs, tables (the paper's Tables 2-4) and rules of evidence."""
 
+from .floor import floor_and_mask, one_spectrum
 from .masks import oracle_mask
 from .methods import Method, fingerprint, oracle, sampling, unprocessed
 from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
@@ -38,8 +39,8 @@ from .tables import (
 __all__ = [
     "Claim", "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
     "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
-    "fingerprint", "holm", "judge", "judged", "load_results", "mean_interval",
-    "mixtures_needed", "noise_seed", "oracle", "oracle_mask", "p_value",
+    "fingerprint", "floor_and_mask", "holm", "judge", "judged", "load_results", "mean_interval",
+    "mixtures_needed", "noise_seed", "one_spectrum", "oracle", "oracle_mask", "p_value",
     "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
     "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip
