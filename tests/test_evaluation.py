@@ -1,5 +1,6 @@
 """Scores, ceilings, intervals, runs and tables."""
 
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -201,8 +202,43 @@ def test_oracle_masks_beat_the_mixture_and_sum_to_it(pocket, kind):
     torch.testing.assert_close(ev.oracle_mask(mixture[0], sources[0], kind), estimate[0], atol=1e-6, rtol=0)
 
 
-def test_oracle_mask_of_silence_is_finite():
-    assert torch.isfinite(ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000))).all()
+@pytest.mark.parametrize("kind", ["ratio", "phase-sensitive"])
+def test_oracle_mask_of_silence_is_finite(kind):
+    assert torch.isfinite(ev.oracle_mask(torch.zeros(4000), torch.zeros(2, 4000), kind)).all()
+
+
+def test_the_phase_sensitive_mask_is_the_real_part_and_reaches_more_than_wiener(pocket):
+    m = pocket[0]
+    window = torch.hann_window(512)
+    Y, S = (torch.stft(x, 512, 128, window=window, return_complex=True) for x in (m.mixture, m.sources))
+    by_hand = torch.istft((S / (Y + 1e-12)).real.clamp(0, 1) * Y, 512, 128, window=window, length=len(m.mixture))
+    estimate = ev.oracle_mask(m.mixture, m.sources, "phase-sensitive")
+    torch.testing.assert_close(estimate, by_hand, atol=1e-4, rtol=0)
+    assert (
+        ev.si_sdr(estimate, m.sources).mean()
+        > ev.si_sdr(ev.oracle_mask(m.mixture, m.sources, "wiener"), m.sources).mean()
+    )
+
+
+def test_one_spectrum_is_one_filter_for_each_kind():
+    first, other = mixtures(count=2)
+    parts = ev.one_spectrum(first)
+    torch.testing.assert_close(parts.sum(0), first.mixture, atol=1e-5, rtol=0)
+    voices = mixtures("2 speech", count=1)[0]
+    torch.testing.assert_close(ev.one_spectrum(voices)[0], voices.mixture / 2, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="Hz"):
+        ev.one_spectrum(dataclasses.replace(other, sample_rate=16_000))
+    with pytest.raises(ValueError, match="Kazoo"):
+        ev.one_spectrum(dataclasses.replace(other, labels=(None, "Kazoo")))
+
+
+def test_floor_and_mask_stand_beside_stored_results():
+    rows = ev.floor_and_mask(count=4)
+    means = rows.groupby("method")["si_sdr"].mean()
+    assert rows["mixture"].nunique() == 4 and list(means.index) == ["one spectrum", "oracle phase-sensitive"]
+    assert 0 < means["one spectrum"] < 10 < means["oracle phase-sensitive"]
+    stored = rows.assign(method="other")  # as results of a run are
+    assert set(ev.summary(pd.concat([rows, stored])).index.get_level_values("method")) == {*means.index, "other"}
 
 
 @pytest.mark.parametrize("arguments", [{"kind": "soft"}, {"hop": 400}, {"n_fft": 16384}])
@@ -346,6 +382,51 @@ def test_the_resolvable_difference_is_seen_in_four_of_five_experiments(n):
 )  # fmt: skip
 def test_verdicts(low, high, p, words):
     assert ev.verdict(ev.Interval((low + high) / 2, low, high, 20), 0.5, p) == words
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "equal", "words"),
+    [
+        (0.1, 2, 0.05, False, "held"),
+        (-2, -0.1, 0.05, False, "the opposite"),
+        (0.1, 2, 0.06, False, "no clear difference"),
+        (-0.4, 0.4, 0.5, False, "equal within 0.5 dB"),
+        (math.nan, math.nan, 0.0, False, "not measured"),
+        (-0.4, 0.4, 0.5, True, "held"),
+        (0.1, 0.4, 0.001, True, "held"),  # clear, and too small to matter
+        (0.1, 2, 0.001, True, "no clear difference"),  # clear; whether it matters is not
+        (-2, -0.5, 0.05, True, "the opposite"),
+        (0.6, 2, 0.06, True, "no clear difference"),
+    ],
+)
+def test_what_a_difference_says_of_a_claim(low, high, p, equal, words):
+    claim = ev.Claim(pd.Series([], dtype=float), equal=equal)
+    assert ev.judge(ev.Interval((low + high) / 2, low, high, 20), claim, p) == words
+
+
+def test_a_table_of_claims():
+    noise = np.random.default_rng(0).standard_normal(40)
+    tasks = pd.MultiIndex.from_product([["one", "two"], range(20)], names=["task", "mixture"])
+    up, split = pd.Series(2 + noise, tasks), pd.Series(np.r_[6 + noise[:20], -2 + noise[20:]], tasks)
+    table = ev.judged(
+        {
+            "up": ev.Claim(up, everywhere=True),
+            "up in each task": ev.Claim(split, everywhere=True),
+            "up on average": ev.Claim(split),
+            "about alike": ev.Claim(up, equal=True),
+            "points": ev.Claim(up.loc[["one"]], matters=5, unit="points", equal=True),
+            "nothing": ev.Claim(pd.Series([], dtype=float)),
+        }
+    )
+    assert table["verdict"].tolist() == ["held", "the opposite", "held", "the opposite", "held", "not measured"]
+    assert table["tasks"].tolist()[:3] == ["2 held", "1 held, 1 the opposite", "1 held, 1 the opposite"]
+    assert table["tasks"].tolist()[4:] == ["", ""] and table["n"].tolist() == [40, 40, 40, 40, 20, 0]
+    alone = ev.p_value(up)
+    assert table.loc["up", "p_holm"] > alone  # corrected over the rows
+    needed = int(table.loc["up", "needed"])
+    assert ev.resolvable_difference(up.std(), needed) <= 0.5 < ev.resolvable_difference(up.std(), needed - 1)
+    with pytest.raises(ValueError, match="positive"):
+        ev.mixtures_needed(1.0, 0.0)
 
 
 def test_evidence_corrects_the_table_as_a_whole():

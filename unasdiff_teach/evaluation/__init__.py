@@ -1,17 +1,22 @@
 """How good a separation is: scores, ceilings, resumable runs, tables (the paper's Tables 2-4) and rules of evidence."""
 
+from .floor import floor_and_mask, one_spectrum
 from .masks import oracle_mask
 from .methods import Method, fingerprint, oracle, sampling, unprocessed
 from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
 from .run import Run, Scoring, evaluate, noise_seed
 from .statistics import (
+    Claim,
     Coverage,
     Interval,
     bootstrap_mean,
     coverage,
     evidence,
     holm,
+    judge,
+    judged,
     mean_interval,
+    mixtures_needed,
     p_value,
     paired_difference,
     power,
@@ -32,9 +37,10 @@ from .tables import (
 )  # fmt: skip
 
 __all__ = [
-    "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
+    "Claim", "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
     "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
-    "fingerprint", "holm", "load_results", "mean_interval", "noise_seed", "oracle", "oracle_mask", "p_value",
+    "fingerprint", "floor_and_mask", "holm", "judge", "judged", "load_results", "mean_interval",
+    "mixtures_needed", "noise_seed", "one_spectrum", "oracle", "oracle_mask", "p_value",
     "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
     "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Masks that know the sources: ceilings for every method that weighs the mixture's time-frequency bins."""
+"""Masks that know the sources: what weighing the mixture's time-frequency bins can reach."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SILENT_BIN = 1e-20  # so that a bin without any source is shared equally
 def oracle_mask(
     mixture: Tensor,
     sources: Tensor,
-    kind: Literal["ratio", "binary", "wiener"] = "ratio",
+    kind: Literal["ratio", "binary", "wiener", "phase-sensitive"] = "ratio",
     n_fft: int = 512,
     hop: int = 128,
 ) -> Tensor:
     """Separate a mixture with the mask computed from its true sources S_k, in the STFT domain (periodic Hann window).
 
     "binary" gives a bin to its strongest source, "ratio" shares it by magnitude |S_k| / sum |S_j|, and "wiener" by
-    power
-    |S_k|^2 / sum |S_j|^2. Masks are real: the mixture's phase remains. They sum to 1, so the estimates sum to the
-    mixture.
+    power |S_k|^2 / sum |S_j|^2: these sum to 1, so the estimates sum to the mixture. "phase-sensitive" is
+    Re(S_k / Y), clipped to [0, 1], the best such mask in each bin for itself. All are real: the mixture's phase
+    remains.
 
     Args:
         mixture: [..., N], N > n_fft / 2.
@@ -35,7 +35,8 @@ def oracle_mask(
     Raises:
         ValueError: shapes do not fit, `kind` is unknown, N is too short or `hop` too long.
 
-    Source: Vincent et al. 2007, "Oracle estimators for the benchmarking of source separation algorithms".
+    Source: Vincent et al. 2007, "Oracle estimators for the benchmarking of source separation algorithms"; Erdogan et
+    al. 2015 for the phase-sensitive mask.
     """
     length = mixture.shape[-1]
     if sources.ndim != mixture.ndim + 1 or sources.shape[:-2] != mixture.shape[:-1] or sources.shape[-1] != length:
@@ -52,15 +53,18 @@ def oracle_mask(
         flat = torch.stft(signal.reshape(-1, length), n_fft, hop, window=window, return_complex=True)
         return flat.reshape(*signal.shape[:-1], *flat.shape[-2:])
 
-    magnitude = spectrum(sources).abs()  # [..., K, F, frames]
+    parts, whole = spectrum(sources), spectrum(mixture).unsqueeze(-3)  # [..., K, F, frames], [..., 1, F, frames]
+    magnitude = parts.abs()
     if kind == "binary":
         strongest = magnitude.argmax(-3, keepdim=True)
         mask = torch.zeros_like(magnitude).scatter_(-3, strongest, 1.0)
     elif kind in ("ratio", "wiener"):
         weight = (magnitude if kind == "ratio" else magnitude.square()) + SILENT_BIN
         mask = weight / weight.sum(-3, keepdim=True)
+    elif kind == "phase-sensitive":
+        mask = ((parts * whole.conj()).real / (whole.abs().square() + SILENT_BIN)).clamp(0, 1)
     else:
-        raise ValueError(f"kind is {kind!r}; accepted are 'ratio', 'binary' and 'wiener'")
-    separated = mask * spectrum(mixture).unsqueeze(-3)
+        raise ValueError(f"kind is {kind!r}; accepted are 'ratio', 'binary', 'wiener' and 'phase-sensitive'")
+    separated = mask * whole
     signals = torch.istft(separated.flatten(0, -3), n_fft, hop, window=window, length=length)
     return signals.reshape(sources.shape)
