@@ -10,6 +10,7 @@ from .scrubbers import Scrubber, scrubber
 from .sound import log_spectrograms
 
 if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
+    from .algorithm import Drawing, algorithm_drawing
     from .explorer import GammaExplorer, curves, gamma_explorer
     from .figures import bars_with_intervals, guidance_curves, schedule_curves, spectrograms, trajectories, waveforms
     from .plane import Plane, plane_of_sources
@@ -18,11 +19,13 @@ if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
 
 __all__ = [
     "PALETTE",
+    "Drawing",
     "GammaExplorer",
     "Plane",
     "Player",
     "Scrubber",
     "Track",
+    "algorithm_drawing",
     "bars_with_intervals",
     "curves",
     "gamma_explorer",
@@ -41,6 +44,7 @@ __all__ = [
 
 # A player needs neither seaborn and pandas, as the figures do, nor IPython, as the explorer does.
 _HOMES = {
+    "algorithm": "Drawing algorithm_drawing",
     "explorer": "GammaExplorer curves gamma_explorer",
     "figures": "bars_with_intervals guidance_curves schedule_curves spectrograms trajectories waveforms",
     "plane": "Plane plane_of_sources",

@@ -107,11 +107,16 @@ def picture(width: int, height: int, panels: Sequence[Panel], description: str, 
     return canvas(width, height, label + "".join(panel.svg() for panel in panels), description)
 
 
-def canvas(width: int, height: int, content: str, description: str) -> str:
-    """An SVG element with paper behind its `content`, as wide as its place allows, `width` pixels at most."""
+def canvas(width: int, height: int, content: str, description: str, fixed: bool = False) -> str:
+    """An SVG element with paper behind its `content`, as wide as its place allows, `width` pixels at most; of that
+    width if `fixed`, as a file of its own has to be.
+    """
+    size = (
+        f'width="{width}" height="{height}" style="' if fixed else f'style="width:100%;max-width:{width}px;height:auto;'
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(description)}" style="width:100%;max-width:{width}px;height:auto;background:{PAPER};'
+        f'aria-label="{escape(description)}" {size}background:{PAPER};'
         f'font:17px \'DejaVu Sans\',Verdana,sans-serif" fill="{INK}">'
         f'<rect width="{width}" height="{height}" fill="{PAPER}"/>{content}</svg>'
     )
