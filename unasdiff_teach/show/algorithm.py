@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from .style import GREY, INK, PALETTE
-from .svg import canvas, stroke, text
+from .style import INK, PALETTE
+from .svg import Drawing, arrow, box, stroke, text
 
 SOURCES, PRIOR, MIXTURE, LIT = PALETTE[:2], PALETTE[3], PALETTE[5], "#ffe08a"
 """Colours: the two sources; the prior's and the mixture's pull, as in `plane_of_sources`; a block that is lit."""
@@ -66,24 +65,6 @@ ARROWS = (
 """Colour and corners of the lines; each ends in a head."""
 
 
-class Drawing:
-    """An SVG that a notebook shows as a picture.
-
-    Attributes:
-        svg: a document of its own.
-        description: its alternative text.
-    """
-
-    def __init__(self, width: int, height: int, content: str, description: str):
-        self.svg, self.description = canvas(width, height, content, description, fixed=True), description
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-    def __repr__(self) -> str:
-        return f"Drawing({self.description})"
-
-
 def algorithm_drawing(lit: str | None = None) -> Drawing:
     """Algorithm 1 as blocks (Fig. 1 and Alg. 1): a step runs once around, 200 times from `start` to the sources.
 
@@ -95,7 +76,7 @@ def algorithm_drawing(lit: str | None = None) -> Drawing:
     """
     if lit is not None and lit not in BLOCKS:
         raise ValueError(f"there is no block {lit!r}; there are {', '.join(BLOCKS)}")
-    parts = [_arrow(*arrow) for arrow in ARROWS] + [_block(name, block, name == lit) for name, block in BLOCKS.items()]
+    parts = [arrow(*line) for line in ARROWS] + [_block(name, block, name == lit) for name, block in BLOCKS.items()]
     parts += [text(88, 228, "t − 1"), text(75, 354, "t = 0: sources", "middle", "bold")]
     parts += [stroke(f"M{30 + 50 * k} 368h40", colour, 5) for k, colour in enumerate(SOURCES)]
     described = [f"{block.title} ({block.formula}; chapter {block.chapter})" for block in BLOCKS.values()]
@@ -105,18 +86,6 @@ def algorithm_drawing(lit: str | None = None) -> Drawing:
 
 def _block(name: str, block: Block, lit: bool) -> str:
     left, top, (width, height) = LEFT[block.column], TOP[block.row], BOX
-    look = f'fill="{LIT}" stroke="{INK}" stroke-width="3"' if lit else f'fill="#ffffff" stroke="{GREY}"'
     bars = [stroke(f"M{left + 4} {top + 6 + 29 * k}v27", colour, 4) for k, colour in enumerate(SOURCES) if block.each]
-    return (
-        f'<g data-block="{name}" data-lit="{lit:d}">'
-        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="6" {look}/>{"".join(bars)}'
-        f"{text(left + 12, top + 28, block.title, weight='bold')}{text(left + 12, top + 54, block.formula)}"
-        f"{text(left + width - 6, top + 20, str(block.chapter), 'end')}</g>"
-    )
-
-
-def _arrow(colour: str, *corners: tuple[float, float]) -> str:
-    (a, b), (c, d) = corners[-2:]
-    u, v = (6 * (end - start) / math.hypot(c - a, d - b) for start, end in ((a, c), (b, d)))
-    line = "L".join(f"{x:g} {y:g}" for x, y in corners)
-    return stroke(f"M{line}m{-u - v:g} {u - v:g}L{c:g} {d:g}l{v - u:g} {-v - u:g}", colour, 2.5)
+    shape = box((left, top, width, height), block.title, block.formula, str(block.chapter), LIT if lit else None)
+    return f'<g data-block="{name}" data-lit="{lit:d}">{shape}{"".join(bars)}</g>'
