@@ -175,7 +175,7 @@ class Rooms(SphinxDirective):
         for room in self.content:
             link = link_to(f"api_{room}", nodes.literal("", room), self.env.docname)
             doc = inspect.getdoc(importlib.import_module(f"{PACKAGE}.{room}")) or ""
-            first = text(re.split(r"(?<=\.)\s", doc)[0])
+            first = text(re.split(r"(?<=\.)\s+(?=[A-Z])", doc)[0])
             shown += nodes.definition_list_item("", nodes.term("", "", link), nodes.definition("", first))
         return [shown]
 
