@@ -47,7 +47,7 @@ test-notebooks: $(STAMP)
 	$(PY) -m pytest $(NBVAL) book
 
 lab: $(STAMP)
-	$(PY) -m jupyterlab book
+	$(PY) -m jupyterlab book/index.ipynb
 
 execute: $(STAMP)
 	$(PY) scripts/execute_notebooks.py

@@ -17,10 +17,17 @@ BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK / "_ext"))
 import api_reference as api  # noqa: E402
 
-PAGE = (BOOK / "appendix_api.md").read_text(encoding="utf-8")
+LISTED = re.search(
+    r"^```\{api-rooms\}\n(.*?)\n```$", (BOOK / "appendix_api.md").read_text(encoding="utf-8"), flags=re.M | re.S
+)[1].split()
 TAUGHT = {
     room: chapters.split()
-    for room, chapters in re.findall(r"^```\{api\} (\w+)\n(?::taught: (.+)\n)?```$", PAGE, flags=re.M)
+    for listed in LISTED
+    for room, chapters in re.findall(
+        r"^```\{api\} (\w+)\n(?::taught: (.+)\n)?```$",
+        (BOOK / f"api_{listed}.md").read_text(encoding="utf-8"),
+        flags=re.M,
+    )
 }
 NAMES = [(room, name) for room in TAUGHT if room != "cli" for name in api.public(room)]
 
@@ -35,6 +42,11 @@ def test_every_room_is_there_in_order():
     private = {room for room in rooms if room.startswith("_")}
     assert set(TAUGHT) == rooms - private - {"doctor"}, "doctor is a command, and stands with those"
     assert sorted(TAUGHT, key=ROOMS.index) == list(TAUGHT)
+
+
+def test_each_room_has_a_page_of_its_own():
+    assert LISTED == list(TAUGHT)
+    assert {path.stem for path in BOOK.glob("api_*.md")} == {f"api_{room}" for room in LISTED}
 
 
 def test_every_name_of_the_package_is_there():
@@ -95,10 +107,13 @@ def test_members_are_what_a_class_documents_itself():
 
 
 @pytest.mark.slow
-def test_the_built_page_shows_all_of_it(html):
-    page = BeautifulSoup((html / "book/appendix_api.html").read_text(encoding="utf-8"), "html.parser")
+def test_the_built_pages_show_all_of_it(html):
+    pages = {
+        room: BeautifulSoup((html / f"book/api_{room}.html").read_text(encoding="utf-8"), "html.parser")
+        for room in LISTED
+    }
     for room, name in NAMES:
-        value = value_of(room, name)
+        value, page = value_of(room, name), pages[room]
         in_package = getattr(ut, name, None) is value
         entry = page.find(id=f"unasdiff_teach.{'' if in_package else room + '.'}{name}")
         assert entry, f"{room}.{name}"
@@ -110,4 +125,6 @@ def test_the_built_page_shows_all_of_it(html):
             assert " ".join(first.split()) in " ".join(content.get_text().split())
         chapters = content.select_one(".api-chapters")
         assert chapters.select("a"), f"{room}.{name} leads to no chapter"
-    assert "unasdiff-teach doctor" in page.get_text()
+    assert "unasdiff-teach doctor" in pages["cli"].get_text()
+    index = BeautifulSoup((html / "book/appendix_api.html").read_text(encoding="utf-8"), "html.parser")
+    assert [a["href"] for a in index.select(".api-rooms dt a")] == [f"api_{room}.html" for room in LISTED]

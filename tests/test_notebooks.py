@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_CELL = 30  # lines
+LONGEST_IN_SIGHT = 15  # lines of a cell that only draws or sets up
 LARGEST_CLIP = 200_000  # characters of base64: five seconds at 16 kHz and 16 bits are 213 kB, two at 8 kHz 43 kB
 LARGEST_NOTEBOOK = 3 * 2**20  # bytes
 SHORTEST_ALT = 15  # characters
@@ -77,6 +79,40 @@ def test_cells_are_short(notebook):
     assert not long, f"cells with more than {LONGEST_CELL} lines: {long}"
 
 
+FOLDS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+AS_THEY_ARE = {"11_other_systems", "13_full_evaluation", "appendix_evidence"}  # until their revision is in
+
+
+def test_long_cells_that_draw_or_set_up_are_folded_and_named(notebook, path):
+    for i, cell in code_cells(notebook):
+        folded = FOLDS & set(cell.metadata.get("tags", []))
+        if path.stem in AS_THEY_ARE:
+            continue
+        if folded & {"hide-input", "hide-cell"}:
+            assert cell.metadata.get("jupyter", {}).get("source_hidden"), f"cell {i}: in JupyterLab too"
+        if folded or cell.source.count("\n") < LONGEST_IN_SIGHT:
+            continue
+        draws = any(mime.startswith("image/") for o in cell.outputs for mime in o.get("data", {}))
+        assert not draws and "use_style()" not in cell.source, f"cell {i}: tag it hide-input and name it"
+
+
+def test_chapters_have_one_template(notebook, path):
+    """Exercises and recap are numbered sections, each exercise has a heading; references and versions stand last."""
+    chapter = re.match(r"(\d+)_", path.stem)
+    if not chapter:
+        return
+    number, text = int(chapter[1]), "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    sections = [int(n) for n in re.findall(rf"^## {number}\.(\d+) ", text, flags=re.M)]
+    assert sections == list(range(1, len(sections) + 1))
+    titles = re.findall(r"^## (.*)", text, flags=re.M)
+    assert titles[-2:] == [f"{number}.{sections[-1]} Recap", "References"]
+    assert "**Versions used**" in text.rpartition("## References")[2]
+    exercises = [c for _, c in code_cells(notebook) if "exercise" in c.metadata.get("tags", [])]
+    headings = re.findall(rf"^### Exercise {number}\.(\d+): ", text, flags=re.M)
+    assert [int(n) for n in headings] == list(range(1, len(exercises) + 1))
+    assert not exercises or f"{number}.{sections[-2]} Exercises" in titles
+
+
 def test_every_figure_has_a_text(notebook):
     for i, cell in code_cells(notebook):
         pictures = sum(any(mime.startswith("image/") for mime in o.get("data", {})) for o in cell.outputs)
@@ -84,6 +120,15 @@ def test_every_figure_has_a_text(notebook):
         if pictures:
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) >= SHORTEST_ALT, f"cell {i}: put what its figure shows into metadata mystnb.image.alt"
+
+
+def test_figures_are_sharp_on_dense_screens(notebook, path):
+    """`show.use_style` gives them twice the pixels of their size on the screen."""
+    for i, _, output in outputs(notebook):
+        if "image/png" in output.get("data", {}) and path.stem not in AS_THEY_ARE:
+            header = base64.b64decode(output.data["image/png"][:64])
+            shown = output.metadata["image/png"]["width"]
+            assert int.from_bytes(header[16:20], "big") in (2 * shown, 2 * shown + 1), f"cell {i}: run `make execute`"
 
 
 def test_every_alt_text_has_its_figure(notebook):

@@ -425,6 +425,15 @@ def test_spectrograms_of_a_player_have_no_frame_in_the_dark(opened):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, NARROW])
+def test_figures_keep_their_proportions(opened, width):
+    tab = opened("book/14_beyond", width=width)
+    sides = "all => all.map((e) => [e.naturalWidth / e.naturalHeight, e.width / e.height])"
+    found = tab.locator("img[src*='_images/']").evaluate_all(sides)
+    assert found and all(shown == pytest.approx(stored, rel=0.02) for stored, shown in found)
+
+
+@pytest.mark.browser
 def test_weights_of_letters(opened):
     tab = opened("book/04_tweedie")
     weigh = "e => Number(getComputedStyle(e).fontWeight)"

@@ -56,6 +56,12 @@ def test_columns_of_numbers_are_marked_with_their_titles():
     assert marked(mixed, "number") == ["blank", "none", "1.8e+09"]
 
 
+def test_sentences_may_wrap_and_intervals_may_not():
+    sentence, interval = "one cosine over all steps, then the first rate", "-17.035 [-15.825, -18.315]   of 20"
+    shown = table(pandas.DataFrame({"rate": [sentence, "none"], "score": ["3.2", interval]}, index=["a", "b"]))
+    assert marked(shown, "sentence") == [sentence]
+
+
 def test_the_start_of_each_row_is_marked():
     index = pandas.MultiIndex.from_product([["dps", "dsg"], ["1 s", "2 s"]], names=["method", "length"])
     shown = table(pandas.DataFrame({"mean": range(4), "low": range(4)}, index=index))

@@ -6,7 +6,8 @@
 
 It says where the room is taught, and shows every public name of `unasdiff_teach.guidance` with its signature, its
 docstring, its documented methods, and links to the chapters that use it; to the first chapter of `taught` where none
-does.
+does. `{api-rooms}` lists the rooms named in its content, each with the first sentence of its docstring and a link to
+its page, `api_ROOM`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ WIDEST = 88  # characters of a signature on one line
 
 def setup(app: Sphinx) -> dict:
     app.add_directive("api", Api)
+    app.add_directive("api-rooms", Rooms)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -160,12 +162,28 @@ class Api(SphinxDirective):
         shown = nodes.paragraph("", title + ("s " if len(chapters) > 1 else " "), classes=["api-chapters"])
         for i, chapter in enumerate(chapters):
             number = chapter.partition("_")[0].lstrip("0")
-            link = addnodes.pending_xref(
-                "", nodes.inline("", number or "0"), refdomain="std", reftype="doc", reftarget=f"/book/{chapter}",
-                refexplicit=True, refwarn=True, refdoc=self.env.docname,
-            )  # fmt: skip
+            link = link_to(chapter, nodes.inline("", number or "0"), self.env.docname)
             shown += [nodes.Text(", "), link] if i else [link]
         return shown
+
+
+class Rooms(SphinxDirective):
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        shown = nodes.definition_list(classes=["api-rooms"])
+        for room in self.content:
+            link = link_to(f"api_{room}", nodes.literal("", room), self.env.docname)
+            doc = inspect.getdoc(importlib.import_module(f"{PACKAGE}.{room}")) or ""
+            first = text(re.split(r"(?<=\.)\s+(?=[A-Z])", doc)[0])
+            shown += nodes.definition_list_item("", nodes.term("", "", link), nodes.definition("", first))
+        return [shown]
+
+
+def link_to(page: str, words: nodes.Node, at: str) -> addnodes.pending_xref:
+    """A link on page `at` to a page of the book."""
+    options = {"refdomain": "std", "reftype": "doc", "refexplicit": True, "refwarn": True}
+    return addnodes.pending_xref("", words, reftarget=f"/book/{page}", refdoc=at, **options)
 
 
 def kind_of(value: object, owner: str = "") -> str:

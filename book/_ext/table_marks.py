@@ -1,8 +1,9 @@
 """A Sphinx extension: tables that can be read across.
 
 pandas writes the names of an index into a row of their own, which is empty otherwise; here they move up into the empty
-cells of the row above. Columns of numbers are marked, so that the style sheet sets them flush right, and so is the
-cell at the start of each row, which stays in sight while a wide table scrolls.
+cells of the row above. Columns of numbers are marked, so that the style sheet sets them flush right; so are cells with
+a sentence, which may go on in a second line, and the cell at the start of each row, which stays in sight while a wide
+table scrolls.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ NUMBER = re.compile(
         (of\s\d+|%|dB)?""",
     re.X,
 )
+LONG = 30  # characters
 BLANK = {"", "–", "—", "·", "none", "nan", "<na>"}
 
 
@@ -39,6 +41,7 @@ def improved(html: str) -> str:
         return html
     _join_header(table)
     _mark_numbers(table)
+    _mark_sentences(table)
     _pin_first(table)
     return str(table)
 
@@ -80,6 +83,13 @@ def _mark_numbers(table: Tag) -> None:
         if texts and all(NUMBER.fullmatch(text) for text in texts):
             for cell in column + ([head[-place]] if len(head) >= place else []):
                 cell["class"] = [*cell.get("class", []), "number"]
+
+
+def _mark_sentences(table: Tag) -> None:
+    """Class `sentence` for long cells that are no numbers, such as an interval."""
+    for cell in table.tbody.find_all("td"):
+        if len(text := _text(cell)) > LONG and not NUMBER.fullmatch(text):
+            cell["class"] = [*cell.get("class", []), "sentence"]
 
 
 def _pin_first(table: Tag) -> None:

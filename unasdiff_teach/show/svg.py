@@ -1,4 +1,4 @@
-"""Line plots as short SVG strings: what a slider can redraw many times in a second."""
+"""Line plots and schematics as short SVG strings; a slider can redraw a plot many times in a second."""
 
 from __future__ import annotations
 
@@ -107,11 +107,16 @@ def picture(width: int, height: int, panels: Sequence[Panel], description: str, 
     return canvas(width, height, label + "".join(panel.svg() for panel in panels), description)
 
 
-def canvas(width: int, height: int, content: str, description: str) -> str:
-    """An SVG element with paper behind its `content`, as wide as its place allows, `width` pixels at most."""
+def canvas(width: int, height: int, content: str, description: str, fixed: bool = False) -> str:
+    """An SVG element with paper behind its `content`, as wide as its place allows, `width` pixels at most; of that
+    width if `fixed`, as a file of its own has to be.
+    """
+    size = (
+        f'width="{width}" height="{height}" style="' if fixed else f'style="width:100%;max-width:{width}px;height:auto;'
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(description)}" style="width:100%;max-width:{width}px;height:auto;background:{PAPER};'
+        f'aria-label="{escape(description)}" {size}background:{PAPER};'
         f'font:17px \'DejaVu Sans\',Verdana,sans-serif" fill="{INK}">'
         f'<rect width="{width}" height="{height}" fill="{PAPER}"/>{content}</svg>'
     )
@@ -125,6 +130,50 @@ def stroke(path: str, colour: str, width: float = 1, dash: str = "none") -> str:
 def text(x: float, y: float, content: str, anchor: str = "start", weight: str = "normal") -> str:
     bold = "" if weight == "normal" else f' font-weight="{weight}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{bold}>{escape(content)}</text>'
+
+
+def box(
+    place: tuple[float, float, float, float], title: str, line: str, corner: str = "", fill: str | None = None
+) -> str:
+    """A block of a schematic: its title, a line below it, and something short in its upper corner.
+
+    Args:
+        place: left, top, width and height.
+        fill: colour of a block that stands out.
+    """
+    left, top, width, height = place
+    look = f'fill="{fill}" stroke="{INK}" stroke-width="3"' if fill else f'fill="#ffffff" stroke="{GREY}"'
+    return (
+        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="6" {look}/>'
+        f"{text(left + 12, top + 28, title, weight='bold')}{text(left + 12, top + height - 14, line)}"
+        f"{text(left + width - 6, top + 20, corner, 'end') if corner else ''}"
+    )
+
+
+def arrow(colour: str, *corners: tuple[float, float], dash: str = "none") -> str:
+    """A line through `corners`, with a head at its end."""
+    (a, b), (c, d) = corners[-2:]
+    u, v = (6 * (end - start) / math.hypot(c - a, d - b) for start, end in ((a, c), (b, d)))
+    line = "L".join(f"{x:g} {y:g}" for x, y in corners)
+    return stroke(f"M{line}m{-u - v:g} {u - v:g}L{c:g} {d:g}l{v - u:g} {-v - u:g}", colour, 2.5, dash)
+
+
+class Drawing:
+    """An SVG that a notebook shows as a picture.
+
+    Attributes:
+        svg: a document of its own.
+        description: its alternative text.
+    """
+
+    def __init__(self, width: int, height: int, content: str, description: str):
+        self.svg, self.description = canvas(width, height, content, description, fixed=True), description
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+    def __repr__(self) -> str:
+        return f"Drawing({self.description})"
 
 
 def _number(value: float, log: bool) -> str:
