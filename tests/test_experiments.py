@@ -40,7 +40,7 @@ from unasdiff_teach.priors.neural import PriorConfig
 ROWS = ablations()
 PAPER = set(evaluation.paper_table(4)["method"])
 CHECKSUM = re.compile(r"(?:prior|separator) (\w{8})")
-MADE = [name for name in EXPERIMENTS if name not in ("real", "recorded-test")]
+MADE = [name for name in EXPERIMENTS if name not in ("real", "recorded-tuning", "recorded-test")]
 
 
 def changed(a, b, path: str = "") -> set[str]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
+from unasdiff_teach.task import SeparationTask
 
 S = ut.NoiseSchedule.linear()
 FAST = ut.SeparationConfig.short().replace(steps=20)
@@ -287,6 +288,22 @@ def test_hypotheses_are_averaged_mixture_by_mixture():
     assert torch.allclose(mean, torch.stack(runs).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="hypotheses"):
         ut.separate(y[0], [LOW, HIGH], [None, None], S, config, on_step=print)
+
+
+def test_hypotheses_are_brought_to_one_order_before_they_are_averaged():
+    """Two sources of one prior and label: a run may return them in either order. Others keep their places."""
+    y, found = torch.stack([sources(seed).sum(0) for seed in range(2)]), torch.stack([sources(0), sources(1)])
+    runs = torch.stack([found, found.flip(1), found], 1) + 0.01 * torch.randn(2, 3, 2, N)  # [B, H, K, N]
+    apart = SeparationTask(y, [LOW, HIGH], [None, None], S, 0, None, hypotheses=3)
+    assert torch.equal(apart.unbatch(runs.flatten(0, 1)), runs.mean(1))
+    alike = SeparationTask(y, LOW, [None, None], S, 0, None, hypotheses=3)
+    in_order = torch.stack([runs[:, 0], runs[:, 1].flip(1), runs[:, 2]], 1).mean(1)
+    assert torch.equal(alike.unbatch(runs.flatten(0, 1)), in_order)
+    single = SeparationTask(y[1], LOW, [None, None], S, 0, None, hypotheses=3)
+    assert torch.equal(single.unbatch(runs[1]), in_order[1])
+    three = SeparationTask(y, [LOW, LOW, HIGH], [None] * 3, S, 0, None)
+    assert three._orders([None] * 3) == [[0, 1, 2], [1, 0, 2]]
+    assert SeparationTask(y, LOW, [None] * 3, S, 0, None)._orders(["a", "b", "a"]) == [[0, 1, 2], [2, 1, 0]]
 
 
 def test_the_same_seed_gives_the_same_result_and_another_does_not():

@@ -380,8 +380,9 @@ def prepare(
     warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
     config = getattr(SeparationConfig, preset)().replace(normalize="none")
-    if config.hypotheses > 1 and len({(id(s.prior.prior), s.label) for s in sources}) < len(sources):
-        # Each run may return them in another order, and a mean over orders is no source.
+    alike = len({(id(s.prior.prior), s.label) for s in sources}) < len(sources)
+    if config.hypotheses > 1 and alike and _length(recording.audio.shape[-1], recording.rate, rate) > windows.size:
+        # Runs are averaged in one order each, and over several windows it may change within a run.
         warnings.append(
             f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from numbers import Integral
 from pathlib import Path
 
@@ -150,8 +151,30 @@ class SeparationTask:
 
     def unbatch(self, x: Tensor) -> Tensor:
         """The mean over hypotheses, without the leading B for a single mixture."""
-        x = x.unflatten(0, (-1, self.hypotheses)).mean(1) if self.hypotheses > 1 else x
+        if self.hypotheses > 1:
+            found = x.unflatten(0, (-1, self.hypotheses))
+            rows = self.labels[:: self.hypotheses]
+            x = torch.stack([self._ordered(runs, row) for runs, row in zip(found, rows, strict=True)]).mean(1)
         return x[0] if self.single else x
+
+    def _ordered(self, runs: Tensor, labels: list) -> Tensor:
+        """The hypotheses of one mixture, [H, K, N], each in the order that agrees best with the sum of those before it.
+
+        Sources of one prior and one label have no order of their own: the posterior stays the same with any two
+        exchanged, so that its plain mean has them all equal.
+        """
+        orders, found = self._orders(labels), [runs[0]]
+        for run in runs[1:]:
+            agreement = sum(found) @ run.mT  # [K, K]
+            found.append(run[max(orders, key=lambda order: agreement[range(self.K), order].sum().item())])
+        return torch.stack(found)
+
+    def _orders(self, labels: list) -> list[list[int]]:
+        """The permutations of sources that exchange none but those of one prior and one label, the identity first."""
+        owner = {k: i for i, (_, ks) in enumerate(self.groups) for k in ks}
+        kinds = [(owner[k], labels[k]) for k in range(self.K)]
+        found = permutations(range(self.K))
+        return [list(order) for order in found if all(kinds[j] == kind for j, kind in zip(order, kinds, strict=True))]
 
 
 def _checked(mixture: Tensor) -> Tensor:
@@ -175,8 +198,10 @@ def _checked(mixture: Tensor) -> Tensor:
 def _checked_priors(priors: list[Prior]) -> list[Prior]:
     for k, prior in enumerate(priors):
         if not callable(prior):
-            hint = f"; unasdiff_teach.priors.load({prior!r}) is one" if isinstance(prior, str) else ""
-            raise TypeError(f"prior {k} is {prior!r}; it must be a prior{hint}")
+            name = isinstance(prior, str)
+            hint = f"; unasdiff_teach.priors.load({prior!r}) is one" if name else ""
+            shown = repr(prior) if name else f"a {type(prior).__name__}"
+            raise TypeError(f"prior {k} is {shown}; it must be a prior{hint}")
     return priors
 
 

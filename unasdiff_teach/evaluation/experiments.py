@@ -38,6 +38,11 @@ GRID: dict[str, list[Guidance]] = {
     "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
 }
 """Nine settings of each guidance rule, for `SeparationConfig.short()`."""
+SHARES: dict[str, SeparationConfig] = {
+    f"{runs} x {steps} steps, t*={t}": SeparationConfig.recommended().replace(init_step=t, steps=steps, hypotheses=runs)
+    for runs, steps, t in ((4, 10, 100), *product((6,), (10,), (100, 125, 150)), *product((4,), (15,), (100, 125, 150)))
+}
+"""`SeparationConfig.recommended()`, and settings of it with 60 network calls in place of 40."""
 CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
 REST = (NMF, *(f"{rule} tuned" for rule in GRID))
 """Methods of "table-2" that no job of plain words has."""
@@ -232,19 +237,40 @@ def real(trained: Trained, winners: Winners) -> list[Job]:
     return [_job("real", trained, ("unprocessed", "oracle ratio", "oracle wiener", "recommended"))]
 
 
+def _families(trained: Trained) -> dict[str, Trained]:
+    """Both families of shipped priors, by corpus; or those of one's own alone, as "trained"."""
+    if trained != Trained():
+        return {"trained": trained}
+    return {corpus: Trained((f"{name}-speech", f"{name}-sound")) for corpus, name in FAMILIES.items()}
+
+
+def recorded_tuning(trained: Trained, winners: Winners) -> list[Job]:
+    """Every setting of `SHARES` on the same validation mixtures of real recordings."""
+    families = _families(trained)
+    own = families.get("recorded") or families["trained"]
+    return [_job("recorded validation", own, _preset(SHARES), count=12)]
+
+
 def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
     """Both families of shipped priors on real recordings; those of rendered sounds where they know the classes."""
 
     def made(trained: Trained, winners: Winners) -> list[Job]:
         found = [_job(mixtures, trained, ("unprocessed", "oracle ratio"))]
-        for corpus, name in FAMILIES.items():
-            methods = _preset({f"{corpus} priors": SeparationConfig.recommended()}, "recommended")
-            found.append(
-                replace(_job(mixtures, trained, methods, known=True), priors=(f"{name}-speech", f"{name}-sound"))
-            )
+        for family, own in _families(trained).items():
+            methods = _preset({f"{family} priors": SeparationConfig.recommended()}, "recommended")
+            found.append(_job(mixtures, own, methods, known=True))
         return found
 
     return made
+
+
+def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
+    """Floors, ceilings, dictionaries, both families of priors; of a voice and a sound also the three guidance rules."""
+    with_sounds = tuple(task for task, kinds in TASKS.items() if "sound" in kinds)
+    found = [_job("recorded", trained, ("unprocessed", *ORACLES)), *_recorded("recorded")(trained, winners)[1:]]
+    found += [_job("recorded", trained, [NMF], tasks=with_sounds)]
+    own = list(_families(trained).values())[-1]
+    return [*found, _job("recorded", own, _tuned(winners), tasks=(SPEECH_SOUND,))]
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -255,10 +281,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     "speech-and-sound": Experiment("40 test mixtures of 1 speech + 1 sound (chapters 13 and 14)", speech_and_sound),
     "beyond": Experiment("from Algorithm 1 to recommended(), 12 validation mixtures (chapter 14)", _beyond),
     "real": Experiment("ten mixtures of the folder UNASDIFF_REAL_AUDIO (pocket priors)", real),
+    "recorded-tuning": Experiment(
+        "recommended() at seven settings, 12 validation mixtures of real recordings of each task", recorded_tuning
+    ),
     "recorded-validation": Experiment(
         "both families of priors, 24 validation mixtures of each task (real world)", _recorded("recorded validation")
     ),
-    "recorded-test": Experiment("the same on the 40 test mixtures of each task", _recorded("recorded")),
+    "recorded-test": Experiment("real recordings, 40 test mixtures of each task (chapter 13)", recorded_test),
 }
 
 
