@@ -18,7 +18,7 @@ MEASURED = {
         ("sound", "sound", "speech"): {"speech": 3.9, "sound": 2.3},
         ("sound", "sound"): {"sound": 8.1},
         ("sound", "sound", "sound"): {"sound": 2.5},
-        ("speech", "speech"): {"speech": -0.1},
+        ("speech", "speech"): {"speech": 0.0},
     },
     "recorded": {
         ("sound", "speech"): {"speech": 5.5, "sound": 6.3},
