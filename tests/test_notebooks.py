@@ -80,14 +80,11 @@ def test_cells_are_short(notebook):
 
 
 FOLDS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
-AS_THEY_ARE = {"11_other_systems", "13_full_evaluation", "appendix_evidence"}  # until their revision is in
 
 
-def test_long_cells_that_draw_or_set_up_are_folded_and_named(notebook, path):
+def test_long_cells_that_draw_or_set_up_are_folded_and_named(notebook):
     for i, cell in code_cells(notebook):
         folded = FOLDS & set(cell.metadata.get("tags", []))
-        if path.stem in AS_THEY_ARE:
-            continue
         if folded & {"hide-input", "hide-cell"}:
             assert cell.metadata.get("jupyter", {}).get("source_hidden"), f"cell {i}: in JupyterLab too"
         if folded or cell.source.count("\n") < LONGEST_IN_SIGHT:
@@ -122,10 +119,10 @@ def test_every_figure_has_a_text(notebook):
             assert len(alt) >= SHORTEST_ALT, f"cell {i}: put what its figure shows into metadata mystnb.image.alt"
 
 
-def test_figures_are_sharp_on_dense_screens(notebook, path):
+def test_figures_are_sharp_on_dense_screens(notebook):
     """`show.use_style` gives them twice the pixels of their size on the screen."""
     for i, _, output in outputs(notebook):
-        if "image/png" in output.get("data", {}) and path.stem not in AS_THEY_ARE:
+        if "image/png" in output.get("data", {}):
             header = base64.b64decode(output.data["image/png"][:64])
             shown = output.metadata["image/png"]["width"]
             assert int.from_bytes(header[16:20], "big") in (2 * shown, 2 * shown + 1), f"cell {i}: run `make execute`"
