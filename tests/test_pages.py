@@ -445,7 +445,7 @@ def test_weights_of_letters(opened):
 
 @pytest.mark.browser
 def test_wide_tables_scroll_and_keep_their_first_column(opened):
-    tab = opened("book/11_other_systems", width=800)
+    tab = opened("book/11_other_systems", width=390)
     moved = tab.locator("table.dataframe").evaluate_all("""tables => tables.map((table) => {
             let box = table.parentElement;
             while (getComputedStyle(box).overflowX !== "auto") box = box.parentElement;
