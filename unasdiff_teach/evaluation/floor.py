@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.mixing import SPEECH_SOUND, mixtures
 from ..data.pocket_corpus import pocket, pocket_hash
+from .masks import spectrum, waveform
 from .methods import Method, oracle
 from .run import COLUMNS, Scoring, score
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..data.mixing import Mixture
 
-N_FFT, HOP, CLIPS = 512, 128, 10
+CLIPS = 10
 BESIDE = ("one spectrum", "oracle phase-sensitive")
 
 
@@ -45,29 +46,22 @@ def one_spectrum(mixture: Mixture, corpus: str = "rendered") -> Tensor:
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(f"the corpus {corpus!r} has no {', '.join(map(repr, unknown))}")
     power = torch.stack([known[name] for name in names])
-    window = torch.hann_window(N_FFT)
-    separated = power / power.sum(0) * _spectrum(mixture.mixture, window)
-    return torch.istft(separated, N_FFT, HOP, window=window, length=len(mixture.mixture))
+    return waveform(power / power.sum(0) * spectrum(mixture.mixture), len(mixture.mixture))
 
 
 @cache
 def _spectra(corpus: str) -> dict[str, Tensor]:
-    """For speech and each class of sound its average power spectrum, [N_FFT / 2 + 1, 1]."""
+    """For speech and each class of sound its average power spectrum, [bins, 1]."""
     speech, sounds = pocket("speech", "train", corpus), pocket("sound", "train", corpus)
-    clips = {
-        "speech": speech[:: max(1, len(speech) // CLIPS)][:CLIPS]
-    }  # of many voices: a voice's clips are neighbours
+    # Of many voices: a voice's clips are neighbours.
+    clips = {"speech": speech[:: max(1, len(speech) // CLIPS)][:CLIPS]}
     clips |= {label: [clip for clip in sounds if clip.label == label][:CLIPS] for label in sounds.labels}
-    window, found = torch.hann_window(N_FFT), {}
+    found = {}
     for name, of_kind in clips.items():
         levelled = [clip.audio / clip.audio.square().mean().sqrt() for clip in of_kind]
-        power = torch.cat([_spectrum(audio, window).abs().square() for audio in levelled], -1)
+        power = torch.cat([spectrum(audio).abs().square() for audio in levelled], -1)
         found[name] = power.mean(-1, keepdim=True)
     return found
-
-
-def _spectrum(signal: Tensor, window: Tensor) -> Tensor:
-    return torch.stft(signal, N_FFT, HOP, window=window, return_complex=True)
 
 
 def floor_and_mask(

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+N_FFT, HOP = 512, 128
 SILENT_BIN = 1e-20  # so that a bin without any source is shared equally
 
 
@@ -14,8 +15,8 @@ def oracle_mask(
     mixture: Tensor,
     sources: Tensor,
     kind: Literal["ratio", "binary", "wiener", "phase-sensitive"] = "ratio",
-    n_fft: int = 512,
-    hop: int = 128,
+    n_fft: int = N_FFT,
+    hop: int = HOP,
 ) -> Tensor:
     """Separate a mixture with the mask computed from its true sources S_k, in the STFT domain (periodic Hann window).
 
@@ -47,13 +48,8 @@ def oracle_mask(
         raise ValueError(f"the mixture has {length} samples; n_fft = {n_fft} needs more than {n_fft // 2}")
     if not 0 < hop <= n_fft // 2:
         raise ValueError(f"hop is {hop}; accepted are 1..{n_fft // 2}, half of n_fft")
-    window = torch.hann_window(n_fft, dtype=mixture.dtype, device=mixture.device)
-
-    def spectrum(signal: Tensor) -> Tensor:
-        flat = torch.stft(signal.reshape(-1, length), n_fft, hop, window=window, return_complex=True)
-        return flat.reshape(*signal.shape[:-1], *flat.shape[-2:])
-
-    parts, whole = spectrum(sources), spectrum(mixture).unsqueeze(-3)  # [..., K, F, frames], [..., 1, F, frames]
+    parts = spectrum(sources, n_fft, hop)  # [..., K, F, frames]
+    whole = spectrum(mixture, n_fft, hop).unsqueeze(-3)  # [..., 1, F, frames]
     magnitude = parts.abs()
     if kind == "binary":
         strongest = magnitude.argmax(-3, keepdim=True)
@@ -65,6 +61,18 @@ def oracle_mask(
         mask = ((parts * whole.conj()).real / (whole.abs().square() + SILENT_BIN)).clamp(0, 1)
     else:
         raise ValueError(f"kind is {kind!r}; accepted are 'ratio', 'binary', 'wiener' and 'phase-sensitive'")
-    separated = mask * whole
-    signals = torch.istft(separated.flatten(0, -3), n_fft, hop, window=window, length=length)
-    return signals.reshape(sources.shape)
+    return waveform(mask * whole, length, n_fft, hop)
+
+
+def spectrum(signals: Tensor, n_fft: int = N_FFT, hop: int = HOP) -> Tensor:
+    """STFT with a periodic Hann window, [..., N] -> [..., n_fft / 2 + 1, frames]."""
+    window = torch.hann_window(n_fft, dtype=signals.dtype, device=signals.device)
+    flat = torch.stft(signals.reshape(-1, signals.shape[-1]), n_fft, hop, window=window, return_complex=True)
+    return flat.reshape(*signals.shape[:-1], *flat.shape[-2:])
+
+
+def waveform(spectra: Tensor, length: int, n_fft: int = N_FFT, hop: int = HOP) -> Tensor:
+    """What `spectrum` came from, [..., n_fft / 2 + 1, frames] -> [..., length]."""
+    window = torch.hann_window(n_fft, dtype=spectra.real.dtype, device=spectra.device)
+    flat = torch.istft(spectra.reshape(-1, *spectra.shape[-2:]), n_fft, hop, window=window, length=length)
+    return flat.reshape(*spectra.shape[:-2], length)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .masks import SILENT_BIN
+from .masks import SILENT_BIN, spectrum, waveform
 from .methods import Method
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..data.mixing import Mixture
 
-N_FFT, HOP = 512, 128
 ITERATIONS = 200
 EPS = 1e-8  # added to magnitudes: the divergence of Kullback and Leibler asks for positive ones
 
@@ -38,7 +37,7 @@ class Dictionaries:
 
         self.spectra: dict[str, np.ndarray] = {}
         for name, signals in recordings.items():
-            frames = torch.cat([_spectrum(signal).abs() for signal in signals], 1).T.numpy() + EPS
+            frames = torch.cat([spectrum(signal).abs() for signal in signals], 1).T.numpy() + EPS
             model = NMF(
                 components[name],
                 init="random",
@@ -62,10 +61,10 @@ class Dictionaries:
 
         if len(set(names)) < len(names):
             raise ValueError(f"sources are {', '.join(names)}; one dictionary cannot tell two sources apart")
-        spectrum = _spectrum(mixture)
+        whole = spectrum(mixture)
         stacked = np.concatenate([self.spectra[name] for name in names])
         weights, _, _ = non_negative_factorization(
-            spectrum.abs().T.numpy() + EPS, H=stacked, n_components=len(stacked), update_H=False, solver="mu",
+            whole.abs().T.numpy() + EPS, H=stacked, n_components=len(stacked), update_H=False, solver="mu",
             beta_loss="kullback-leibler", max_iter=ITERATIONS, tol=0,
         )  # fmt: skip
         ends = np.cumsum([len(self.spectra[name]) for name in names])
@@ -74,8 +73,7 @@ class Dictionaries:
             for n, b in zip(names, ends, strict=True)
         ]
         power = torch.stack(parts).float().square() + SILENT_BIN
-        mask = power / power.sum(0)
-        return torch.istft(mask * spectrum, N_FFT, HOP, window=torch.hann_window(N_FFT), length=mixture.shape[-1])
+        return waveform(power / power.sum(0) * whole, mixture.shape[-1])
 
 
 def nmf(learn: Callable[[], Dictionaries], settings: str = "") -> Method:
@@ -93,7 +91,3 @@ def nmf(learn: Callable[[], Dictionaries], settings: str = "") -> Method:
         return torch.stack([dictionaries.separate(m.mixture, n) for m, n in zip(mixtures, names, strict=True)]), 0
 
     return Method("nmf", run, settings=settings)
-
-
-def _spectrum(signal: Tensor) -> Tensor:
-    return torch.stft(signal, N_FFT, HOP, window=torch.hann_window(N_FFT), return_complex=True)
