@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from numbers import Integral
@@ -163,18 +163,26 @@ class SeparationTask:
         Sources of one prior and one label have no order of their own: the posterior stays the same with any two
         exchanged, so that its plain mean has them all equal.
         """
-        orders, found = self._orders(labels), [runs[0]]
+        orders = self._orders(labels)
+        if len(orders) == 1:
+            return runs
+        found = [runs[0]]
+        total = runs[0]
         for run in runs[1:]:
-            agreement = sum(found) @ run.mT  # [K, K]
+            agreement = total @ run.mT  # [K, K]
             found.append(run[max(orders, key=lambda order: agreement[range(self.K), order].sum().item())])
+            total = total + found[-1]
         return torch.stack(found)
 
     def _orders(self, labels: list) -> list[list[int]]:
-        """The permutations of sources that exchange none but those of one prior and one label, the identity first."""
+        """`exchanges` of sources of one prior and one label."""
         owner = {k: i for i, (_, ks) in enumerate(self.groups) for k in ks}
-        kinds = [(owner[k], labels[k]) for k in range(self.K)]
-        found = permutations(range(self.K))
-        return [list(order) for order in found if all(kinds[j] == kind for j, kind in zip(order, kinds, strict=True))]
+        return list(map(list, exchanges([(owner[k], labels[k]) for k in range(self.K)])))
+
+
+def exchanges(kinds: Sequence[Hashable]) -> list[tuple[int, ...]]:
+    """The permutations of sources that exchange none but those of one kind; the identity first."""
+    return [p for p in permutations(range(len(kinds))) if all(kinds[i] == kinds[k] for k, i in enumerate(p))]
 
 
 def _checked(mixture: Tensor) -> Tensor:

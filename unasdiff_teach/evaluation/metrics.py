@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..task import exchanges
+
 Permute = Literal["none", "kind", "all"]
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
@@ -104,7 +106,7 @@ def _allowed(count: int, permute: Permute, kinds: Sequence[Hashable] | None) -> 
         raise ValueError(f"permute is {permute!r}; accepted are 'none', 'kind' and 'all'")
     if kinds is None or len(kinds) != count:
         raise ValueError(f"kinds is {kinds!r}; permute='kind' needs one entry for each of {count} sources")
-    return [p for p in permutations(range(count)) if all(kinds[i] == kinds[k] for k, i in enumerate(p))]
+    return exchanges(kinds)
 
 
 class Pesq(NamedTuple):
