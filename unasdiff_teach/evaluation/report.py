@@ -117,9 +117,9 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
         table[table["table"] == number].to_csv(out / f"table{number}.csv", index=False)
     used.to_csv(out / "provenance.csv", index=False)
     shown = {title: layout(table[table["table"] == number], METRICS[number]) for number, title in TITLES.items()}
-    what = shown, pictures, {o.name: o.scale for o in origins}, used, lines
-    (out / "report.md").write_text(report_pages.markdown(*what), encoding="utf-8")
-    (out / "index.html").write_text(report_pages.html(*what), encoding="utf-8")
+    contents = report_pages.Contents(shown, pictures, {o.name: o.scale for o in origins}, used, lines)
+    (out / "report.md").write_text(report_pages.markdown(contents), encoding="utf-8")
+    (out / "index.html").write_text(report_pages.html(contents), encoding="utf-8")
     return Report(out, table, lines)
 
 

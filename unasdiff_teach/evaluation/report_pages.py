@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -31,19 +32,32 @@ FACT_COLUMNS = [
 ]
 
 
-def markdown(
-    shown: Mapping[str, pd.DataFrame],
-    pictures: Mapping,
-    scales: Mapping[str, str],
-    used: pd.DataFrame,
-    lines: list[str],
-) -> str:
-    """The report as Markdown, with the pictures beside it.
+@dataclass(frozen=True)
+class Contents:
+    """What the pages of a report show.
 
-    Args:
-        shown: tables by title. pictures: name -> (PNG, caption, text in its place).
-        scales: of the results, by name. used: what they were measured with. lines: what is missing.
+    Attributes:
+        shown: tables by title.
+        pictures: name -> (PNG, caption, text in its place).
+        scales: of the results, by name.
+        used: what they were measured with.
+        lines: what is missing.
     """
+
+    shown: Mapping[str, pd.DataFrame]
+    pictures: Mapping[str, tuple[bytes, str, str]]
+    scales: Mapping[str, str]
+    used: pd.DataFrame
+    lines: list[str]
+
+    @property
+    def facts(self) -> pd.DataFrame:
+        """Of `used` what a page has room for."""
+        return self.used[FACT_COLUMNS].assign(seconds=self.used["seconds"].map("{:.3g}".format))
+
+
+def markdown(report: Contents) -> str:
+    """The report as Markdown, with the pictures beside it."""
 
     def grid(frame: pd.DataFrame) -> str:
         head = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * len(frame.columns)
@@ -52,27 +66,21 @@ def markdown(
     parts = [
         "# Tables 2 to 4 and Figures 2 and 3",
         INTRODUCTION,
-        *(f"- {name}: {scale}" for name, scale in scales.items()),
+        *(f"- {name}: {scale}" for name, scale in report.scales.items()),
     ]
-    parts += [f"## {title}\n\n{grid(frame)}" for title, frame in shown.items()]
-    parts += [f"![{alt}]({name}.png)\n\n{caption}" for name, (_, caption, alt) in pictures.items()]
-    parts += ["## What is missing", "\n".join(f"- {line}" for line in lines) or "Nothing."]
+    parts += [f"## {title}\n\n{grid(frame)}" for title, frame in report.shown.items()]
+    parts += [f"![{alt}]({name}.png)\n\n{caption}" for name, (_, caption, alt) in report.pictures.items()]
+    parts += ["## What is missing", "\n".join(f"- {line}" for line in report.lines) or "Nothing."]
     parts += [
         "## How it was measured",
-        grid(_facts(used)),
+        grid(report.facts),
         "Settings and checksums of the priors are in provenance.csv.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def html(
-    shown: Mapping[str, pd.DataFrame],
-    pictures: Mapping,
-    scales: Mapping[str, str],
-    used: pd.DataFrame,
-    lines: list[str],
-) -> str:
-    """The report as a page that needs no other file; arguments as for `markdown`."""
+def html(report: Contents) -> str:
+    """The report as a page that needs no other file."""
 
     def section(title: str, frame: pd.DataFrame, note: str = "") -> str:
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in frame.columns)
@@ -92,11 +100,12 @@ def html(
         f'<figure><img alt="{escape(alt)}"'
         f' src="data:image/png;base64,{base64.b64encode(png).decode()}"><figcaption>{escape(caption)}'
         "</figcaption></figure>\n"
-        for png, caption, alt in pictures.values()
+        for png, caption, alt in report.pictures.values()
     )
-    names = "".join(f"<li>{escape(name)}: {escape(scale)}</li>" for name, scale in scales.items())
-    absent = f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else "<p>Nothing.</p>"
-    tables = "\n".join(section(title, frame) for title, frame in shown.items())
+    names = "".join(f"<li>{escape(name)}: {escape(scale)}</li>" for name, scale in report.scales.items())
+    points = "".join(f"<li>{escape(line)}</li>" for line in report.lines)
+    absent = f"<ul>{points}</ul>" if points else "<p>Nothing.</p>"
+    tables = "\n".join(section(title, frame) for title, frame in report.shown.items())
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -125,11 +134,7 @@ img {{ max-width: 100%; height: auto; }}
 {images}
 <h2>What is missing</h2>
 {absent}
-{section("How it was measured", _facts(used), "<p>Settings and checksums of the priors are in provenance.csv.</p>")}
+{section("How it was measured", report.facts, "<p>Settings and checksums of the priors are in provenance.csv.</p>")}
 </body>
 </html>
 """
-
-
-def _facts(used: pd.DataFrame) -> pd.DataFrame:
-    return used[FACT_COLUMNS].assign(seconds=used["seconds"].map("{:.3g}".format))
