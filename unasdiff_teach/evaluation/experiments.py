@@ -40,7 +40,7 @@ GRID: dict[str, list[Guidance]] = {
 """Nine settings of each guidance rule, for `SeparationConfig.short()`."""
 SHARES: dict[str, SeparationConfig] = {
     f"{runs} x {steps} steps, t*={t}": SeparationConfig.recommended().replace(init_step=t, steps=steps, hypotheses=runs)
-    for runs, steps, t in ((4, 10, 100), *product((6,), (10,), (100, 125, 150)), *product((4,), (15,), (100, 125, 150)))
+    for runs, steps, t in ((4, 10, 100), *((r, s, t) for r, s in ((6, 10), (4, 15)) for t in (100, 125, 150)))
 }
 """`SeparationConfig.recommended()`, and settings of it with 60 network calls in place of 40."""
 CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
@@ -244,33 +244,40 @@ def _families(trained: Trained) -> dict[str, Trained]:
     return {corpus: Trained((f"{name}-speech", f"{name}-sound")) for corpus, name in FAMILIES.items()}
 
 
+def _of_real(trained: Trained) -> Trained:
+    """The priors of real recordings; or those of one's own."""
+    return _families(trained).get("recorded", trained)
+
+
 def recorded_tuning(trained: Trained, winners: Winners) -> list[Job]:
     """Every setting of `SHARES` on the same validation mixtures of real recordings."""
-    families = _families(trained)
-    own = families.get("recorded") or families["trained"]
-    return [_job("recorded validation", own, _preset(SHARES), count=12)]
+    return [_job("recorded validation", _of_real(trained), _preset(SHARES), count=12)]
 
 
-def _recorded(mixtures: str) -> Callable[[Trained, Winners], list[Job]]:
-    """Both families of shipped priors on real recordings; those of rendered sounds where they know the classes."""
+def _recommended(mixtures: str, trained: Trained) -> list[Job]:
+    """`recommended()` with each family of priors; those of rendered sounds where they know the classes."""
+    found = []
+    for family, own in _families(trained).items():
+        methods = _preset({f"{family} priors": SeparationConfig.recommended()}, "recommended")
+        found.append(_job(mixtures, own, methods, known=True))
+    return found
 
-    def made(trained: Trained, winners: Winners) -> list[Job]:
-        found = [_job(mixtures, trained, ("unprocessed", "oracle ratio"))]
-        for family, own in _families(trained).items():
-            methods = _preset({f"{family} priors": SeparationConfig.recommended()}, "recommended")
-            found.append(_job(mixtures, own, methods, known=True))
-        return found
 
-    return made
+def recorded_validation(trained: Trained, winners: Winners) -> list[Job]:
+    """Both families of shipped priors on real recordings."""
+    mixtures = "recorded validation"
+    return [_job(mixtures, trained, ("unprocessed", "oracle ratio")), *_recommended(mixtures, trained)]
 
 
 def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
     """Floors, ceilings, dictionaries, both families of priors; of a voice and a sound also the three guidance rules."""
     with_sounds = tuple(task for task, kinds in TASKS.items() if "sound" in kinds)
-    found = [_job("recorded", trained, ("unprocessed", *ORACLES)), *_recorded("recorded")(trained, winners)[1:]]
-    found += [_job("recorded", trained, [NMF], tasks=with_sounds)]
-    own = list(_families(trained).values())[-1]
-    return [*found, _job("recorded", own, _tuned(winners), tasks=(SPEECH_SOUND,))]
+    return [
+        _job("recorded", trained, ("unprocessed", *ORACLES)),
+        *_recommended("recorded", trained),
+        _job("recorded", trained, [NMF], tasks=with_sounds),
+        _job("recorded", _of_real(trained), _tuned(winners), tasks=(SPEECH_SOUND,)),
+    ]
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -285,7 +292,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "recommended() at seven settings, 12 validation mixtures of real recordings of each task", recorded_tuning
     ),
     "recorded-validation": Experiment(
-        "both families of priors, 24 validation mixtures of each task (real world)", _recorded("recorded validation")
+        "both families of priors, 24 validation mixtures of each task (real world)", recorded_validation
     ),
     "recorded-test": Experiment("real recordings, 40 test mixtures of each task (chapter 13)", recorded_test),
 }
