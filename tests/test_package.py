@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ROOMS = (
     "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction"
     " guidance conflict task separation dirac long_audio separators data training evaluation show check _expectation"
-    " _forecast _result separate_file _forms bench reproduce _commands doctor cli"
+    " _forecast _result separate_file _forms bench reproduce _commands doctor cli __main__"
 ).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore
