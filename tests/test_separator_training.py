@@ -7,22 +7,16 @@ from itertools import permutations
 
 import pytest
 import torch
+from helpers import EXPERT_CONFIG, LOCOFORMER, SEPARATOR, TASNET
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 import unasdiff_teach as ut
 from unasdiff_teach import separators
 from unasdiff_teach.evaluation.methods import supervised
-from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig
+from unasdiff_teach.networks import ConvTasNetConfig
 from unasdiff_teach.separators import SeparatorConfig, fit_gains, read, save
 from unasdiff_teach.training import CropConfig, Crops, Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 from unasdiff_teach.training import separators as pocket
-
-TASNET = ConvTasNetConfig(filters=32, window=16, bottleneck=16, hidden=32, layers=3, stacks=1)
-LOCOFORMER = TFLoCoformerConfig(blocks=1, channels=16, hidden=16, heads=2, attention=16, n_fft=62, hop=31)
-SEPARATOR = SeparatorConfig(8000, ("speech", "sound"), TASNET)
-CONFIG = SeparatorTrainConfig.pocket(
-    steps=12, batch=2, learning_rate=2e-3, warmup=2, ema_decay=0.9, log_every=3, save_every=4
-)
 
 
 def noise(*shape, seed=0):
@@ -126,7 +120,7 @@ def test_impossible_mixtures_are_refused(crops, message):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def train(folder, config=CONFIG, separator=SEPARATOR):
+def train(folder, config=EXPERT_CONFIG, separator=SEPARATOR):
     run = SeparatorTrainer(folder, separator, config, mixer(separator.kinds), {"corpus": "tones"})
     run.fit(progress=False)
     return run
@@ -169,7 +163,9 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, netw
 def test_one_mixture_is_learned_by_heart(tmp_path, network, steps):
     """To 15 dB, by the file that training leaves: loss, gradient, average and file work together."""
     sources = mixer(("sound", "sound"))(1, torch.Generator().manual_seed(3))
-    config = replace(CONFIG, steps=steps, batch=1, learning_rate=1e-2, warmup=5, log_every=steps, save_every=steps)
+    config = replace(
+        EXPERT_CONFIG, steps=steps, batch=1, learning_rate=1e-2, warmup=5, log_every=steps, save_every=steps
+    )
     separator = SeparatorConfig(8000, ("sound", "sound"), network)
     run = SeparatorTrainer(tmp_path, separator, config, lambda batch, generator: sources, {})
     with torch.no_grad():
@@ -190,7 +186,7 @@ def test_training_does_not_touch_the_global_generator(tmp_path):
 
 
 def test_training_that_diverges_stops(tmp_path):
-    run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, mixer(), {})
+    run = SeparatorTrainer(tmp_path, SEPARATOR, EXPERT_CONFIG, mixer(), {})
     next(run.net.parameters()).data.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="not finite"):
         run.fit(progress=False)
@@ -199,7 +195,7 @@ def test_training_that_diverges_stops(tmp_path):
 def test_a_damaged_mixture_is_skipped(tmp_path):
     clean = mixer()
     run = SeparatorTrainer(
-        tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
+        tmp_path, SEPARATOR, EXPERT_CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
     )
     assert run.fit(progress=False) and run.skipped == 1
     assert all(v.isfinite().all() for v in run.ema.values())
@@ -317,7 +313,7 @@ def test_pocket_separators_have_the_size_that_is_promised(name, tmp_path):
 def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
     name = "pocket-conv-tasnet-sound-sound"
     monkeypatch.setattr(ConvTasNetConfig, "pocket", lambda sources: TASNET.replace(sources=sources))
-    monkeypatch.setitem(pocket.CONFIGS, "conv-tasnet", replace(CONFIG, steps=2))
+    monkeypatch.setitem(pocket.CONFIGS, "conv-tasnet", replace(EXPERT_CONFIG, steps=2))
     monkeypatch.setattr(pocket, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr("sys.argv", ["separators", name, "--folder", str(tmp_path)])
     pocket.main()

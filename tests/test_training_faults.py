@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import CONFIG, PRIOR, crops, equal, state, train, trainer
 from safetensors.torch import load_file
-from test_training_full import CONFIG, PRIOR, crops, equal, state, train, trainer
 from typer.testing import CliRunner
 
 from unasdiff_teach._commands.train import app
