@@ -12,11 +12,13 @@ from torchmetrics.functional.audio import permutation_invariant_training, scale_
 
 import unasdiff_teach as ut
 from unasdiff_teach import separators
+from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.evaluation.methods import supervised
 from unasdiff_teach.networks import ConvTasNetConfig
 from unasdiff_teach.separators import SeparatorConfig, fit_gains, read, save
 from unasdiff_teach.training import CropConfig, Crops, Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 from unasdiff_teach.training import separators as pocket
+from unasdiff_teach.training.recipes import NETWORKS
 
 
 def noise(*shape, seed=0):
@@ -303,11 +305,28 @@ def test_a_separator_is_a_method(tmp_path):
         method.separate(ut.data.mixtures(split="validation", count=1), [0])
 
 
-@pytest.mark.parametrize("name", pocket.NAMES)
-def test_pocket_separators_have_the_size_that_is_promised(name, tmp_path):
-    run = pocket.trainer(name, tmp_path)
-    assert sum(v.numel() for v in run.net.state_dict().values()) < 1.25e6
-    assert run.model_config.kinds == ut.data.mixtures(task=pocket.NAMES[name][1], count=1)[0].kinds
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("task", TASKS)
+def test_pocket_separators_have_the_size_that_is_promised(network, task):
+    model = separators.SeparatorConfig(8000, TASKS[task], NETWORKS[network].pocket(len(TASKS[task])))
+    assert sum(value.numel() for value in model.build().net.state_dict().values()) < 1.25e6
+
+
+def test_an_expert_of_a_corpus_hears_its_training_clips(tmp_path, monkeypatch):
+    heard = []
+    pocket_clips = ut.data.pocket
+
+    def few(kind, split, corpus="rendered"):
+        heard.append((kind, split, corpus))
+        return pocket_clips(kind, "validation", corpus=corpus)  # fewer than those of training
+
+    monkeypatch.setattr(pocket.data, "pocket", few)
+    for name in ("pocket-conv-tasnet-speech-sound", "recorded-conv-tasnet-speech-sound"):
+        corpus, _, task = pocket.NAMES[name]
+        run = pocket.trainer(name, tmp_path / name)
+        assert run.model_config.kinds == TASKS[task] and run.data["sha256"] == ut.data.pocket_hash(corpus)
+        assert set(heard) == {("speech", "train", corpus), ("sound", "train", corpus)}
+        heard.clear()
 
 
 def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
@@ -318,21 +337,28 @@ def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatc
     monkeypatch.setattr("sys.argv", ["separators", name, "--folder", str(tmp_path)])
     pocket.main()
     separator = read(tmp_path / "weights" / f"{name}.safetensors")
-    score = pocket.score(separator, "2 sounds", "test")
-    assert separator.card["steps"] == 2 and separator.card["si_sdr_db"]["test"] == pytest.approx(score, abs=0.1)
-    assert f"{separator.card['si_sdr_db']['test']} dB on the test mixtures" in capsys.readouterr().out
+    score = pocket.score(separator, name)
+    assert separator.card["steps"] == 2 and separator.card["si_sdr_db"]["validation"] == pytest.approx(score, abs=0.1)
+    assert f"{separator.card['si_sdr_db']['validation']} dB on the validation mixtures" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["separators", "pocket-whistle"])
     with pytest.raises(SystemExit):
         pocket.main()
     assert "unknown: pocket-whistle" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", pocket.NAMES)
+@pytest.mark.parametrize("name", separators.available())
 def test_the_shipped_separators(name):
     separator = separators.load(name)
-    task = pocket.NAMES[name][1]
-    assert separator.card["data"]["sha256"] == ut.data.pocket_hash() and separator.card["data"]["task"] == task
+    corpus, _, task = pocket.NAMES[name]
+    assert separator.card["data"]["sha256"] == ut.data.pocket_hash(corpus) and separator.card["data"]["task"] == task
     assert (separators.shipped.WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
     assert {"steps", "train", "loss", "seconds", "machine", "si_sdr_db"} <= separator.card.keys()
-    score = pocket.score(separator, task, "test")
-    assert score == pytest.approx(separator.card["si_sdr_db"]["test"], abs=0.1) and score >= 8
+    score = pocket.score(separator, name)
+    assert score == pytest.approx(separator.card["si_sdr_db"]["validation"], abs=0.1)
+    assert score >= 7 or corpus == "recorded"
+
+
+def test_which_separators_are_shipped():
+    """Of the rendered corpus all, of real recordings those that are trained."""
+    assert {name for name in pocket.NAMES if name.startswith("pocket-")} <= set(separators.available())
+    assert set(separators.available()) <= set(pocket.NAMES)
