@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from test_package import ROOMS
+from helpers import ROOMS
 
 import unasdiff_teach as ut
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import math
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import code_spans, is_literal, resolve, rows, sections, text
 
 import unasdiff_teach as ut
 from unasdiff_teach import evaluation as ev
@@ -38,64 +38,6 @@ PLAIN = {
 
 ITEMS = [f"Eq. {n}" for n in range(1, 13)] + ["Algorithm 1"]
 ITEMS += [f"{kind} {n}" for kind in ("Table", "Figure") for n in range(1, 5)]
-
-
-def text(page: str) -> str:
-    return (BOOK / f"{page}.md").read_text(encoding="utf-8")
-
-
-def code_spans(page: str) -> list[str]:
-    """Inline code outside of directive names and fences, each once."""
-    prose = re.sub(r"^```.*$", "", text(page), flags=re.M)
-    prose = re.sub(r"\{[\w:]+\}`[^`]*`", "", prose)  # roles
-    return sorted(set(re.findall(r"`([^`]+)`", prose)))
-
-
-def rows(page: str, name: str) -> list[list[str]]:
-    """Body rows of the list-table with this :name:."""
-    table = re.search(
-        rf"```\{{list-table\}}\n(?:(?!```)[^\n]*\n)*?:name: {name}\n([^`].*?)^```", text(page), re.S | re.M
-    )[1]
-    cells = [re.split(r"\n  - ", row.strip()) for row in re.split(r"^\* - ", table, flags=re.M)[1:]]
-    return cells[1:]
-
-
-def sections(page: str) -> dict[str, str]:
-    """Title and text of each section of level 3."""
-    parts = re.split(r"^### (.*)$", text(page), flags=re.M)
-    return {title: re.split(r"^## |^\([\w-]+\)=", body, flags=re.M)[0] for title, body in zip(parts[1::2], parts[2::2])}
-
-
-def resolve(name: str):
-    """The object that a dotted name of the package stands for; `f(x)` is argument x of f.
-
-    Raises AttributeError if there is none.
-    """
-    name, _, argument = name.removeprefix("unasdiff_teach.").removesuffix(")").partition("(")
-    found = ut
-    for part in name.split("."):
-        if inspect.ismodule(found) and not hasattr(found, part):
-            try:
-                found = importlib.import_module(f"{found.__name__}.{part}")
-            except ModuleNotFoundError:
-                raise AttributeError(f"{found.__name__} has no {part}") from None
-        elif hasattr(found, part):
-            found = getattr(found, part)
-        elif inspect.isclass(found) and part in inspect.signature(found).parameters:  # a field without a default
-            found = inspect.signature(found).parameters[part]
-        else:
-            raise AttributeError(f"{found!r} has no {part}")
-    if argument and argument not in inspect.signature(found).parameters:
-        raise AttributeError(f"{name} has no argument {argument}")
-    return found
-
-
-def is_literal(span: str) -> bool:
-    try:
-        ast.literal_eval(span)
-    except (ValueError, SyntaxError):
-        return False
-    return True
 
 
 # ------------------------------------------------------------------------------------------------------- names

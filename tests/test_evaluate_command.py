@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import shutil
@@ -17,8 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_separator_training import LOCOFORMER, TASNET
-from test_training_full import TINY
+from helpers import LOCOFORMER, TASNET, TINY, journal
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut
@@ -110,14 +108,6 @@ def job(room, out, methods=("unprocessed", "recommended", "hybrid"), **options):
 def straight(room, tmp_path_factory):
     """All results of one process that nothing disturbs."""
     return run(job(room, tmp_path_factory.mktemp("straight")), progress=False)
-
-
-def journal(out):
-    """The lines of all journals: (mixture, method, preset, seed) of each, as often as it was done."""
-    lines = [
-        json.loads(line) for path in Path(out).glob("shards/*/results.jsonl") for line in path.read_text().splitlines()
-    ]
-    return [tuple(rows[0][column] for column in ITEM) for rows in lines]
 
 
 def same(found, expected):

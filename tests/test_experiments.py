@@ -12,7 +12,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from test_separator_training import TASNET
+from helpers import TASNET
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut

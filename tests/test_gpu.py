@@ -8,10 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_evaluate_command import journal
-from test_separator_training import CONFIG as EXPERT_CONFIG
-from test_separator_training import SEPARATOR
-from test_training_full import CONFIG, TINY, trainer
+from helpers import CONFIG, EXPERT_CONFIG, SEPARATOR, TINY, journal, trainer
 from typer.testing import CliRunner
 
 import unasdiff_teach as ut

@@ -10,7 +10,7 @@ import re
 
 import pytest
 import torch
-from test_docs import code_spans, is_literal, resolve, sections, text
+from helpers import code_spans, is_literal, resolve, sections, text
 
 import unasdiff_teach as ut
 

@@ -13,18 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from helpers import ROOMS, requirements
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "unasdiff_teach"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-# In the order in which a signal walks through them: each imports only from those before it.
-ROOMS = (
-    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction"
-    " guidance conflict task separation dirac long_audio separators data training evaluation show check _expectation"
-    " _forecast _result separate_file _forms bench reproduce _commands doctor cli"
-).split()
 
 # what a requirement is called where it is used, when that is not its name with an underscore
 USED_AS = {
@@ -44,11 +38,6 @@ USED_AS = {
     "tensorboard": r"\btorch\.utils\.tensorboard\b",
     "lightning-fabric": r"\blightning_fabric\b|\blightning\.fabric\b",
 }
-
-
-def requirements() -> list[Requirement]:
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 def run(code: str) -> str:
@@ -156,6 +145,12 @@ def test_rooms_import_only_from_rooms_above(path):
     assert room in ROOMS, "a new room: give it a place in ROOMS and in the README"
     above = set(ROOMS[: ROOMS.index(room) + 1])
     assert imported_rooms(path) <= above
+
+
+def test_no_test_file_imports_another():
+    """What several need is in `helpers`: a test file can be run, moved and removed alone."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    assert not [path.name for path in files if re.search(r"^(from|import) test_", path.read_text(), flags=re.M)]
 
 
 # ------------------------------------------------------------------------------------- what is installed

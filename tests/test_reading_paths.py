@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from test_docs import rows, text
+from helpers import rows, text
 
 from unasdiff_teach import check
 

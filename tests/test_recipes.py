@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from unasdiff_teach.cli import app
-from unasdiff_teach.training import PriorTrainer, SeparatorTrainer, pocket, recipes, separators
+from unasdiff_teach.training import PriorTrainer, SeparatorTrainer, pocket, recipes, scales, separators
 from unasdiff_teach.training.plan import plan
 from unasdiff_teach.training.prior import Watch
 
@@ -36,11 +36,11 @@ def make(folder, monkeypatch):
     pocket.main()
 
 
-def train(folder, *words):
+def train(folder, *words, exit_code=0):
     """`unasdiff-teach train prior --scale pocket`"""
     command = f"train prior --scale pocket --data pocket-speech --device cpu --threads 1 --no-board --out {folder}"
     done = CliRunner().invoke(app, [*command.split(), "--steps", "1", *words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == exit_code, done.output
     return done
 
 
@@ -62,6 +62,19 @@ def test_the_priors_of_three_commands_are_the_same(tmp_path, tiny, monkeypatch):
         for path in (tmp_path / "reproduced" / f"{stage}.safetensors", places[stage] / "prior.safetensors"):
             other = load_file(path)
             assert made.keys() == other.keys() and all(made[key].equal(other[key]) for key in made), path
+
+
+def test_a_folder_of_one_stage_is_refused_before_any_work(tmp_path, tiny):
+    """As `train prior --scale pocket` made them once, with steps and batch of one's own."""
+    source, stage = scales.Source.open("pocket-speech"), recipes.stage_config("speech", steps=2)
+    old = PriorTrainer(tmp_path, recipes.prior_config("speech"), stage, source.crops("fit", recipes.crop(0.25), False),
+                       {"sha256": source.fingerprint})  # fmt: skip
+    old.fit(progress=False, seconds=0)
+    before = (tmp_path / "state.pt").read_bytes()
+    for words in ([], ["--dry-run"]):
+        done = train(tmp_path, "--steps", "2", *words, exit_code=1)
+        assert "start was 'random weights', is now 'weights" in done.output and not (tmp_path / "joint").exists()
+    assert (tmp_path / "state.pt").read_bytes() == before
 
 
 @pytest.mark.slow

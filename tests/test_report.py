@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unasdiff_teach.cli import app
-from unasdiff_teach.evaluation import bootstrap_mean, conflict, experiments, load_results, paper_table, summary
+from unasdiff_teach.evaluation import conflict, evidence, experiments, load_results, mean_interval, paper_table, summary
 from unasdiff_teach.evaluation import report as room
 from unasdiff_teach.evaluation.run import COLUMNS
 
@@ -74,7 +74,7 @@ def test_the_shipped_results_make_a_report_at_once(shipped):
         ["table", "length", "task", "method", "metric"]
     )
     assert sorted(beside["paper"]) == sorted(paper["value"]), "every number of the paper has its place"
-    expected = summary(experiments.shipped("table-4")).loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
+    expected = summary(experiments.shipped("table-4"), kind="t").loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
     one = cell(shipped, table=4, method="hybrid, t*=175", metric="si_sdr")
     assert (
         one[["mean", "low", "high", "n"]].tolist() == expected[["mean", "low", "high", "n"]].tolist()
@@ -140,7 +140,7 @@ def test_the_page_stands_by_itself(shipped):
     page, text = Page(), (shipped.folder / "index.html").read_text(encoding="utf-8")
     page.feed(text.partition("<!doctype html>")[2])
     assert (
-        page.open == [] and page.fetched == [] and page.tables == 4 and "http" not in re.sub(r"base64,[^\"]*", "", text)
+        page.open == [] and page.fetched == [] and page.tables == 5 and "http" not in re.sub(r"base64,[^\"]*", "", text)
     )
     assert len(page.images) == 3 and all(len(image["alt"]) > 100 for image in page.images)
     assert not re.search(r"\bnan\b|<NA>", re.sub(r"<[^>]*>", " ", text)) and "-0.00" not in text
@@ -175,17 +175,18 @@ def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
     )
     made = room.report([path], tmp_path / "out", shipped=False)
     one = cell(made, table=2, task="2 speech", method="hybrid", metric="si_sdr")
-    expected = bootstrap_mean([4.0, 6.0, -8.0])
+    expected = mean_interval([4.0, 6.0, -8.0])
     assert (one["paper"], one["n"], one["preset"], one["results"]) == (6.11, 3, "authors", str(path))
     assert one[["mean", "low", "high"]].tolist() == pytest.approx(expected[:3])
     failed = cell(made, table=2, task="2 speech", method="hybrid", metric="failure")
     assert (failed["paper"], failed["mean"]) == (29.8, pytest.approx(100 / 3))
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     shown = f"{expected.mean:.2f} [{expected.low:.2f}, {expected.high:.2f}]"
+    pesq = mean_interval([1.5, 2.5, 3.5])
     assert (
-        f"| 2 speech | hybrid | {path} | authors | 6.11 | {shown} | 1.62 | 2.50 [1.50, 3.50] | 29.8 | 33.3 [0.0, 100.0]"
-        " | 3 |" in text
-    )
+        f"| 2 speech | hybrid | {path} | authors | 6.11 | {shown} | 1.62 | 2.50 [{pesq.low:.2f}, {pesq.high:.2f}]"
+        " | 29.8 | 33.3 [0.0, 100.0] | 3 |" in text
+    ), "a rate ends at 0 and 100 %"
     assert f"| 2 speech | dps | {path} | authors | 1.87 | 3.00 | 1.43 | 1.50 | 46.5 | 0.0 | 1 |" in text, (
         "one mixture has no interval"
     )
@@ -195,6 +196,38 @@ def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
     used = pd.read_csv(tmp_path / "out" / "provenance.csv")
     assert set(used["settings"]) == {"of hybrid", "of recommended", "of dps"} and set(used["machine"]) == {"M"}
     assert set(used["scale"]) == {"16 kHz"} and set(used["mixtures"]) == {1, 3}
+
+
+def test_methods_are_told_apart_by_their_differences_and_corrected_together(tmp_path, plain):
+    """Two methods whose intervals overlap by far, one always 1 dB better; and one that is better by chance."""
+    easy = np.array([9.0, -3.0, 4.0, 15.0])
+    better, luck = easy + [1.0, 1.2, 0.8, 1.1], easy + [2.0, 0.1, 0.3, 0.2]
+    groups = [scores(name, si_sdr=tuple(values)) for name, values in (("hybrid", easy), ("dps", better), ("dsg", luck))]
+    path = saved(tmp_path / "mine.parquet", *groups, scores("oracle ratio", si_sdr=(20.0,) * 4, preset=""))
+    made = room.report([path], tmp_path / "out", shipped=False)
+    rows = made.comparisons[made.comparisons["table"] == 2].set_index("method")
+    expected = evidence({"dps": better - easy, "dsg": luck - easy}, 0.5)
+    assert list(rows.index) == ["dps", "dsg"] and set(rows["baseline"]) == {"authors"}
+    for name in ("mean", "low", "high", "p_holm", "resolvable"):
+        assert rows[name].tolist() == pytest.approx(expected[name].tolist()), name
+    assert rows["p_holm"]["dps"] == pytest.approx(2 * rows["p"]["dps"]), "two comparisons"
+    assert rows["verdict"].tolist() == ["higher", "no clear difference"]
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    one, p = rows.loc["dps"], rows.loc["dps", "p_holm"]
+    assert (
+        f"| 2 | 2 speech | dps | {path} | authors | authors | {one['mean']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+        f" | 4 | {p:.2g} | {one['resolvable']:.2f} | higher |" in text
+    )
+    assert "Student's t" in text and "bootstrap" not in text
+
+
+def test_a_method_is_compared_in_its_own_preset_where_there_is_one(shipped):
+    two = shipped.comparisons[shipped.comparisons["table"] == 2]
+    found = set(two[["method", "preset", "baseline"]].itertuples(index=False, name=None))
+    assert {("dps", "authors", "authors"), ("dps", "short", "short"), ("nmf", "", "short")} <= found
+    assert not {"hybrid", "unprocessed", "oracle ratio"} & set(two["method"])
+    four = shipped.comparisons[shipped.comparisons["table"] == 4]
+    assert "hybrid, t*=175" in set(four["method"]) and set(four["task"]) == {"1 speech + 1 sound"}
 
 
 def test_table_3_knows_lengths_and_scales(tmp_path, plain):

@@ -7,22 +7,18 @@ from itertools import permutations
 
 import pytest
 import torch
+from helpers import EXPERT_CONFIG, LOCOFORMER, SEPARATOR, TASNET
 from torchmetrics.functional.audio import permutation_invariant_training, scale_invariant_signal_distortion_ratio
 
 import unasdiff_teach as ut
 from unasdiff_teach import separators
+from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.evaluation.methods import supervised
-from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig
+from unasdiff_teach.networks import ConvTasNetConfig
 from unasdiff_teach.separators import SeparatorConfig, fit_gains, read, save
 from unasdiff_teach.training import CropConfig, Crops, Mixer, SeparatorTrainConfig, SeparatorTrainer, separation_loss
 from unasdiff_teach.training import separators as pocket
-
-TASNET = ConvTasNetConfig(filters=32, window=16, bottleneck=16, hidden=32, layers=3, stacks=1)
-LOCOFORMER = TFLoCoformerConfig(blocks=1, channels=16, hidden=16, heads=2, attention=16, n_fft=62, hop=31)
-SEPARATOR = SeparatorConfig(8000, ("speech", "sound"), TASNET)
-CONFIG = SeparatorTrainConfig.pocket(
-    steps=12, batch=2, learning_rate=2e-3, warmup=2, ema_decay=0.9, log_every=3, save_every=4
-)
+from unasdiff_teach.training.recipes import NETWORKS
 
 
 def noise(*shape, seed=0):
@@ -126,7 +122,7 @@ def test_impossible_mixtures_are_refused(crops, message):
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def train(folder, config=CONFIG, separator=SEPARATOR):
+def train(folder, config=EXPERT_CONFIG, separator=SEPARATOR):
     run = SeparatorTrainer(folder, separator, config, mixer(separator.kinds), {"corpus": "tones"})
     run.fit(progress=False)
     return run
@@ -169,7 +165,9 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch, netw
 def test_one_mixture_is_learned_by_heart(tmp_path, network, steps):
     """To 15 dB, by the file that training leaves: loss, gradient, average and file work together."""
     sources = mixer(("sound", "sound"))(1, torch.Generator().manual_seed(3))
-    config = replace(CONFIG, steps=steps, batch=1, learning_rate=1e-2, warmup=5, log_every=steps, save_every=steps)
+    config = replace(
+        EXPERT_CONFIG, steps=steps, batch=1, learning_rate=1e-2, warmup=5, log_every=steps, save_every=steps
+    )
     separator = SeparatorConfig(8000, ("sound", "sound"), network)
     run = SeparatorTrainer(tmp_path, separator, config, lambda batch, generator: sources, {})
     with torch.no_grad():
@@ -190,7 +188,7 @@ def test_training_does_not_touch_the_global_generator(tmp_path):
 
 
 def test_training_that_diverges_stops(tmp_path):
-    run = SeparatorTrainer(tmp_path, SEPARATOR, CONFIG, mixer(), {})
+    run = SeparatorTrainer(tmp_path, SEPARATOR, EXPERT_CONFIG, mixer(), {})
     next(run.net.parameters()).data.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="not finite"):
         run.fit(progress=False)
@@ -199,7 +197,7 @@ def test_training_that_diverges_stops(tmp_path):
 def test_a_damaged_mixture_is_skipped(tmp_path):
     clean = mixer()
     run = SeparatorTrainer(
-        tmp_path, SEPARATOR, CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
+        tmp_path, SEPARATOR, EXPERT_CONFIG, lambda n, g: clean(n, g) * (math.nan if run.step == 5 else 1), {}
     )
     assert run.fit(progress=False) and run.skipped == 1
     assert all(v.isfinite().all() for v in run.ema.values())
@@ -307,36 +305,60 @@ def test_a_separator_is_a_method(tmp_path):
         method.separate(ut.data.mixtures(split="validation", count=1), [0])
 
 
-@pytest.mark.parametrize("name", pocket.NAMES)
-def test_pocket_separators_have_the_size_that_is_promised(name, tmp_path):
-    run = pocket.trainer(name, tmp_path)
-    assert sum(v.numel() for v in run.net.state_dict().values()) < 1.25e6
-    assert run.model_config.kinds == ut.data.mixtures(task=pocket.NAMES[name][1], count=1)[0].kinds
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("task", TASKS)
+def test_pocket_separators_have_the_size_that_is_promised(network, task):
+    model = separators.SeparatorConfig(8000, TASKS[task], NETWORKS[network].pocket(len(TASKS[task])))
+    assert sum(value.numel() for value in model.build().net.state_dict().values()) < 1.25e6
+
+
+def test_an_expert_of_a_corpus_hears_its_training_clips(tmp_path, monkeypatch):
+    heard = []
+    pocket_clips = ut.data.pocket
+
+    def few(kind, split, corpus="rendered"):
+        heard.append((kind, split, corpus))
+        return pocket_clips(kind, "validation", corpus=corpus)  # fewer than those of training
+
+    monkeypatch.setattr(pocket.data, "pocket", few)
+    for name in ("pocket-conv-tasnet-speech-sound", "recorded-conv-tasnet-speech-sound"):
+        corpus, _, task = pocket.NAMES[name]
+        run = pocket.trainer(name, tmp_path / name)
+        assert run.model_config.kinds == TASKS[task] and run.data["sha256"] == ut.data.pocket_hash(corpus)
+        assert set(heard) == {("speech", "train", corpus), ("sound", "train", corpus)}
+        heard.clear()
 
 
 def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatch, capsys):
     name = "pocket-conv-tasnet-sound-sound"
     monkeypatch.setattr(ConvTasNetConfig, "pocket", lambda sources: TASNET.replace(sources=sources))
-    monkeypatch.setitem(pocket.CONFIGS, "conv-tasnet", replace(CONFIG, steps=2))
+    monkeypatch.setitem(pocket.CONFIGS, "conv-tasnet", replace(EXPERT_CONFIG, steps=2))
     monkeypatch.setattr(pocket, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr("sys.argv", ["separators", name, "--folder", str(tmp_path)])
     pocket.main()
     separator = read(tmp_path / "weights" / f"{name}.safetensors")
-    score = pocket.score(separator, "2 sounds", "test")
-    assert separator.card["steps"] == 2 and separator.card["si_sdr_db"]["test"] == pytest.approx(score, abs=0.1)
-    assert f"{separator.card['si_sdr_db']['test']} dB on the test mixtures" in capsys.readouterr().out
+    score = pocket.score(separator, name)
+    assert separator.card["steps"] == 2 and separator.card["si_sdr_db"]["validation"] == pytest.approx(score, abs=0.1)
+    assert f"{separator.card['si_sdr_db']['validation']} dB on the validation mixtures" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["separators", "pocket-whistle"])
     with pytest.raises(SystemExit):
         pocket.main()
     assert "unknown: pocket-whistle" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", pocket.NAMES)
+@pytest.mark.parametrize("name", separators.available())
 def test_the_shipped_separators(name):
     separator = separators.load(name)
-    task = pocket.NAMES[name][1]
-    assert separator.card["data"]["sha256"] == ut.data.pocket_hash() and separator.card["data"]["task"] == task
+    corpus, _, task = pocket.NAMES[name]
+    assert separator.card["data"]["sha256"] == ut.data.pocket_hash(corpus) and separator.card["data"]["task"] == task
     assert (separators.shipped.WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
     assert {"steps", "train", "loss", "seconds", "machine", "si_sdr_db"} <= separator.card.keys()
-    score = pocket.score(separator, task, "test")
-    assert score == pytest.approx(separator.card["si_sdr_db"]["test"], abs=0.1) and score >= 8
+    score = pocket.score(separator, name)
+    assert score == pytest.approx(separator.card["si_sdr_db"]["validation"], abs=0.1)
+    assert score >= 7 or corpus == "recorded"
+
+
+def test_which_separators_are_shipped():
+    """Of the rendered corpus all, of real recordings those that are trained."""
+    assert {name for name in pocket.NAMES if name.startswith("pocket-")} <= set(separators.available())
+    assert set(separators.available()) <= set(pocket.NAMES)

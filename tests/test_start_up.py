@@ -49,6 +49,21 @@ for arguments in {every!r}:
     assert not loaded(code) & set(HEAVY.split())
 
 
+def test_the_package_is_the_command():
+    code = """
+import runpy, sys
+sys.argv = ["unasdiff_teach", "--help"]
+try:
+    runpy.run_module("unasdiff_teach", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+"""
+    assert not loaded(code) & set(HEAVY.split())
+    command = [sys.executable, "-m", "unasdiff_teach", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert shown.returncode == 0 and "Usage: unasdiff-teach [OPTIONS] COMMAND" in shown.stdout and not shown.stderr
+
+
 def test_the_page_of_a_separation_needs_no_figures(tmp_path):
     code = f"""
 import torch

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import CONFIG, PRIOR, crops, equal, state, train, trainer
 from safetensors.torch import load_file
-from test_training_full import CONFIG, PRIOR, crops, equal, state, train, trainer
 from typer.testing import CliRunner
 
 from unasdiff_teach._commands.train import app
 from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import preconditioning, read, save
-from unasdiff_teach.training import SeparatorTrainConfig, TrainConfig, scales
+from unasdiff_teach.training import Crops, PriorTrainer, SeparatorTrainConfig, TrainConfig, scales
 from unasdiff_teach.training.prior import Watch
 
 RARE = replace(CONFIG, log_every=10, save_every=4)  # the state is saved more often than the loss is looked at
@@ -224,6 +224,40 @@ def test_other_steps_at_a_constant_rate_change_nothing(tmp_path):
     train(tmp_path / "parts", replace(constant, steps=10))
     run, whole = train(tmp_path / "parts", constant), train(tmp_path / "whole", constant)
     assert equal(state(run.folder), state(whole.folder)) and "rescheduled" not in run.card()
+
+
+# --- what a training is ----------------------------------------------------------------------------------------------
+
+
+def test_a_training_goes_on_only_from_the_weights_that_it_started_from(tmp_path):
+    first, other = (PRIOR.build().net.state_dict() for _ in range(2))
+    trainer(tmp_path, start=first).fit(progress=False, seconds=0)
+    for start, now in ((other, "weights [0-9a-f]+"), (None, "random weights")):
+        with pytest.raises(ValueError, match=f"another training: start was 'weights [0-9a-f]+', is now '{now}'"):
+            trainer(tmp_path, start=start)
+    assert trainer(tmp_path, start={key: value.clone() for key, value in first.items()}).step == 1
+
+
+def test_a_state_that_does_not_say_what_it_started_from_is_kept_for_random_weights_alone(tmp_path):
+    trainer(tmp_path).fit(progress=False, seconds=0)
+    old = state(tmp_path)
+    del old["identity"]["start"], old["identity"]["examples"]
+    torch.save(old, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="start was 'not noted', is now 'weights .*Use another folder"):
+        trainer(tmp_path, start=PRIOR.build().net.state_dict())
+    assert equal(state(tmp_path), old) and trainer(tmp_path).step == 1
+
+
+def test_examples_cut_otherwise_are_of_another_training(tmp_path):
+    trainer(tmp_path).fit(progress=False, seconds=0)
+    again = trainer(tmp_path / "other")
+    for config, shares, message in (
+        (replace(again.draw.config, level_db=(-40.0, -20.0)), None, r"examples.level_db was \(-25.0, -20.0\), is now"),
+        (again.draw.config, (3, 1), r"examples.shares was \(0.5, 0.5\), is now \(0.75, 0.25\)"),
+    ):
+        draw = Crops([torch.ones(500)] * 2, [0, 1], config, shares)
+        with pytest.raises(ValueError, match=message):
+            PriorTrainer(tmp_path, PRIOR, CONFIG, draw, again.data)
 
 
 # --- files of weights ------------------------------------------------------------------------------------------------

@@ -19,71 +19,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import CONFIG, PRIOR, TINY, crops, equal, state, train, trainer
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import unasdiff_teach as ut
 from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig, TriplePathUNet
 from unasdiff_teach.networks.budget import flops, parameters
 from unasdiff_teach.networks.triple_path import SwiGLU
-from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import read
-from unasdiff_teach.training import CropConfig, Crops, PriorTrainer, SeparatorTrainConfig, TrainConfig
+from unasdiff_teach.training import PriorTrainer, SeparatorTrainConfig, TrainConfig
 from unasdiff_teach.training.loop import processes
 from unasdiff_teach.training.prior import Watch
-
-TINY = TriplePathConfig(
-    n_fft=62,
-    hop=31,
-    channels=8,
-    embedding=16,
-    heads=2,
-    depths=(1, 1, 1, 1, 1),
-    sub_bands=2,
-    squeezed=4,
-    patch=(2, 2),
-    classes=2,
-)
-PRIOR = PriorConfig(8000, ("low", "high"), target="preconditioned", sigma_data=0.1, network=TINY)
-CONFIG = TrainConfig(
-    steps=20,
-    batch=4,
-    learning_rate=2e-3,
-    warmup=2,
-    cosine=True,
-    ema_decay=0.9,
-    log_uniform=0.8,
-    log_every=5,
-    save_every=5,
-    checkpoint_every=20,
-)
-
-
-def crops(length=250):
-    n = torch.arange(3 * length)
-    return Crops([0.1 * torch.sin(2 * torch.pi * f * n / 8000) for f in (400, 900)], [0, 1], CropConfig(length))
-
-
-def trainer(folder, config=CONFIG, prior=PRIOR, **options):
-    return PriorTrainer(folder, prior, config, crops(), {"corpus": "tones", "sha256": "5ea1"}, **options)
-
-
-def train(folder, config=CONFIG, **options):
-    run = trainer(folder, config, **options)
-    run.fit(progress=False)
-    return run
-
-
-def state(folder):
-    return torch.load(Path(folder) / "state.pt", weights_only=True)
-
-
-def equal(a, b):
-    """Whether two nested states are the same to the bit; how long they took does not count."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a if key != "seconds")
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 @pytest.fixture(scope="module")

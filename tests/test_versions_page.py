@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from test_package import requirements
+from helpers import requirements
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 PAGE = "appendix_versions"

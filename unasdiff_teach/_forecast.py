@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,87 +45,89 @@ def steps(config: SeparationConfig, schedule: NoiseSchedule) -> int:
     return config.steps or (schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule))
 
 
-def cost(
-    sources: Sequence[Source], config: SeparationConfig, schedule: NoiseSchedule, windows: Windows, N: int,
-    signals: int, memory: float, device: str, precision: str,
-) -> Cost:  # fmt: skip
-    """The chunk that fits into `memory`, and what the whole then takes."""
-    count, gradient = steps(config, schedule), config.guidance.needs_gradient
-    signals = signals * config.hypotheses
-    counts = [len(windows.starts(N, shift_at(t))) for t in schedule.index.tolist()]
-    groups = {id(s.prior.prior): [t for t in sources if t.prior.prior is s.prior.prior] for s in sources}
-    most = max(counts) * signals * max(map(len, groups.values()))
-    if device == "cpu" and not gradient:  # with gradients, what is not kept is computed twice
-        most = min(most, ROWS)
-    timed = [
-        (
-            signals * len(group),
-            _pass(group[0], windows.size, schedule, device, gradient, most, memory / len(groups), precision),
-        )
-        for group in groups.values()
-    ]
-    # With gradients the graphs of all priors are there at once, without one pass at a time.
-    size = sum(p.bytes for _, p in timed) if gradient else max(p.bytes for _, p in timed)
-    chunk = min(max(1, int(memory / size)), most)
-    calls, seconds, held = 0.0, 0.0, STATE * N * signals * len(sources)
-    for rows, one in timed:
-        again = one.forward if rows * max(counts) > chunk else 0.0  # a chunk that was forgotten is computed again
-        passes = rows * count * sum(counts) / len(counts)
-        calls += passes
-        seconds += passes * (one.forward + (one.backward + again if gradient else 0.0))
-    held += chunk * size * (GRAPH if gradient else 1.0)
-    return Cost(round(calls), seconds, held, chunk, max(one.waiting for _, one in timed))
+@dataclass(frozen=True)
+class Forecast:
+    """What a separation will do: its sources, of which all priors are on `device`, and N samples of each of `signals`
+    signals at the priors' rate.
+    """
 
+    sources: tuple[Source, ...]
+    config: SeparationConfig
+    schedule: NoiseSchedule
+    windows: Windows
+    N: int
+    signals: int
+    device: str
 
-def trial(
-    source: Source, size: int, config: SeparationConfig, schedule: NoiseSchedule, device: str
-) -> tuple[object, Callable[[], object]]:
-    """What `precisions.choose` asks for: what the measurement depends on, and the pass to measure."""
-    net = getattr(source.prior.prior, "net", None)
-    gradient = config.guidance.needs_gradient
-    key = (getattr(net, "config", type(source.prior.prior).__name__), size, "guided" if gradient else "forward")
-    x_t, t, label = _example(source, size, schedule, device)
-    labels = None if label is None else torch.tensor([label], device=device)
+    def cost(self, memory: float, precision: str) -> Cost:
+        """The chunk that fits into `memory`, and what the whole then takes."""
+        count, gradient = steps(self.config, self.schedule), self.config.guidance.needs_gradient
+        signals = self.signals * self.config.hypotheses
+        counts = [len(self.windows.starts(self.N, shift_at(t))) for t in self.schedule.index.tolist()]
+        groups: dict[int, list[Source]] = {}
+        for source in self.sources:
+            groups.setdefault(id(source.prior.prior), []).append(source)
+        most = max(counts) * signals * max(map(len, groups.values()))
+        if self.device == "cpu" and not gradient:  # with gradients, what is not kept is computed twice
+            most = min(most, ROWS)
+        share = memory / len(groups)
+        timed = [(signals * len(group), self._pass(group[0], most, share, precision)) for group in groups.values()]
+        # With gradients the graphs of all priors are there at once, without one pass at a time.
+        size = sum(p.bytes for _, p in timed) if gradient else max(p.bytes for _, p in timed)
+        chunk = min(max(1, int(memory / size)), most)
+        calls, seconds, held = 0.0, 0.0, STATE * self.N * signals * len(self.sources)
+        for rows, one in timed:
+            again = one.forward if rows * max(counts) > chunk else 0.0  # a chunk that was forgotten is computed again
+            passes = rows * count * sum(counts) / len(counts)
+            calls += passes
+            seconds += passes * (one.forward + (one.backward + again if gradient else 0.0))
+        held += chunk * size * (GRAPH if gradient else 1.0)
+        return Cost(round(calls), seconds, held, chunk, max(one.waiting for _, one in timed))
 
-    def work() -> None:
-        x = x_t.clone().requires_grad_(gradient)
-        with torch.set_grad_enabled(gradient):
-            eps = source.prior.prior(x, t, labels)
-        if gradient:
-            torch.autograd.grad(eps.sum(), x)
+    def trial(self) -> tuple[object, Callable[[], object]]:
+        """What `precisions.choose` asks for: what the measurement depends on, and the pass to measure."""
+        source, gradient = self.sources[0], self.config.guidance.needs_gradient
+        net = getattr(source.prior.prior, "net", None)
+        kind = "guided" if gradient else "forward"
+        key = (getattr(net, "config", type(source.prior.prior).__name__), self.windows.size, kind)
+        x_t, t, label = self._example(source)
+        labels = None if label is None else torch.tensor([label], device=self.device)
 
-    return key, work
+        def work() -> None:
+            x = x_t.clone().requires_grad_(gradient)
+            with torch.set_grad_enabled(gradient):
+                eps = source.prior.prior(x, t, labels)
+            if gradient:
+                torch.autograd.grad(eps.sum(), x)
 
+        return key, work
 
-def _example(source: Source, size: int, schedule: NoiseSchedule, device: str) -> tuple[Tensor, Tensor, int | None]:
-    """x_t [1, size], t [1] and the label, as the run gives them to the prior of a source."""
-    names = getattr(source.prior.prior, "labels", ())
-    x_t = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(device)
-    label = names.index(source.label) if source.label is not None else None
-    return x_t, schedule.index[:1].to(device), label
+    def compile_networks(self, asked: bool | None) -> tuple[bool, str]:
+        """Compile the priors' networks where that was asked for, or where it pays. Returns whether, and what there is
+        to say of it.
+        """
+        networks = {
+            id(net): net for s in self.sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")
+        }.values()
+        if not networks:
+            return False, ""
+        windows = self.N * self.signals / (self.windows.size - self.windows.overlap)
+        passes = steps(self.config, self.schedule) * self.config.hypotheses * len(self.sources) * windows
+        compiled, line = precisions.compiling(asked, self.device, passes > COMPILED)
+        for net in networks if compiled else ():
+            net.compile_core()
+        return compiled, line
 
+    def _example(self, source: Source) -> tuple[Tensor, Tensor, int | None]:
+        """x_t [1, size], t [1] and the label, as the run gives them to the prior of a source."""
+        names = getattr(source.prior.prior, "labels", ())
+        x_t = torch.randn(1, self.windows.size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        label = names.index(source.label) if source.label is not None else None
+        return x_t, self.schedule.index[:1].to(self.device), label
 
-def _pass(
-    source: Source, size: int, schedule: NoiseSchedule, device: str, gradient: bool, most: int, memory: float,
-    precision: str
-) -> Pass:  # fmt: skip
-    try:
-        return measure(source.prior.prior, *_example(source, size, schedule, device), gradient, most, memory, precision)
-    except FloatingPointError as error:
-        raise ValueError(f"the prior of {source.name} ({source.prior.where}) does not work: {error}") from None
-
-
-def compile_networks(
-    asked: bool | None, sources: Sequence[Source], device: str, config: SeparationConfig, schedule: NoiseSchedule,
-    windows: Windows, samples: int, notes: list[str],
-) -> bool:  # fmt: skip
-    """Compile the priors' networks where that was asked for, or where it pays; says in a note what is done."""
-    passes = steps(config, schedule) * config.hypotheses * len(sources) * samples / (windows.size - windows.overlap)
-    networks = {
-        id(net): net for s in sources if hasattr(net := getattr(s.prior.prior, "net", None), "compile_core")
-    }.values()
-    compiled, line = precisions.compiling(asked, device, passes > COMPILED) if networks else (False, "")
-    for net in networks if compiled else ():
-        net.compile_core()
-    notes += [line] * bool(line)
-    return compiled
+    def _pass(self, source: Source, most: int, memory: float, precision: str) -> Pass:
+        gradient = self.config.guidance.needs_gradient
+        try:
+            return measure(source.prior.prior, *self._example(source), gradient, most, memory, precision)
+        except FloatingPointError as error:
+            raise ValueError(f"the prior of {source.name} ({source.prior.where}) does not work: {error}") from None

@@ -7,9 +7,15 @@ import json
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
+from torch import Tensor
+
 from ._files import file_hash
+from .data.audio import rms_db
+from .data.sound_file import write_sound
+from .show.sound import file_name
 
 REPORT = "separation.json"
 NAME_BYTES = (
@@ -103,6 +109,33 @@ def place(partial: Path, out: Path, replaces: str | None) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         return free
     raise OSError(f"{out} and 999 numbered names beside it are taken")
+
+
+def write_sounds(
+    folder: Path, sounds: Iterable[tuple[str, Tensor]], rate: int, format: str
+) -> tuple[dict[str, dict], list[str]]:
+    """Write sounds, each a title and audio [C, N].
+
+    Returns:
+        For each title its file and level_db; and warnings.
+    """
+    written, warnings = {}, []
+    for number, (title, audio) in enumerate(sounds, 1):
+        if format == "flac" and (over := int((audio.abs() > 1).sum())):
+            warnings.append(
+                f"{over} samples of {title} exceed full scale and are clipped in the FLAC file; WAV holds them"
+            )
+        file = f"{file_name(number, title)}.{format}"
+        written[title] = {"file": file, "level_db": round(float(rms_db(audio.flatten())), 1)}
+        write_sound(folder / file, audio, rate, format)
+    return written, warnings
+
+
+def bytes_written(K: int, samples: int, length: int) -> int:
+    """What a folder takes at most: K sources and a residual of so many samples, and K + 2 sounds of the page with 16
+    bits for each of `length` samples.
+    """
+    return (K + 1) * 4 * samples + (K + 2) * 2 * length + 1_000_000
 
 
 def forget_states(out: Path, own: Path) -> None:

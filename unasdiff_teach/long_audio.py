@@ -37,6 +37,16 @@ class Windows:
         if self.size < 1 or not 0 <= self.overlap <= self.size // 2:
             raise ValueError(f"size is {self.size} and overlap {self.overlap}; need at least 1, and 0 to half the size")
 
+    @classmethod
+    def of_seconds(cls, window: float, overlap: float | None, rate: int) -> Windows:
+        """Windows of so many seconds at a rate, by default a quarter of which neighbours share."""
+        overlap = window / 4 if overlap is None else overlap
+        if round(window * rate) < 1:
+            raise ValueError(f"window is {window:g} s; more than 0 is needed")
+        if not 0 <= round(overlap * rate) <= round(window * rate) // 2:
+            raise ValueError(f"overlap is {overlap:g} s; accepted is 0 to half the window, {window / 2:g} s")
+        return cls(round(window * rate), round(overlap * rate))
+
     def starts(self, N: int, shift: float = 0.0) -> Tensor:
         """First sample of each of the W windows of a signal of N samples, [W]; a short signal is one window.
 

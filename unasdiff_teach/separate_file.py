@@ -5,22 +5,19 @@ What is decided here, and stated in what is written:
 
 - Several channels: their mean is separated ("mid"), or each channel with the same noise ("each").
 - The recording is resampled to the rate of the priors, and the sources back to the recording's. What lies above half
-the priors'
-  rate no source can hold: it is in the residual, which is the recording less the sum of the sources. So is a constant
-      offset.
+  the priors' rate no source can hold: it is in the residual, which is the recording less the sum of the sources. So is
+  a constant offset.
 - The priors know one level. Each window is brought to a peak of 0.95, whatever the preset and whatever other windows
-hold, and the
-  sources go back to its level. A peak that stands far above the rest of its window, as a click does, does not count,
-  and goes to the residual (`working_gain`).
+  hold, and the sources go back to its level. A peak that stands far above the rest of its window, as a click does,
+  does not count, and goes to the residual (`working_gain`).
 - Longer than a window: `separate_long`. Shorter: padded with silence, which is cut off again.
 - Sources of one kind, which nothing but chance tells apart, are the result of one run, not the mean of several.
 - Clipped recordings are separated as they are, with a warning.
 - A stop loses half a minute, or the step at which it stopped if that takes longer: the state of the run lies beside
-the folder to write until
-  that is there, and the same call goes on from it.
+  the folder to write until that is there, and the same call goes on from it.
 - When a run is finished, states of others into the same folder that are older than a day are removed.
 - The folder appears whole or not at all, and replaces nothing but the result that was there at the start and may be
-replaced.
+  replaced.
 """
 
 from __future__ import annotations
@@ -28,11 +25,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import platform
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -47,7 +43,7 @@ from . import precision as precisions
 from ._checks import one_of
 from ._console import duration
 from ._forecast import Cost
-from .data.audio import resample, rms_db
+from .data.audio import fitting_rate, resample, resampled_length
 from .data.sound_file import FLAC_CHANNELS, FORMATS, Recording, read_recording, write_sound
 from .long_audio import Windows, separate_long, working_gain
 from .priors import NeuralPrior
@@ -126,11 +122,8 @@ class Job:
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
         done, steps = self._progress
         left = 1 - done / steps
-        busy = (
-            f"; the machine is busy, and it may take {self.cost.waiting:.1f} times as long"
-            if self.cost.waiting > BUSY
-            else ""
-        )
+        waiting = self.cost.waiting
+        busy = f"; the machine is busy, and it may take {waiting:.1f} times as long" if waiting > BUSY else ""
         return [
             (
                 f"{self.path.name}: {N / self.recording.rate:.1f} s, {self.recording.rate} Hz, {C}"
@@ -154,7 +147,7 @@ class Job:
     @property
     def _length(self) -> int:
         """Samples at the rate of the priors."""
-        return _length(self.recording.audio.shape[-1], self.recording.rate, self.rate)
+        return resampled_length(self.recording.audio.shape[-1], self.recording.rate, self.rate)
 
     @property
     def state(self) -> RunState:
@@ -189,12 +182,8 @@ class Job:
         y, estimates = self._separate(progress)
         try:
             partial.mkdir()
-            self._write(
-                partial,
-                y,
-                estimates,
-                {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun},
-            )
+            when = {"started": started.isoformat(timespec="seconds"), "seconds": time.perf_counter() - begun}
+            self._write(partial, y, estimates, when)
             written = _result.place(partial, self.out, self.replaces)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -205,7 +194,7 @@ class Job:
     def _separate(self, progress: bool) -> tuple[Tensor, Tensor]:
         """Mixture [C, n] without its mean and estimates [C, K, n] at the rate of the priors."""
         signal = self.recording.audio - self.recording.audio.mean(-1, keepdim=True)
-        y = resample(signal, _fitting_rate(self.recording.rate, self.rate), self.rate)
+        y = resample(signal, fitting_rate(self.recording.rate, self.rate), self.rate)
         del signal
         gain = working_gain(y, self.windows)
         for source in self.sources:
@@ -229,36 +218,22 @@ class Job:
     def _write(self, folder: Path, y: Tensor, estimates: Tensor, when: dict) -> None:
         from .show.players import player
         from .show.result_page import result_page
-        from .show.sound import file_name
 
-        names = [*self.titles, "residual"]
-        files = {title: f"{file_name(i, title)}.{self.format}" for i, title in enumerate(names, 1)}
-        warnings, levels = list(self.warnings), {}
+        def sounds() -> Iterator[tuple[str, Tensor]]:  # one at a time: a long one is large
+            residual, N = self.recording.audio.clone(), self.recording.audio.shape[-1]
+            for k, title in enumerate(self.titles):
+                audio = resample(estimates[:, k], self.rate, fitting_rate(self.recording.rate, self.rate))
+                audio = nn.functional.pad(audio, (0, max(0, N - audio.shape[-1])))[..., :N]
+                residual -= audio
+                yield title, audio
+            yield "residual", residual
 
-        def write(title: str, audio: Tensor) -> None:
-            if self.format == "flac" and (over := int((audio.abs() > 1).sum())):
-                warnings.append(
-                    f"{over} samples of {title} exceed full scale and are clipped in the FLAC file; WAV holds them"
-                )
-            levels[title] = float(rms_db(audio.flatten()))
-            write_sound(folder / files[title], audio, self.recording.rate, self.format)
-
-        residual, N = self.recording.audio.clone(), self.recording.audio.shape[-1]
-        for k, title in enumerate(self.titles):  # one at a time: a long one is large
-            audio = resample(estimates[:, k], self.rate, _fitting_rate(self.recording.rate, self.rate))
-            audio = nn.functional.pad(audio, (0, max(0, N - audio.shape[-1])))[..., :N]
-            residual -= audio
-            write(title, audio)
-        write("residual", residual)
-
+        written, warnings = _result.write_sounds(folder, sounds(), self.recording.rate, self.format)
         # To compare by ear, all tracks must have the same bandwidth: that of the priors.
-        heard = (
-            {"mixture": y.mean(0)}
-            | dict(zip(self.titles, estimates.mean(0)))
-            | {"residual": (y - estimates.sum(1)).mean(0)}
-        )
+        heard = {"mixture": y.mean(0)} | dict(zip(self.titles, estimates.mean(0)))
+        heard["residual"] = (y - estimates.sum(1)).mean(0)
         sound = player(heard, self.rate, id="separation/tracks", page=folder)
-        report = self._report(when, warnings, files, levels)
+        report = self._report(when, [*self.warnings, *warnings], written)
         tools = [path for path in TOOLS if path.is_file()]
         for path in tools:
             shutil.copyfile(path, folder / "_static" / path.name)
@@ -267,27 +242,21 @@ class Job:
         )
         (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
-    def _report(self, when: dict, warnings: list[str], files: dict[str, str], levels: dict[str, float]) -> dict:
+    def _report(self, when: dict, warnings: list[str], written: dict[str, dict]) -> dict:
         """The content of `separation.json`."""
         from . import __version__
 
         audio, windows = self.recording.audio, self.windows
-        described = [
-            {
-                "source": title,
-                "file": files[title],
-                "level_db": round(levels[title], 1),
-                "label": s.label,
-                "prior": s.prior.where,
-                "prior_sha256": s.prior.sha256,
-            }
+        sources = [
+            {"source": title, **written[title], "label": s.label, "prior": s.prior.where,
+             "prior_sha256": s.prior.sha256}
             for title, s in zip(self.titles, self.sources)
-        ]
+        ]  # fmt: skip
         return {
             "file": self.path.name, "sha256": self.recording.sha256,
             "seconds_of_sound": round(audio.shape[-1] / self.recording.rate, 3), "sample_rate": self.recording.rate,
-            "channels": self.recording.channels, "separated": self.channels, "sources": described,
-            "residual": {"file": files["residual"], "level_db": round(levels["residual"], 1)}, "priors_rate": self.rate,
+            "channels": self.recording.channels, "separated": self.channels, "sources": sources,
+            "residual": written["residual"], "priors_rate": self.rate,
             "windows": {"count": len(windows.starts(self._length)), "seconds": windows.size / self.rate,
                         "overlap_seconds": windows.overlap / self.rate},
             "preset": self.preset, "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)},
@@ -363,25 +332,25 @@ def prepare(
         )
     warnings = list(recording.warnings)
     rate = next(iter(rates.values()), recording.rate)
-    if (used := _fitting_rate(recording.rate, rate)) != recording.rate:
+    if (used := fitting_rate(recording.rate, rate)) != recording.rate:
         warnings.append(f"{recording.rate} Hz is taken for {used} Hz while the sound is resampled to {rate} Hz")
-    windows = _windows(window, overlap, rate)
+    length = resampled_length(N, recording.rate, rate)
+    windows = Windows.of_seconds((2.0 if rate <= 8000 else 4.0) if window is None else window, overlap, rate)
     above = _expectation.power_above(recording.audio, recording.rate, rate / 2)
     if above > BROAD:
         warnings.append(
             f"{above:.0%} of the recording's power lies above {rate / 2:g} Hz, which these priors do not know: it goes"
             " to the residual"
         )
-    if (free := _machine.free_disk(out)) < (
-        needed := _bytes_written(recording.audio, len(sources), rate, recording.rate)
-    ):
+    needed, free = _result.bytes_written(len(sources), recording.audio.numel(), length), _machine.free_disk(out)
+    if free < needed:
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
     warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
     config = getattr(SeparationConfig, preset)().replace(normalize="none")
     alike = len({(id(s.prior.prior), s.label) for s in sources}) < len(sources)
-    if config.hypotheses > 1 and alike and _length(recording.audio.shape[-1], recording.rate, rate) > windows.size:
+    if config.hypotheses > 1 and alike and length > windows.size:
         # Runs are averaged in one order each, and over several windows it may change within a run.
         warnings.append(
             f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}"
@@ -398,18 +367,8 @@ def prepare(
             device, format, precision, cost, notes, tuple(warnings),
         )  # fmt: skip
 
-    def cost(precision: str) -> Cost:
-        return _forecast.cost(
-            sources,
-            config,
-            schedule,
-            windows,
-            _length(N, recording.rate, rate),
-            signals,
-            memory or _forecast.MEMORY,
-            device,
-            precision,
-        )
+    forecast = _forecast.Forecast(tuple(sources), config, schedule, windows, length, signals, device)
+    memory = memory or _forecast.MEMORY
 
     # A run that has begun goes on in the precision in which it began.
     begun = [p for p in precisions.PRECISIONS if job(p, Cost(0, 0, 0, 0)).state.steps]
@@ -417,52 +376,21 @@ def prepare(
     if precision == precisions.AUTO and begun:
         precision = begun[0]
         notes.append(f"precision: {precision}, as the run began")
-    compiled = _forecast.compile_networks(
-        compile, sources, device, config, schedule, windows, _length(N, recording.rate, rate) * signals, notes
-    )
+    compiled, line = forecast.compile_networks(compile)
+    notes += [line] * bool(line)
     found = None
     if precision == precisions.AUTO:
-        precision, found = "float32", cost("float32")
+        precision, found = "float32", forecast.cost(memory, "float32")
         if found.seconds > LONG or compiled:
-            choice = precisions.choose(
-                precisions.AUTO, device, *_forecast.trial(sources[0], windows.size, config, schedule, device)
-            )
+            choice = precisions.choose(precisions.AUTO, device, *forecast.trial())
             precision, found = choice.precision, found if choice.precision == "float32" else None
             notes.append(f"precision: {choice.why}")
     else:
         precisions.check(precision, device)
-    found = found or cost(precision)
+    found = found or forecast.cost(memory, precision)
     if found.bytes > (free := _machine.free_memory(device)):
         raise MemoryError(
             f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the"
             " recording in parts, or its mean (--channels mid)"
         )
     return job(precision, found, *notes)
-
-
-def _windows(window: float | None, overlap: float | None, rate: int) -> Windows:
-    """Windows in samples, of lengths in seconds."""
-    window = (2.0 if rate <= 8000 else 4.0) if window is None else window
-    overlap = window / 4 if overlap is None else overlap
-    if round(window * rate) < 1:
-        raise ValueError(f"window is {window:g} s; more than 0 is needed")
-    if not 0 <= round(overlap * rate) <= round(window * rate) // 2:
-        raise ValueError(f"overlap is {overlap:g} s; accepted is 0 to half the window, {window / 2:g} s")
-    return Windows(round(window * rate), round(overlap * rate))
-
-
-def _fitting_rate(rate: int, target: int) -> int:
-    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never
-    end.
-    """
-    return rate if target // math.gcd(rate, target) <= 1000 else 25 * round(rate / 25)
-
-
-def _length(N: int, rate: int, target: int) -> int:
-    return math.ceil(N * target / _fitting_rate(rate, target))
-
-
-def _bytes_written(audio: Tensor, K: int, rate: int, file_rate: int) -> int:
-    """Sources and residual, and 16-bit sounds of the page, at most."""
-    C, N = audio.shape
-    return (K + 1) * 4 * N * C + (K + 2) * 2 * round(N * rate / file_rate) + 1_000_000

@@ -372,9 +372,7 @@ def separate_analytical(
 
 
 def _corrector(x: Tensor, y: Tensor, task: SeparationTask, t: int, s: NoiseSchedule, snr: float) -> Tensor:
-    """Langevin step of the released code, whose score has the sign of the noise prediction (a true score is -eps /
-    ...).
-    """
+    """Langevin step of the released code, whose score has the sign of the noise prediction (a true one has minus)."""
     score = task.eps(x, s.index[t]) / (1 - s.at(s.alpha_bar, t, x)).sqrt()
     z = task.noise("corrector")
     size = torch.linalg.vector_norm

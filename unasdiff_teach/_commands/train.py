@@ -124,14 +124,19 @@ def prior(
         if scale == "pocket" and data.startswith("pocket-"):
             began = time.monotonic()
             joint = pocket.stage_trainer("joint", out / "joint", changes, fabric=fabric)
+            looking |= scales.validation(chosen, source)
+
+            def branch() -> PriorTrainer:
+                start = pocket.branch(source.kind, joint.prior.labels, joint.ema)
+                return pocket.stage_trainer(source.kind, out, changes, start, **looking)
+
+            trainer = branch()  # what another training has left in OUT is refused before the work
             if joint.step < joint.config.steps:
                 say("first speech and sounds together" if fabric.is_global_zero else "")
                 if not finish(joint, recipes.SECONDS["joint"], out / "joint" / "prior.safetensors", minutes):
                     return _end()
                 minutes = minutes and max(0.01, minutes - (time.monotonic() - began) / 60)
-            start = None if dry_run else pocket.branch_of(source.kind, joint)
-            looking |= scales.validation(chosen, source)
-            trainer = pocket.stage_trainer(source.kind, out, changes, start, **looking)
+                trainer = branch()
             finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
         else:
             trainer = scales.prior_trainer(chosen, source, out, changes, **looking)

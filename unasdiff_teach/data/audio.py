@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import threading
@@ -94,6 +95,18 @@ def resample(audio: Tensor, old_rate: int, new_rate: int) -> Tensor:
     import torchaudio.functional
 
     return torchaudio.functional.resample(audio, old_rate, new_rate, lowpass_filter_width=64)
+
+
+def fitting_rate(rate: int, target: int) -> int:
+    """`rate`, or a multiple of 25 Hz near it where the two have so little in common that their resampling would never
+    end.
+    """
+    return rate if target // math.gcd(rate, target) <= 1000 else 25 * round(rate / 25)
+
+
+def resampled_length(N: int, rate: int, target: int) -> int:
+    """Samples that N samples at `rate` are at `target`."""
+    return math.ceil(N * target / fitting_rate(rate, target))
 
 
 def decode(

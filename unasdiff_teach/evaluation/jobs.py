@@ -28,7 +28,7 @@ from . import lists
 from .forms import choose_compiled, choose_precision, rate
 from .job import FACTS, Job, begun_in, check_words, device_of, ranks, sizes
 from .methods import Method
-from .run import ITEM, SHARDS, Key, Run, Scoring, finished, level_db, score, stored
+from .run import ITEM, SHARDS, Key, Run, Scoring, Stored, stored
 from .share import share
 from .systems import Systems
 
@@ -143,9 +143,7 @@ def plan(job: Job) -> Plan:
     of_task, systems, scoring = sizes(job), job.systems(), getattr(Scoring, job.scoring)()
     chosen, why = choose_precision(job, systems, of_task)
     job = replace(job, precision=chosen)
-    table = stored(job.out)
-    rows = {tuple(row[c] for c in ITEM): row for row in table.to_dict("records")}
-    levels = table.groupby("mixture")["mixture_db"].first()
+    held = Stored(stored(job.out))
     batches, items, facts, work_left = [], set(), {}, {"calls": 0, "flop": 0.0}
     silent = strange = 0
     for task, size in of_task.items():
@@ -156,11 +154,11 @@ def plan(job: Job) -> Plan:
             mixtures = [m for m in complete if not (job.known and _unknown(m, systems))]
             silent, strange = silent + len(loaded[part::parts]) - len(complete), strange + len(complete) - len(mixtures)
             for mixture in mixtures:
-                _check_fit(job, mixture, systems, levels.get(mixture.id))
+                _check_fit(mixture, systems)
                 facts = facts or _facts(job, mixture)
             for name, method in methods.items():
                 items |= {(m.id, method.name, method.preset, job.seed) for m in mixtures}
-                todo = [m for m in mixtures if not finished(rows, method, m, job.seed, scoring)]
+                todo = held.left(method, mixtures, job.seed, scoring)
                 if todo:
                     calls, flop = systems.cost(name, task, len(todo[0].mixture), job.preset, job.own)
                     work_left["calls"] += calls * len(todo)
@@ -200,12 +198,8 @@ def plan(job: Job) -> Plan:
     return Plan(job, tuple(batches), frozenset(items), facts, lines)
 
 
-def _check_fit(job: Job, mixture: Mixture, systems: Systems, level: float | None) -> None:
-    """Raises ValueError if a mixture suits the priors or the separators badly, or is not the one that was scored
-    before.
-    """
-    if level is not None and abs(float(level) - level_db(mixture)) > 1e-3:
-        raise ValueError(f"{job.out} holds {mixture.id!r} for another mixture; use another folder")
+def _check_fit(mixture: Mixture, systems: Systems) -> None:
+    """Raises ValueError if a mixture suits the priors or the separators badly."""
     used = {kind: prior for kind, prior in systems.priors.items() if kind in mixture.kinds}
     for name, network in (*used.items(), *(("separator", s) for s in systems.separators if s.kinds == mixture.kinds)):
         rate = getattr(network, "sample_rate", None)
@@ -279,7 +273,7 @@ def work(job: Job, batches: Iterable[Batch], shard: int, device: str) -> Iterato
             if key not in methods:
                 methods[key] = job.method(systems, *key, device)
             mixtures = [m for m in job.load(batch.task, batch.part, batch.parts) if m.id in batch.todo]
-            here.append(score(methods[key], mixtures, job.seed, scoring))
+            here.measure(methods[key], mixtures, job.seed, scoring)
             yield batch
 
 

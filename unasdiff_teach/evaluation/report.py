@@ -2,7 +2,8 @@
 numbers.
 
 Nothing is separated here. What is there is shown with its interval, the number of mixtures and where it comes from;
-what is not there is named.
+what is not there is named. How methods differ is told by their differences on the same mixtures, all of a table
+corrected together, and never by two intervals that overlap or do not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from .experiments import shipped as stored_part
 from .job import FACTS
 from .report_figures import figures
 from .run import COLUMNS, stored
-from .tables import as_text, beside_paper, paper_table, summary
+from .statistics import evidence
+from .tables import as_text, beside_paper, differences, paper_table, summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,18 +37,11 @@ METRICS = {2: ("si_sdr", "pesq", "failure"), 3: ("si_sdr_success", "failure", "s
 WORDS = {"si_sdr": "SI-SDR / dB", "pesq": "PESQ", "failure": "failed / %", "si_sdr_success": "SI-SDR of successes / dB"}
 DIGITS = {"si_sdr": 2, "pesq": 2, "failure": 1, "si_sdr_success": 2}
 TUNED = " tuned"  # of the pocket benchmark: a rule in the preset "short", with the best constants of its grid
-PROVENANCE = [
-    "method",
-    "preset",
-    "seed",
-    "network_calls",
-    "device",
-    "machine",
-    "versions",
-    "zero_mean",
-    "permute",
-    "settings",
-]
+BASELINE = "hybrid"  # the paper's rule, which all other methods are compared with
+KNOWING = ("oracle", "unprocessed")  # beginnings of the names of rows that are no separation
+MATTERS = 0.5  # dB, the smallest difference that would matter
+PROVENANCE = "method preset seed network_calls device machine versions zero_mean permute settings".split()
+CELLS = "table length task method results preset metric paper mean low high n left_out".split()
 
 
 @dataclass(frozen=True)
@@ -71,13 +66,15 @@ class Report:
     Attributes:
         folder: with index.html, report.md, tableN.csv, provenance.csv and the figures.
         cells: one row for each number of the paper and each origin, and for what the paper does not have: table,
-            length, task, method, results, preset, metric, paper, mean, low, high, n, left_out; NaN where something is
-            missing.
+            length, task, method, results, preset, metric, paper, mean, low, high (95 % t interval), n, left_out; NaN
+            where something is missing.
+        comparisons: see `comparisons`.
         missing: lines that name the cells of the paper for which there is no result.
     """
 
     folder: Path
     cells: pd.DataFrame
+    comparisons: pd.DataFrame
     missing: list[str]
 
 
@@ -104,6 +101,7 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
     if twice := sorted({o.name for o in origins if [p.name for p in origins].count(o.name) > 1}):
         raise ValueError(f"results are given twice: {', '.join(twice)}")
     table = pd.concat([cells(o, number) for number in TITLES for o in origins], ignore_index=True)
+    compared = pd.concat([comparisons(o, number) for number in TITLES for o in origins], ignore_index=True)
     used = pd.concat([provenance(o) for o in origins], ignore_index=True)
     lines = missing(table)
     out.mkdir(parents=True, exist_ok=True)
@@ -117,10 +115,12 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
         table[table["table"] == number].to_csv(out / f"table{number}.csv", index=False)
     used.to_csv(out / "provenance.csv", index=False)
     shown = {title: layout(table[table["table"] == number], METRICS[number]) for number, title in TITLES.items()}
+    if len(compared):
+        shown[f"SI-SDR: which differences from {BASELINE} are clear"] = as_shown(compared)
     contents = report_pages.Contents(shown, pictures, {o.name: o.scale for o in origins}, used, lines)
     (out / "report.md").write_text(report_pages.markdown(contents), encoding="utf-8")
     (out / "index.html").write_text(report_pages.html(contents), encoding="utf-8")
-    return Report(out, table, lines)
+    return Report(out, table, compared, lines)
 
 
 # ------------------------------------------------------------------------------------------------------------ origins
@@ -208,25 +208,13 @@ def cells(origin: Origin, table: int) -> pd.DataFrame:
         if rows.empty:
             beside = paper.rename(columns={"value": "paper"}).drop(columns=["table", "length"])
         else:
-            beside = beside_paper(rows, table, length).reset_index()
+            beside = beside_paper(rows, table, length, kind="t").reset_index()
             beside = pd.concat([beside, _beyond(rows, table, set(paper["method"]))], ignore_index=True)
         parts.append(beside.assign(table=table, length=length or "", results=origin.name))
-    columns = [
-        "table",
-        "length",
-        "task",
-        "method",
-        "results",
-        "preset",
-        "metric",
-        "paper",
-        "mean",
-        "low",
-        "high",
-        "n",
-        "left_out",
-    ]
-    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+    found = pd.concat(parts, ignore_index=True).reindex(columns=CELLS)
+    rates = found["metric"] == "failure"
+    found.loc[rates, ["low", "high"]] = found.loc[rates, ["low", "high"]].clip(0, 100)  # of per cent
+    return found
 
 
 def _tasks_of(results: pd.DataFrame, length: str) -> list[str]:
@@ -237,22 +225,62 @@ def _tasks_of(results: pd.DataFrame, length: str) -> list[str]:
 
 
 def _beyond(rows: pd.DataFrame, table: int, known: set[str]) -> pd.DataFrame:
-    """Methods that the paper's table does not have: variants belong to Table 4, priors to Table 3."""
+    """Methods that the paper's table does not have."""
     import pandas as pd
 
-    names = [name for name in rows["method"].unique() if name not in known]
-    if table == 2:
-        names = [name for name in names if ", " not in name and not name.startswith("diffwave ")]
-    elif table == 4:
-        names = [name for name in names if ", " in name]
-    rows = rows[rows["method"].isin(names)]
-    found = (
-        [summary(rows, metric).reset_index().assign(metric=metric) for metric in METRICS[table]] if len(rows) else []
-    )
+    rows = rows[rows["method"].map(lambda name: name not in known and _fits(name, table)).astype(bool)]
+    found = [summary(rows, m, kind="t").reset_index().assign(metric=m) for m in METRICS[table]] if len(rows) else []
     if not found:
         return pd.DataFrame()
     whole = pd.concat(found, ignore_index=True)
     return whole[(whole["n"] > 0) & ((whole["metric"] != "failure") | (whole["task"] == "2 speech"))]
+
+
+def _fits(method: str, table: int) -> bool:
+    """Whether a table is the place of a method: variants belong to Table 4, priors to Table 3."""
+    if table == 2:
+        return ", " not in method and not method.startswith("diffwave ")
+    return table == 3 or ", " in method
+
+
+def comparisons(origin: Origin, table: int) -> pd.DataFrame:
+    """How the SI-SDR of each method of a table differs from that of `BASELINE`, on the same mixtures.
+
+    Returns:
+        One row for each task and method: task, method, preset, baseline (its preset: the method's own where it was
+        measured, else the last one by name), the columns of `evidence` in dB, corrected over all rows, table and
+        results (the origin's name). Nothing where the baseline is missing.
+    """
+    import pandas as pd
+
+    rows = origin.results[table]
+    rows = rows.assign(method=rows["method"].str.removesuffix(TUNED))
+    rows = rows[rows["method"].map(lambda name: name == BASELINE or _fits(name, table)).astype(bool)]
+    presets = sorted(rows.loc[rows["method"] == BASELINE, "preset"].unique())
+    found, key = {}, ["task", "method", "preset", "baseline"]
+    for (method, preset), own in rows.groupby(["method", "preset"], sort=False):
+        if method == BASELINE or method.startswith(KNOWING) or not presets:
+            continue
+        baseline = preset if preset in presets else presets[-1]
+        both = pd.concat([own, rows[(rows["method"] == BASELINE) & (rows["preset"] == baseline)]])
+        by_task = differences(both, method, BASELINE).groupby(level="task")
+        found |= {(task, method, preset, baseline): values for task, values in by_task}
+    if not found:
+        return pd.DataFrame()
+    compared = evidence(found, MATTERS)
+    compared = compared.set_index(pd.MultiIndex.from_tuples(found, names=key)).reset_index()
+    return compared.assign(table=table, results=origin.name)
+
+
+def as_shown(compared: pd.DataFrame) -> pd.DataFrame:
+    """`comparisons` as they stand on the page."""
+    shown = compared[["table", "task", "method", "results", "preset", "baseline"]].copy()
+    numbers = compared[["mean", "low", "high"]].round(2) + 0.0  # no minus before a zero
+    shown["difference / dB"] = as_text(numbers)
+    shown["n"] = compared["n"]
+    shown["p (Holm)"] = compared["p_holm"].map(lambda p: "" if math.isnan(p) else f"{p:.2g}")
+    shown["resolvable / dB"] = compared["resolvable"].map(lambda r: "" if math.isnan(r) else f"{r:.2f}")
+    return shown.assign(verdict=compared["verdict"])
 
 
 def missing(table: pd.DataFrame) -> list[str]:

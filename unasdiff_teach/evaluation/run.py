@@ -6,7 +6,7 @@ import os
 import platform
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -139,6 +139,10 @@ class Run:
         with self._locked():
             Journal(self.journal).extend(items)
 
+    def measure(self, method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) -> None:
+        """Separate one batch, score it and store that: what every evaluation of this package does, batch by batch."""
+        self.append(score(method, mixtures, seed, scoring))
+
     def compact(self) -> pd.DataFrame:
         """Move all results into one Parquet file, and return them."""
         if not self.journal.exists():
@@ -206,38 +210,51 @@ def evaluate(
         raise ValueError("a mixture has no id; results could not be told apart")
     if batch < 1:
         raise ValueError(f"batch is {batch}; at least 1 is needed")
-    stored = {tuple(row[c] for c in ITEM): row for row in run.results().to_dict("records")}
+    held = Stored(run.results())
     # All of it first: a clash with stored results must show before hours of work, not after.
-    todo = [[m for m in mixtures if not finished(stored, method, m, seed, scoring)] for method in methods]
+    todo = [held.left(method, mixtures, seed, scoring) for method in methods]
     with tqdm(total=sum(map(len, todo)), unit="mixture", disable=not progress) as bar:
         for method, left in zip(methods, todo):
             bar.set_description(method.name)
             for group in _batches(left, batch):
-                run.append(score(method, group, seed, scoring))
+                run.measure(method, group, seed, scoring)
                 bar.update(len(group))
     return run.compact()
 
 
-def finished(stored: dict[Key, dict], method: Method, mixture: Mixture, seed: int, scoring: Scoring) -> bool:
-    """Whether the run holds this item.
+class Stored:
+    """What a run holds already.
 
-    Raises:
-        ValueError: it holds one of this name that was made otherwise.
+    Args:
+        table: of its results, columns as in `COLUMNS`.
     """
-    row = stored.get((mixture.id, method.name, method.preset, seed))
-    if row is None:
-        return False
-    now = {"settings": method.settings, "zero_mean": scoring.zero_mean, "permute": scoring.permute}
-    for column, value in now.items():
-        if row[column] != value:
-            was, wanted = _differing(row[column], value) if column == "settings" else (row[column], value)
-            raise ValueError(
-                f"the run holds {method.name!r} on {mixture.id!r} with {column} = {was!r}, now {wanted!r}; "
-                "rename the method or use another folder"
-            )
-    if abs(row["mixture_db"] - level_db(mixture)) > 1e-3:
-        raise ValueError(f"the run holds {mixture.id!r} for another mixture; use another folder")
-    return True
+
+    def __init__(self, table: pd.DataFrame):
+        self.rows = {tuple(row[c] for c in ITEM): row for row in table.to_dict("records")}
+        self.levels = {row["mixture"]: row["mixture_db"] for row in self.rows.values()}
+
+    def left(self, method: Method, mixtures: Iterable[Mixture], seed: int, scoring: Scoring) -> list[Mixture]:
+        """Those of the mixtures that a method has not separated yet.
+
+        Raises:
+            ValueError: the run holds an item of the same name that was made otherwise, or another mixture.
+        """
+        now = {"settings": method.settings, "zero_mean": scoring.zero_mean, "permute": scoring.permute}
+        todo = []
+        for mixture in mixtures:
+            if abs(self.levels.get(mixture.id, level := level_db(mixture)) - level) > 1e-3:
+                raise ValueError(f"the run holds {mixture.id!r} for another mixture; use another folder")
+            row = self.rows.get((mixture.id, method.name, method.preset, seed), {})
+            for column, value in now.items():
+                if row and row[column] != value:
+                    was, wanted = _differing(row[column], value) if column == "settings" else (row[column], value)
+                    raise ValueError(
+                        f"the run holds {method.name!r} on {mixture.id!r} with {column} = {was!r}, now {wanted!r}; "
+                        "rename the method or use another folder"
+                    )
+            if not row:
+                todo.append(mixture)
+        return todo
 
 
 def _differing(before: str, now: str) -> tuple[str, str]:

@@ -186,7 +186,9 @@ def paper_table(table: int = 2, length: str | None = None) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def beside_paper(results: pd.DataFrame, table: int = 2, length: str | None = None, seed: int = 0) -> pd.DataFrame:
+def beside_paper(
+    results: pd.DataFrame, table: int = 2, length: str | None = None, seed: int = 0, kind: Kind = "percentile"
+) -> pd.DataFrame:
     """Each number of a table of the paper beside this project's, joined by task, method and metric.
 
     The two were measured on different data, by different priors: what can be compared is the order of methods.
@@ -195,6 +197,7 @@ def beside_paper(results: pd.DataFrame, table: int = 2, length: str | None = Non
         results: from `evaluate` or `load_results`; methods under the names of `paper_table`.
         table, length: see `paper_table`.
         seed: of the bootstrap.
+        kind: of the intervals, see `mean_interval`.
 
     Returns:
         Indexed by task, metric and method: paper, preset, mean, low, high, n, left_out; NaN where there is no result.
@@ -204,9 +207,10 @@ def beside_paper(results: pd.DataFrame, table: int = 2, length: str | None = Non
     paper = paper_table(table, length).rename(columns={"value": "paper"})
     if paper["length"].nunique() > 1:
         raise ValueError("Table 3 holds clips of two lengths; length must be '2 s' or '4 s'")
-    ours = pd.concat(
-        [summary(results, metric, seed=seed).reset_index().assign(metric=metric) for metric in paper["metric"].unique()]
-    )
+    ours = pd.concat([
+        summary(results, metric, seed=seed, kind=kind).reset_index().assign(metric=metric)
+        for metric in paper["metric"].unique()
+    ])  # fmt: skip
     joined = paper.merge(ours, how="left", on=["task", "method", "metric"])
     return joined.drop(columns=["table", "length"]).set_index(["task", "metric", "method"])
 

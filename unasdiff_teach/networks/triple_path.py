@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..precision import missing_compiler
-from .attention import HEAD_MULTIPLE, Attention, constant_factors, fused_attention, rotate
+from .attention import HEAD_MULTIPLE, Attention, fused_attention, rotate
+from .compiling import compiled
 from .layers import (
     Conv2d,
     FeedForward,
@@ -198,29 +196,7 @@ class TriplePathUNet(nn.Module):
         Raises:
             RuntimeError: a compiler is missing; the message says which.
         """
-        if backend == "inductor":
-            if missing := missing_compiler(self.window.device):
-                raise RuntimeError(f"compiling the network needs {missing}, or leave compiling out")
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-        torch.compiler.assume_constant_result(
-            constant_factors
-        )  # marks it; as a decorator it would load the compiler at import
-        settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
-        settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
-        options = {"backend": backend, "fullgraph": True, "dynamic": False}
-        compiled = torch.compile(self.core, **options)
-        replayed = torch.compile(self.core, **options, mode="reduce-overhead") if backend == "inductor" else compiled
-
-        def core(h: Tensor, time: Tensor, label: Tensor) -> Tensor:
-            # One or two signals keep a GPU waiting for launches; a CUDA graph launches all kernels at once.
-            if h.is_cuda and len(h) <= 2 and not torch.is_grad_enabled():
-                return replayed(h, time, label)
-            for argument in (h, time, label):
-                torch._dynamo.maybe_mark_dynamic(argument, 0)
-            return compiled(h, time, label)
-
-        self.core = core
+        self.core = compiled(self.core, self.window.device, backend)
         return self
 
     def core(self, h: Tensor, time: Tensor, label: Tensor) -> Tensor:

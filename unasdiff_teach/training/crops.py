@@ -5,7 +5,7 @@ manifest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,8 +56,15 @@ def rows_of(draw: Callable, batch: int, generator: torch.Generator, rows: slice)
     return drawn[rows] if isinstance(drawn, Tensor) else tuple(a[rows] for a in drawn)
 
 
+def settings(draw: Callable) -> dict:
+    """What else than its recordings changes the examples of a draw, as plain values; nothing of one that cannot say."""
+    return draw.settings() if hasattr(draw, "settings") else {}
+
+
 class Draws:
     """draw(batch, generator) -> signals [batch, N], labels [batch], in two steps: examples are chosen, then made."""
+
+    config: CropConfig
 
     def __call__(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return self.rows(batch, generator, slice(None))
@@ -66,6 +73,10 @@ class Draws:
         """These rows of a batch; no other example is made."""
         chosen, label = self.choose(batch, generator)
         return self.signals(chosen[rows]), label[rows]
+
+    def settings(self) -> dict:
+        """See `settings`."""
+        return asdict(self.config)
 
     def choose(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What makes each example, [batch, ...], and its label [batch]; all that is random."""
@@ -109,7 +120,8 @@ class Crops(Draws):
         shares = torch.ones(len(classes)) if shares is None else torch.tensor(shares, dtype=torch.float32)
         if shares.shape != classes.shape or (shares <= 0).any():
             raise ValueError(f"shares must be {len(classes)} positive numbers, one for each class that occurs")
-        self.reach = (shares / shares.sum()).cumsum(0)
+        shares = shares / shares.sum()
+        self.shares, self.reach = tuple(shares.tolist()), shares.cumsum(0)
         self.members = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)
 
     def choose(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -127,6 +139,9 @@ class Crops(Draws):
         level = 10 ** ((c.level_db[0] + (c.level_db[1] - c.level_db[0]) * uniform[5]) / 20)
         sign = torch.where(torch.rand(batch, generator=generator) < 0.5, -1.0, 1.0)
         return x0 * (sign * level)[:, None] / _rms(x0), label
+
+    def settings(self) -> dict:
+        return super().settings() | {"shares": self.shares}
 
     def signals(self, chosen: Tensor) -> Tensor:
         return chosen  # from memory they are made at once

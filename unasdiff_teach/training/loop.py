@@ -21,7 +21,8 @@ from .._lazy import renamed_arguments
 from ..networks.files import write_model
 from ..precision import autocast
 from .config import FREE, LoopConfig
-from .state import differences, read_state, signature
+from .crops import settings
+from .state import differences, digest, read_state, signature
 from .workers import Ahead, SharedLoss, processes
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopConfig", "Trainer", "processes"]
 
+RANDOM = "random weights"
 MOST_SKIPPED = 10  # steps in a row whose gradient is not finite, until a training stops
 
 
@@ -58,6 +60,8 @@ class Trainer:
         what: is trained, as its file calls it.
         model: what is trained, with the network `net`.
         ema: the averaged weights.
+        draw: where the examples come from; its `settings()`, if it has them, are part of what the training is.
+        start: what it began from, in words: "random weights", or a checksum of those given.
 
     Args:
         folder: of this training alone.
@@ -75,6 +79,7 @@ class Trainer:
     """
 
     what: str
+    draw: Callable
 
     def __init__(
         self,
@@ -97,8 +102,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):  # the caller's generators stay as they are
             torch.default_generator.manual_seed(config.seed)
             self.model = model.build()
+        self.start = RANDOM
         if start is not None:
             self.model.net.load_state_dict(start)
+            self.start = f"weights {digest(self.model.net.state_dict())}"
         self.folder, self.model_config, self.config, self.data = Path(folder), model, config, data
         self.fabric, self.device, self.net = fabric, fabric.device, self.model.net.to(fabric.device)
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -159,9 +166,13 @@ class Trainer:
 
     def identity(self) -> dict:
         """What must be the same when a training goes on, as plain values."""
-        settings = {name: value for name, value in asdict(self.config).items() if name not in FREE}
-        data = {k: v for k, v in self.data.items() if k == "sha256"}
-        return {"train": settings, "data": data, self.what: asdict(self.model_config)}
+        return {
+            "train": {name: value for name, value in asdict(self.config).items() if name not in FREE},
+            "data": {k: v for k, v in self.data.items() if k == "sha256"},
+            "examples": settings(self.draw),
+            "start": self.start,
+            self.what: asdict(self.model_config),
+        }
 
     def fit(
         self, progress: bool = True, seconds: float | None = None, started: Callable[[], None] | None = None
@@ -354,7 +365,10 @@ class Trainer:
             )
         if not state["step"]:
             return
-        if changed := differences(state.get("identity", {}), self.identity()):
+        noted = state.get("identity", {})
+        if self.start != RANDOM:  # older states do not say what they began from
+            noted = {"start": "not noted"} | noted
+        if changed := differences(noted, self.identity()):
             raise ValueError(f"{path} is the state of another training: {'; '.join(changed)}. Use another folder")
         try:
             self.net.load_state_dict(state["model"])

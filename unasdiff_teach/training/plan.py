@@ -86,8 +86,8 @@ def plan(
     """The trainings of a scale, in an order in which they can run: priors first.
 
     At pocket scale these are the stages of the priors ("joint", "speech", "sound", and those with DiffWave if such
-    priors are shipped), and the experts of `recipes.NAMES`, all on the CPU. Else a prior for each source, and an
-    expert for each network and each task of `EXPERT_TASKS` that the sources allow.
+    priors are shipped), and the experts that `recipes.NAMES` has for the rendered corpus, all on the CPU. Else a prior
+    for each source, and an expert for each network and each task of `EXPERT_TASKS` that the sources allow.
 
     Args:
         scale: one of `SCALES`.
@@ -178,8 +178,8 @@ def _pocket_priors(changes: Mapping) -> list[Training]:
 
 def _pocket_experts(experts: Sequence[str], changes: Mapping) -> list[Training]:
     found = []
-    for name, (network, task) in recipes.NAMES.items():
-        if network in experts:
+    for name, (corpus, network, task) in recipes.NAMES.items():
+        if corpus == "rendered" and network in experts:
             short, config = name.removeprefix("pocket-"), replace(recipes.CONFIGS[network], **changes)
 
             def trainer(folder: Path, name: str = name, short: str = short, config: LoopConfig = config) -> Trainer:

@@ -14,6 +14,7 @@ from ..data.mixing import SPEECH_SOUND, TASKS
 from ..data.pocket_corpus import LABELS, SAMPLE_RATE
 from ..networks import ConvTasNetConfig, DiffWaveConfig, TFLoCoformerConfig, TriplePathConfig
 from ..priors.neural import PriorConfig
+from ..priors.shipped import FAMILIES
 from .crops import CropConfig
 from .prior import TrainConfig, Watch
 from .separator import SeparatorTrainConfig
@@ -61,9 +62,11 @@ def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
 # ------------------------------------------------------------------------------------------ the pocket experts
 
 NETWORKS = {"conv-tasnet": ConvTasNetConfig, "tf-locoformer": TFLoCoformerConfig}
+CORPUS_TASKS = {"rendered": (SPEECH_SOUND, "2 sounds"), "recorded": tuple(TASKS)}
 NAMES = {
-    f"pocket-{network}-{'-'.join(TASKS[task])}": (network, task)
-    for task in (SPEECH_SOUND, "2 sounds")
+    f"{FAMILIES[corpus]}-{network}-{'-'.join(TASKS[task])}": (corpus, network, task)
+    for corpus, tasks in CORPUS_TASKS.items()
+    for task in tasks
     for network in NETWORKS
 }
 CONFIGS = {

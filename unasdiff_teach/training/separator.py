@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..separators import SeparatorConfig
 from .config import LoopConfig, renamed
-from .crops import Crops, ManifestCrops, rows_of
+from .crops import Crops, ManifestCrops, rows_of, settings
 from .loop import Trainer
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Mixer:
 
     def __call__(self, batch: int, generator: torch.Generator) -> Tensor:
         return self.rows(batch, generator, slice(None))
+
+    def settings(self) -> dict:
+        """What else than the recordings changes the examples, as plain values."""
+        return {kind: settings(draw) for kind, draw in self.crops.items()}
 
     def rows(self, batch: int, generator: torch.Generator, rows: slice) -> Tensor:
         """These rows of a batch; no other example is read."""

@@ -1,7 +1,8 @@
 """Trains the shipped separators, resumable: `python -m unasdiff_teach.training.separators [NAME ...]`.
 
-Each NAME, such as pocket-conv-tasnet-speech-sound, is a network and the kinds of sound that it takes apart: an expert
-for one task, trained on mixtures of the pocket corpus that are made on the fly by the rules of the test mixtures.
+Each NAME, such as pocket-conv-tasnet-speech-sound, is a corpus ("pocket" is the rendered one), a network and the kinds
+of sound that it takes apart: an expert for one task, trained on mixtures that are made on the fly by the rules of the
+test mixtures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from .. import data
 from ..data.mixing import TASKS, MixtureRules
 from ..data.mixture_lists import SOUND_SECONDS
+from ..priors.shipped import FAMILIES
 from ..separators import Separator, SeparatorConfig
 from ..separators.shipped import WEIGHTS
 from .crops import CropConfig, Crops
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def mixer(task: str) -> Mixer:
-    """Sources of a task's mixtures from the training clips, by the rules of the fixed lists: speech fills the 2 s, a
-    sound half or more.
+def mixer(task: str, corpus: str = "rendered") -> Mixer:
+    """Sources of a task's mixtures from a corpus's training clips, by the rules of the fixed lists: speech fills the
+    2 s, a sound half or more.
     """
     rules = MixtureRules.pocket()
     shortest = SOUND_SECONDS[0] * rules.sample_rate / rules.length
     crops = {}
     for kind in set(TASKS[task]):
-        clips = data.pocket(kind, "train")
+        clips = data.pocket(kind, "train", corpus=corpus)
         config = CropConfig(
             rules.length, rules.level_db, partial=float(kind == "sound"), shortest=shortest, speeds=SPEEDS
         )
@@ -43,7 +45,8 @@ def mixer(task: str) -> Mixer:
 
 def trainer(name: str, folder: str | Path, config: SeparatorTrainConfig | None = None) -> SeparatorTrainer:
     """The trainer of one of `NAMES` in `folder`; by default with its network's configuration of `CONFIGS`."""
-    return expert(*NAMES[name], folder, config)
+    corpus, network, task = NAMES[name]
+    return expert(network, task, folder, config, corpus=corpus)
 
 
 def expert(
@@ -52,22 +55,27 @@ def expert(
     folder: str | Path,
     config: SeparatorTrainConfig | None = None,
     fabric: Fabric | None = None,
+    corpus: str = "rendered",
 ) -> SeparatorTrainer:
-    """The trainer of a network of `NETWORKS` for a task, on the pocket corpus."""
+    """The trainer of a network of `NETWORKS` for a task, on a corpus of the package."""
     kinds = TASKS[task]
     separator = SeparatorConfig(MixtureRules.pocket().sample_rate, kinds, NETWORKS[network].pocket(len(kinds)))
     description = {
-        "corpus": f"pocket {' and '.join(sorted(set(kinds)))}, train split",
+        "corpus": f"{FAMILIES[corpus]} {' and '.join(sorted(set(kinds)))}, train split",
         "task": task,
-        "sha256": data.pocket_hash(),
+        "sha256": data.pocket_hash(corpus),
     }
-    return SeparatorTrainer(folder, separator, config or CONFIGS[network], mixer(task), description, fabric=fabric)
+    draw = mixer(task, corpus)
+    return SeparatorTrainer(folder, separator, config or CONFIGS[network], draw, description, fabric=fabric)
 
 
 @torch.no_grad()
-def score(separator: Separator, task: str, split: str) -> float:
-    """Mean SI-SDR over all sources of a fixed list in dB, in the best order of the sources of one kind."""
-    mixtures = data.mixtures(task=task, split=split)
+def score(separator: Separator, name: str, split: str = "validation") -> float:
+    """Mean SI-SDR of one of `NAMES` over all sources of its fixed list in dB, in the best order of the sources of one
+    kind.
+    """
+    corpus, _, task = NAMES[name]
+    mixtures = data.mixtures(task=task, split=split, corpus=corpus)
     losses = [separation_loss(separator(m.mixture[None]), m.sources[None], m.kinds) for m in mixtures]
     return -float(torch.cat(losses).mean())
 
@@ -87,12 +95,9 @@ def main() -> None:
         run.fit()
         separator = run.model
         separator.net.load_state_dict(run.ema)
-        scores = {split: round(score(separator.eval(), NAMES[name][1], split), 2) for split in ("validation", "test")}
-        run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)
-        print(
-            f"{name}: mean SI-SDR {scores['validation']} dB on the validation mixtures, {scores['test']} dB on the test"
-            " mixtures"
-        )
+        found = round(score(separator.eval(), name), 2)
+        run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db={"validation": found})
+        print(f"{name}: mean SI-SDR {found} dB on the validation mixtures")
 
 
 if __name__ == "__main__":
