@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_CELL = 30  # lines
-LONGEST_IN_SIGHT = 15  # lines of a cell that only draws or sets up
+LONGEST_IN_SIGHT = 15  # lines of a cell that the page shows before it is asked to
+LONGER = {  # lines: Algorithm 1 stands in one piece; the others are still to be shortened
+    "05_inverse_problem": 24, "13_full_evaluation": 19, "appendix_pocket_priors": 16, "appendix_real_world": 17,
+}  # fmt: skip
 LARGEST_CLIP = 200_000  # characters of base64: five seconds at 16 kHz and 16 bits are 213 kB, two at 8 kHz 43 kB
 LARGEST_NOTEBOOK = 3 * 2**20  # bytes
 SHORTEST_ALT = 15  # characters
@@ -82,15 +85,26 @@ def test_cells_are_short(notebook):
 FOLDS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
-def test_long_cells_that_draw_or_set_up_are_folded_and_named(notebook):
+def test_what_is_folded_is_folded_in_jupyterlab_too(notebook):
     for i, cell in code_cells(notebook):
-        folded = FOLDS & set(cell.metadata.get("tags", []))
-        if folded & {"hide-input", "hide-cell"}:
-            assert cell.metadata.get("jupyter", {}).get("source_hidden"), f"cell {i}: in JupyterLab too"
-        if folded or cell.source.count("\n") < LONGEST_IN_SIGHT:
-            continue
-        draws = any(mime.startswith("image/") for o in cell.outputs for mime in o.get("data", {}))
-        assert not draws and "use_style()" not in cell.source, f"cell {i}: tag it hide-input and name it"
+        if FOLDS & {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])):
+            assert cell.metadata.get("jupyter", {}).get("source_hidden"), f"cell {i}"
+
+
+def test_long_cells_are_folded(notebook, path):
+    """Plotting, set-up and checks are folded; what teaches is short. Parameters are one cell, whatever their number."""
+    most = LONGER.get(path.stem, LONGEST_IN_SIGHT)
+    for i, cell in code_cells(notebook):
+        if not (FOLDS | {"parameters"}) & set(cell.metadata.get("tags", [])):
+            lines = cell.source.count("\n") + 1
+            assert lines <= most, f"cell {i} shows {lines} lines: split it, or tag what does not teach hide-input"
+
+
+def test_a_cell_that_is_longer_stands_where_it_is_said(path, notebook):
+    if path.stem in LONGER:
+        shown = [c.source for _, c in code_cells(notebook) if not FOLDS & set(c.metadata.get("tags", []))]
+        shown = [source for source in shown if source.count("\n") + 1 == LONGER[path.stem]]
+        assert shown, f"{path.stem} has no such cell any more: take it from LONGER"
 
 
 def test_chapters_have_one_template(notebook, path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,6 +157,15 @@ def test_the_cost_of_the_paper_is_counted(tmp_path):
         and "train speech: 37 million parameters, 400,000 steps of 12, 6.6e+18 FLOP, about" in done.stdout
     )
     assert "GPU hours" in done.stdout and "evaluate hybrid: 9.3e+17 FLOP" in done.stdout
+    borrowed, two, whole = reproduce.plans(run)
+    assert borrowed.training == 0 and borrowed.sampling == two.sampling == 3 * guided
+    assert two.training == sum(t.flops for t in run.trainings[:2]) and whole.trained == tuple(names)
+    assert whole.evaluated == tuple(costs) and whole.sampling == sum(costs.values())
+    rate = reproduce.rates(run)
+    assert two.hours(rate) - borrowed.hours(rate) == pytest.approx(two.training / rate.training / 3600)
+    for number, plan_ in enumerate((borrowed, two, whole), 1):
+        shown = re.search(rf"^plan {number}, {plan_.name}: .* about (\S+) GPU hours$", done.stdout, re.M)
+        assert float(shown[1].replace(",", "")) == pytest.approx(plan_.hours(rate), rel=0.05), plan_.name
     assert not (tmp_path / "run").exists()
 
 

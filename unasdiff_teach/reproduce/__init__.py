@@ -5,11 +5,12 @@ papermill runs a notebook from its first cell and cannot go on in the middle. So
 lies in folders that resume, and a notebook that has finished is not run again.
 """
 
-from .costs import cost
+from .costs import Plan, Rates, cost, plans, rates
 from .notebooks import NOTEBOOKS, book_folder, known_parameters
 from .plan import SCALES, parse, prepare
 from .run import Reproduction, environment
 
 __all__ = [
-    "NOTEBOOKS", "SCALES", "Reproduction", "book_folder", "cost", "environment", "known_parameters", "parse", "prepare",
+    "NOTEBOOKS", "SCALES", "Plan", "Rates", "Reproduction", "book_folder", "cost", "environment", "known_parameters",
+    "parse", "plans", "prepare", "rates",
 ]  # fmt: skip
