@@ -24,7 +24,7 @@ from unasdiff_teach._files import locked
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import full_mixtures, write
 from unasdiff_teach.data.mixing import TASKS, MixtureRules, synthesise
-from unasdiff_teach.evaluation import evaluate, jobs, lists, systems
+from unasdiff_teach.evaluation import evaluate, jobs, lists, load_results, systems
 from unasdiff_teach.evaluation.jobs import Job, check, plan, run
 from unasdiff_teach.evaluation.run import ITEM, stored
 from unasdiff_teach.networks import DiffWaveConfig
@@ -149,6 +149,8 @@ def test_any_number_of_processes_agrees_and_goes_on_with_what_is_there(room, str
     assert not list(tmp_path.glob("**/*.partial"))
     same(pd.read_parquet(tmp_path / "results.parquet"), straight)
     assert pd.read_parquet(tmp_path / "results.parquet").attrs["sample_rate"] == RATE
+    (tmp_path / "results.parquet").unlink()
+    same(load_results(tmp_path), straight)  # as of a run that is not finished
 
 
 def test_a_process_that_fails_stops_all_and_what_is_finished_stays(room, straight, tmp_path):

@@ -126,7 +126,7 @@ class Run:
         import pandas as pd
 
         # The journal first: rows that `compact` moves while this reads are then in both, and never in neither.
-        lines = self._lines()
+        lines = Journal(self.journal).read()
         rows = pd.read_parquet(self.table).to_dict("records") if self.table.exists() else []
         for line in lines:
             rows += line
@@ -153,9 +153,6 @@ class Run:
                 frame.to_parquet(partial, index=False)
             self.journal.unlink(missing_ok=True)
         return frame
-
-    def _lines(self) -> list[list[dict]]:
-        return Journal(self.journal).read()
 
     def _locked(self) -> AbstractContextManager:
         """Be the only one that writes; the lock ends with this process, however it ends."""

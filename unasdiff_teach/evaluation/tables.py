@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .run import Run
+from .run import stored
 from .statistics import Interval, Kind, mean_interval
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ METRICS = (*COLUMN_METRICS, "si_sdr_improvement", "si_sdr_success", "failure")
 
 
 def load_results(*runs: str | Path) -> pd.DataFrame:
-    """Results of one or more runs, given by folder or by Parquet file; columns as in `run.COLUMNS`.
+    """Results of one or more runs, finished or not, given by folder or by Parquet file; columns as in `run.COLUMNS`.
 
     Raises:
         FileNotFoundError: there are no results at one of them.
@@ -30,7 +30,7 @@ def load_results(*runs: str | Path) -> pd.DataFrame:
 
     frames = []
     for path in map(Path, runs):
-        frame = pd.read_parquet(path) if path.is_file() else Run(path).results()
+        frame = pd.read_parquet(path) if path.is_file() else stored(path)
         if frame.empty:
             raise FileNotFoundError(f"no results at {path}")
         frames.append(frame)
