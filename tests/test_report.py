@@ -52,8 +52,16 @@ def cell(made, **where):
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory):
-    return room.report([], tmp_path_factory.mktemp("report") / "out")
+def pictures():
+    """Figures, as a report draws them."""
+    return room.figures()
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory, pictures):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "figures", lambda: pictures)
+        return room.report([], tmp_path_factory.mktemp("report") / "out")
 
 
 @pytest.fixture
@@ -146,9 +154,8 @@ def test_the_page_stands_by_itself(shipped):
     assert not re.search(r"\bnan\b|<NA>", re.sub(r"<[^>]*>", " ", text)) and "-0.00" not in text
 
 
-def test_figures_show_what_is_stored(shipped):
-    figures = room.figures()
-    panels = figures["2"][0].axes
+def test_figures_show_what_is_stored(pictures):
+    panels = pictures["2"][0].axes
     curves = conflict.curves()
     curves = curves[(curves["mixture"] == "figure-2") & (curves["rule"] == "dsg") & (curves["source"] == 1)]
     drawn = [line.get_ydata() for line in panels[4].lines]  # SI-SDR under DSG
@@ -156,11 +163,11 @@ def test_figures_show_what_is_stored(shipped):
         drawn[1], curves["si_sdr"]
     )
     share = 100 * (conflict.curves().query("mixture == 'figure-2' and rule == 'dps'")["bound"] > 0).mean()
-    assert f"DPS {share:.0f} %" in figures["2"][1] and f"DPS {share:.0f} %" in figures["2"][2]
-    assert len(figures["2_estimates"][0].axes) == 36
-    lines = {line.get_label(): line.get_ydata() for line in figures["3"][0].axes[0].lines}
+    assert f"DPS {share:.0f} %" in pictures["2"][1] and f"DPS {share:.0f} %" in pictures["2"][2]
+    assert len(pictures["2_estimates"][0].axes) == 36
+    lines = {line.get_label(): line.get_ydata() for line in pictures["3"][0].axes[0].lines}
     assert set(lines) == {"DPS", "DSG", "Hybrid"} and lines["DSG"][-1] == pytest.approx(0.0127, abs=1e-4)
-    assert "DSG 0.0127" in figures["3"][2]
+    assert "DSG 0.0127" in pictures["3"][2]
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs

@@ -22,12 +22,12 @@ SILENCE_DB = -120.0
 _STDERR = threading.Lock()  # the process has one
 
 
-def rms_db(audio: Tensor, dim: int = -1) -> Tensor:
-    """Root mean square in dB relative to 1.0, over `dim`; silence gives -120.
+def rms_db(audio: Tensor) -> Tensor:
+    """Root mean square in dB relative to 1.0; silence gives -120.
 
     audio: [..., N]. Returns [...].
     """
-    power = audio.double().square().mean(dim)
+    power = audio.double().square().mean(-1)
     return (10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()).to(audio.dtype)
 
 

@@ -41,7 +41,7 @@ NO_MIC2 = (
 _FILE = re.compile(r"(?P<id>(?P<speaker>p\d{3}|s5)_\d{3})_(?P<microphone>mic[12])\.flac$")
 
 
-def split_speakers(seed: int = 17, training: int = 100) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split_speakers() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(training, test) speakers by the released code's rule: sorted, shuffled with its seed, the first 100 for
     training.
 
@@ -49,8 +49,8 @@ def split_speakers(seed: int = 17, training: int = 100) -> tuple[tuple[str, ...]
     Python can change it.
     """
     order = sorted(SPEAKERS)
-    random.Random(seed).shuffle(order)
-    return tuple(sorted(order[:training])), tuple(sorted(order[training:]))
+    random.Random(17).shuffle(order)
+    return tuple(sorted(order[:100])), tuple(sorted(order[100:]))
 
 
 def listing(root: str | Path, microphone: str = "mic1") -> Listing:

@@ -23,6 +23,7 @@ from .. import priors as shipped
 from .._files import replacing
 from ..conflict import ConflictRecorder
 from ..data.mixing import SPEECH_SOUND, Mixture
+from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
 from ..schedule import NoiseSchedule
@@ -207,17 +208,15 @@ def kept_steps(steps: int) -> list[int]:
     return (steps - 1 - schedule.respace(min(KEPT, steps)).index).flip(0).tolist()
 
 
-def estimates(sample_rate: int = 8000, results: Path = RESULTS) -> dict[str, Tensor]:
+def estimates(results: Path = RESULTS) -> dict[str, Tensor]:
     """The stored estimates x0_hat of Figure 2 for each rule of `FIGURE`, [KEPT, K, N], at the steps that `kept_steps`
     lists.
     """
-    samples, rate = data.read(results / ESTIMATES)
-    if rate != sample_rate:
-        raise ValueError(f"{results / ESTIMATES} is at {rate} Hz, and not at {sample_rate} Hz")
+    samples, _ = data.read(results / ESTIMATES)
     return dict(zip(FIGURE, samples.reshape(len(FIGURE), KEPT, 2, -1), strict=True))
 
 
-def _write_estimates(path: Path, samples: Tensor, sample_rate: int = 8000) -> None:
+def _write_estimates(path: Path, samples: Tensor) -> None:
     """Estimates [rules, steps, K, N] at the kept steps, one after the other in one FLAC file."""
     import soundfile
 
@@ -225,7 +224,7 @@ def _write_estimates(path: Path, samples: Tensor, sample_rate: int = 8000) -> No
     coarse = (kept * GRID).round().clamp(-GRID, GRID - 1) * (2**15 // GRID)
     with replacing(path) as partial:
         soundfile.write(
-            partial, coarse.flatten().to(torch.int16).numpy(), sample_rate, format="FLAC", compression_level=1.0
+            partial, coarse.flatten().to(torch.int16).numpy(), SAMPLE_RATE, format="FLAC", compression_level=1.0
         )
 
 
@@ -252,10 +251,10 @@ def fingerprints(priors: Mapping[str, Prior]) -> str:
     return ", ".join(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))
 
 
-def _rounded(values: numpy.ndarray, digits: int = 4) -> numpy.ndarray:
-    """To so many digits, which is what a curve shows; the file gets half as large."""
+def _rounded(values: numpy.ndarray) -> numpy.ndarray:
+    """To four digits, which is what a curve shows; the file gets half as large."""
     size = numpy.where(values == 0, 1, numpy.abs(values)).astype(float)
-    place = 10.0 ** (digits - 1 - numpy.floor(numpy.log10(size)))
+    place = 10.0 ** (3 - numpy.floor(numpy.log10(size)))
     return (numpy.round(values * place) / place).astype(values.dtype)
 
 

@@ -17,7 +17,7 @@ from ..dirac import DiracConfig, separate_dirac
 from ..schedule import NoiseSchedule
 from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
 from ..separators import Separator
-from .masks import oracle_mask
+from .masks import HOP, N_FFT, oracle_mask
 from .metrics import best_permutation
 
 if TYPE_CHECKING:
@@ -125,14 +125,14 @@ def unprocessed() -> Method:
     )
 
 
-def oracle(kind: str = "ratio", n_fft: int = 512, hop: int = 128) -> Method:
+def oracle(kind: str = "ratio") -> Method:
     """An oracle mask as a method, named "oracle ratio" and so on; see `oracle_mask`."""
 
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         sources = torch.stack([m.sources for m in mixtures])
-        return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind, n_fft, hop), 0
+        return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind), 0
 
-    return Method(f"oracle {kind}", run, settings=f"n_fft={n_fft}, hop={hop}")
+    return Method(f"oracle {kind}", run, settings=f"n_fft={N_FFT}, hop={HOP}")
 
 
 def _autocast(device: str | torch.device, precision: torch.dtype) -> torch.autocast:

@@ -29,10 +29,9 @@ class Dictionaries:
     Args:
         recordings: for each name, signals [length] to learn from.
         components: spectra of one dictionary.
-        seed: of the initial values.
     """
 
-    def __init__(self, recordings: Mapping[str, list[Tensor]], components: Mapping[str, int], seed: int = 0):
+    def __init__(self, recordings: Mapping[str, list[Tensor]], components: Mapping[str, int]):
         from sklearn.decomposition import NMF
 
         self.spectra: dict[str, np.ndarray] = {}
@@ -45,7 +44,7 @@ class Dictionaries:
                 beta_loss="kullback-leibler",
                 max_iter=ITERATIONS,
                 tol=0,
-                random_state=seed,
+                random_state=0,
             )
             model.fit(frames)
             self.spectra[name] = model.components_

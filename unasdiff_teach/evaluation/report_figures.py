@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,12 +97,13 @@ def _conflict_curves(curves: pd.DataFrame) -> Figure:
     return draw()
 
 
-def _conflict_estimates(shown: Sequence[int] = (0, 3, 5, 7, 11)) -> Figure:
+def _conflict_estimates() -> Figure:
     from matplotlib import pyplot
 
     from ..show.figures import log_spectrograms
     from ..show.style import WIDTH, styled
 
+    shown = (0, 3, 5, 7, 11)  # of the estimates that are kept
     found, true, steps = conflict.estimates(), conflict.figure_mixture().sources, conflict.kept_steps(200)
     rows = [(rule, k) for rule in FIGURE_2 for k in range(2)]
     signals = torch.stack([signal for rule, k in rows for signal in (*(found[rule][i, k] for i in shown), true[k])])

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SINUSOIDS = 128  # of a time embedding
+
 
 class Prepared:
     """Weights of a layer that may have a second form beside their parameters: see `TriplePathUNet.for_inference`."""
@@ -56,12 +58,11 @@ class FeedForward(nn.Module):
 class TimeEmbedding(nn.Module):
     """Sinusoids of the scaled time through a two-layer perceptron, [B] -> [B, dim]."""
 
-    def __init__(self, dim: int, sinusoids: int = 128):
+    def __init__(self, dim: int):
         super().__init__()
-        self.register_buffer(
-            "frequencies", torch.exp(torch.arange(sinusoids) * (-math.log(10000) / sinusoids)), persistent=False
-        )
-        self.enter = Linear(2 * sinusoids, dim)
+        frequencies = torch.exp(torch.arange(SINUSOIDS) * (-math.log(10000) / SINUSOIDS))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.enter = Linear(2 * SINUSOIDS, dim)
         self.leave = Linear(dim, dim)
 
     def forward(self, time: Tensor) -> Tensor:

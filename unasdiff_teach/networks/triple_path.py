@@ -177,13 +177,13 @@ class TriplePathUNet(nn.Module):
                 module.prepare(dtype, multiple)
         return self
 
-    def checkpoint_activations(self, on: bool = True) -> TriplePathUNet:
+    def checkpoint_activations(self) -> TriplePathUNet:
         """Keep only the input of each block for the backward pass and compute the rest again: least memory, a third
         more time.
         """
         for level in self.modules():
             if isinstance(level, Level):
-                level.checkpointing = on
+                level.checkpointing = True
         return self
 
     def compile_core(self, backend: str = "inductor") -> TriplePathUNet:

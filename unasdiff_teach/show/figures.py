@@ -181,32 +181,30 @@ def trajectories(
 
 @styled
 def bars_with_intervals(
-    table: pandas.DataFrame,
-    label: str,
-    value: str = "mean",
-    low: str = "low",
-    high: str = "high",
-    reference: float | None = None,
-    reference_name: str = "",
+    table: pandas.DataFrame, label: str, reference: float | None = None, reference_name: str = ""
 ) -> Figure:
     """One horizontal bar for each row of a result table, with its interval and its number.
 
     Args:
-        table: its index names the bars, from top to bottom.
+        table: with the columns mean, low and high; its index names the bars, from top to bottom.
         label: what the bars measure, with the unit.
-        value, low, high: columns with the estimate and the ends of its interval.
         reference: draw a vertical line at this value (unprocessed, an oracle).
         reference_name: what the line is.
     """
-    values = table[value].to_numpy()
+    values, low, high = (table[name].to_numpy() for name in ("mean", "low", "high"))
     places = range(len(table))
     figure, axes = _stacked(0.9 + 0.42 * len(table), 1)
     axis = axes[0, 0]
-    ends = [values - table[low].to_numpy(), table[high].to_numpy() - values]
     axis.barh(
-        places, values, xerr=ends, color=PALETTE[0], height=0.62, alpha=0.75, error_kw={"ecolor": INK, "capsize": 3}
+        places,
+        values,
+        xerr=[values - low, high - values],
+        color=PALETTE[0],
+        height=0.62,
+        alpha=0.75,
+        error_kw={"ecolor": INK, "capsize": 3},
     )
-    for place, number, right in zip(places, values, table[high]):
+    for place, number, right in zip(places, values, high):
         beside = numpy.fmax(right, max(number, 0)), place
         shown = f"{number:.1f}".replace("-", "\N{MINUS SIGN}")
         axis.annotate(shown, beside, xytext=(6, 0), textcoords="offset points", va="center")
