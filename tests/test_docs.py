@@ -9,12 +9,14 @@ import math
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from helpers import code_spans, is_literal, resolve, rows, sections, text
 
 import unasdiff_teach as ut
 from unasdiff_teach import evaluation as ev
+from unasdiff_teach.data.mixing import TASKS
 from unasdiff_teach.evaluation import experiments
 from unasdiff_teach.priors.neural import preconditioning
 
@@ -338,22 +340,28 @@ def test_numbers_of_the_readme():
 
 
 def test_numbers_of_the_readme_on_real_recordings():
-    page = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    results = experiments.shipped("recorded-validation")
-    means = ev.per_mixture(results[results["method"] == "recorded priors"], by=("task",))["value"]
-    assert (means.groupby("task").size() == 24).all()
-    found = {task: ev.mean_interval(values) for task, values in means.groupby("task")}
-    one = found["1 speech + 1 sound"]
-    assert f"come to {one.mean:.1f} dB (95 % interval {one.low:.1f} to {one.high:.1f})" in page
-    for words, task in (
-        ("two sounds to", "2 sounds"),
-        ("three sounds to", "3 sounds"),
-        ("one voice and two sounds to", "1 speech + 2 sounds"),
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = experiments.shipped("recorded-test")
+    floors = [ev.floor_and_mask(task, corpus="recorded") for task in TASKS]
+    found = ev.summary(pd.concat([results, *floors]), by=("method", "task"), kind="t")
+    header = next(line for line in page.splitlines() if line.startswith("| | 1 speech"))
+    assert header.strip("| ").split(" | ") == list(TASKS)
+    for words, method, interval in (
+        ("the mixture as it is", "unprocessed", False),
+        ("one fixed filter for each kind", "one spectrum", False),
+        ("recorded priors", "recorded priors, six runs", True),
+        ("ratio mask, which knows the sources", "oracle ratio", False),
     ):
-        assert f"{words} {found[task].mean:.1f} dB" in page
-    assert (
-        f"two voices do not come apart ({found['2 speech'].mean:.1f} dB)" in page and abs(found["2 speech"].mean) < 0.5
-    )
+        line = next(line for line in page.splitlines() if line.startswith(f"| {words} |"))
+        said = dict(zip(TASKS, line.strip("| ").split(" | ")[1:], strict=True))
+        for task in TASKS:
+            row = found.loc[(method, task)]
+            assert row["n"] == 40
+            if interval:
+                assert said[task] == f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+            else:
+                assert float(said[task]) == pytest.approx(row["mean"], abs=0.051)
+    assert "Two voices do not come apart" in page and found.loc[("recorded priors, six runs", "2 speech"), "mean"] < 1
 
 
 def test_measured_differences_are_the_stored_ones():

@@ -133,6 +133,11 @@ MISTAKES = [
     ("receptive_field", "i % dilation_cycle", "i"),
     ("multiplicative_update", " / W.sum(0)[:, None]", ""),
     ("multiplicative_update", "V / (W @ H)", "V - (W @ H)"),
+    ("largest_batch", "devices * max", "max"),
+    ("largest_batch", "(memory - own)", "memory"),
+    ("largest_batch", "max(0, int((memory - own) // clip))", "int((memory - own) // clip)"),
+    ("error_of_mean", "(1 + shared", "(shared"),
+    ("error_of_mean", " / runs", ""),
 ]
 
 
@@ -147,7 +152,7 @@ def test_a_mistake_fails_at_a_named_property(checker, right, wrong):
 def test_every_checker_is_tried_with_a_mistake():
     """Here, or in `test_check`, those of the chapters with the simplest solutions."""
     tried = {checker for checker, _, _ in MISTAKES}
-    assert tried == {e.checker for e in EXERCISES if int(e.notebook[:2]) in (3, 6, 8, 9, 10, 11)}
+    assert tried == {e.checker for e in EXERCISES if int(e.notebook[:2]) in (3, 6, 8, 9, 10, 11, 12, 14)}
 
 
 def test_stub_and_solution_have_one_checker_and_the_book_has_one_exercise_for_each(exercise):
@@ -187,6 +192,21 @@ def test_every_chapter_has_exercises_in_order(name):
     chapter = int(name[:2])
     numbers = [getattr(check, e.checker).number for e in EXERCISES if e.notebook == name]
     assert numbers == [f"{chapter}.{i}" for i in range(1, len(numbers) + 1)] and len(numbers) >= FEWEST
+
+
+@pytest.mark.parametrize("name", ["12_full_training", "14_beyond"])
+def test_the_last_chapters_have_three_kinds(name):
+    """One to program, one for pen and paper with its solution folded and its numbers checked, an open one with what a
+    good answer has.
+    """
+    cells = NOTEBOOKS[name].cells
+    heads = [re.match(r"### (With pen and paper|An open experiment): ", cell.source) for cell in cells]
+    places = {found[1]: i for i, found in enumerate(heads) if found}
+    assert [e.notebook for e in EXERCISES].count(name) == 1
+    paper, opened = places["With pen and paper"], places["An open experiment"]
+    assert cells[paper + 1].source.startswith('<details class="solution"><summary>Solution, with pen and paper')
+    assert tagged(cells[paper + 2], "hide-cell") and "assert" in cells[paper + 2].source
+    assert "A good answer" in cells[opened].source and cells[opened].source.count("\n- ") >= 3
 
 
 @pytest.mark.slow

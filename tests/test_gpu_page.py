@@ -18,7 +18,11 @@ PAGE = Path(__file__).resolve().parent.parent / "book" / "appendix_gpu.ipynb"
 
 def commands() -> list[str]:
     text = "\n\n".join(c.source for c in nbformat.read(PAGE, 4).cells if c.cell_type == "markdown")
-    return [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+    return [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+        for line in block.replace("\\\n", "").splitlines()
+    ]
 
 
 def understood(line: str) -> None:

@@ -134,7 +134,7 @@ class Job:
             + f", {self.rate} Hz",
             f"windows: {form if count > 1 else 'one'}",
             *self.notes,
-            *_expectation.expected(self.preset, [s.prior.where for s in self.sources]),
+            *_expectation.expected(self.preset, [(s.prior.where, s.label) for s in self.sources]),
             (
                 f"cost: {round(left * self.cost.calls)} network calls{gradients}, about"
                 f" {duration(left * self.cost.seconds)} on {self.device} and up to {self.cost.bytes / 1e9:.2g} GB of"
@@ -261,7 +261,7 @@ class Job:
                         "overlap_seconds": windows.overlap / self.rate},
             "preset": self.preset, "config": dataclasses.asdict(self.config) | {"guidance": repr(self.config.guidance)},
             "seed": self.seed, "network_calls": self.cost.calls, "windows_at_once": self.cost.chunk,
-            "expected": _expectation.expected(self.preset, [s.prior.where for s in self.sources]),
+            "expected": _expectation.expected(self.preset, [(s.prior.where, s.label) for s in self.sources]),
             "power_above_priors": round(_expectation.power_above(audio, self.recording.rate, self.rate / 2), 4),
             "device": self.device, "precision": self.precision, "threads": torch.get_num_threads(),
             "expected_seconds": round(self.cost.seconds, 1), **when,

@@ -19,14 +19,16 @@ from .chapter08 import best_start, first_state, found_share, inverted
 from .chapter09 import bayes_direction, equal_pull, group_gradient, group_loss
 from .chapter10 import fold_bands, path_parameters, rotary
 from .chapter11 import dirac_step, multiplicative_update, receptive_field, uneven_projection
+from .chapter12 import largest_batch
+from .chapter14 import error_of_mean
 from .core import Failure, Property, Report, checker
 
 __all__ = [
     "Failure", "Property", "Report", "amplification", "bayes_direction", "best_order", "best_start", "checker",
-    "deaf_states", "deterministic_step", "dirac_step", "equal_pull", "exact_guidance", "first_state", "fitting_start",
-    "fixed_size", "floor_wins", "fold_bands", "found_share", "group_gradient", "group_loss", "guidance_bound",
-    "guided_step", "hybrid_strength", "inverted", "jump", "largest_beta", "mix_at", "multiplicative_update",
-    "needed_step", "path_parameters", "posterior_draw", "posterior_variance", "projected", "ratio_mask",
-    "receptive_field", "reverse_variance", "rotary", "sharp_enough", "si_sdr", "skip_weight", "smooth_max",
-    "steps_above_noise", "surgery", "uneven_projection", "wiener_shares",
+    "deaf_states", "deterministic_step", "dirac_step", "equal_pull", "error_of_mean", "exact_guidance", "first_state",
+    "fitting_start", "fixed_size", "floor_wins", "fold_bands", "found_share", "group_gradient", "group_loss",
+    "guidance_bound", "guided_step", "hybrid_strength", "inverted", "jump", "largest_batch", "largest_beta", "mix_at",
+    "multiplicative_update", "needed_step", "path_parameters", "posterior_draw", "posterior_variance", "projected",
+    "ratio_mask", "receptive_field", "reverse_variance", "rotary", "sharp_enough", "si_sdr", "skip_weight",
+    "smooth_max", "steps_above_noise", "surgery", "uneven_projection", "wiener_shares",
 ]  # fmt: skip
