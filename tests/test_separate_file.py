@@ -637,6 +637,15 @@ def test_expectations_are_for_shipped_priors_of_one_family(tmp_path, sources):
         assert [("Flute 8.3 dB" in other) for other in of_classes] == [True] * ("Flute" in names)
 
 
+def test_more_runs_are_asked_for(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE).sum(0)[None], RATE)
+    usual, more = job(path, sources), job(path, sources, runs=6)
+    assert (usual.config.hypotheses, more.config) == (4, usual.config.replace(hypotheses=6))
+    assert 1.4 < more.cost.calls / usual.cost.calls <= 1.5
+    with pytest.raises(ValueError, match="hypotheses is 0"):
+        job(path, sources, runs=0)
+
+
 def test_what_is_expected_of_a_class_is_what_was_measured():
     table = shipped("recorded-test")
     table = table[(table["method"] == "recorded priors") & (table["kind"] == "sound")]

@@ -286,6 +286,7 @@ def prepare(
     overwrite: bool = False,
     precision: str = "float32",
     compile: bool | None = None,
+    runs: int | None = None,
 ) -> Job:
     """Check everything, and time one pass of each prior: a job that can start.
 
@@ -304,6 +305,7 @@ def prepare(
         overwrite: replace an earlier result.
         precision: of the priors' products: "float32", "bfloat16", or "auto", the faster one for a long run.
         compile: the priors' networks; None compiles them for long runs on a GPU.
+        runs: whose mean is the result; None leaves the preset's number. More take longer, and separate a little better.
 
     Raises:
         FileNotFoundError, ValueError, OSError: what does not fit, in one sentence.
@@ -349,6 +351,7 @@ def prepare(
     warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
     config = getattr(SeparationConfig, preset)().replace(normalize="none")
+    config = config.replace(hypotheses=config.hypotheses if runs is None else runs)
     alike = len({(id(s.prior.prior), s.label) for s in sources}) < len(sources)
     if config.hypotheses > 1 and alike and length > windows.size:
         # Runs are averaged in one order each, and over several windows it may change within a run.

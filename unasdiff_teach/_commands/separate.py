@@ -35,6 +35,9 @@ def separate(
         ),
     ] = ["recorded-speech", "recorded-sound", "pocket-sound"],
     preset: Annotated[str, typer.Option(help="recommended, short, paper or authors.")] = "recommended",
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Runs whose mean is the result; default: the preset's (recommended: 4).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed for the noise.")] = 0,
     channels: Annotated[str, typer.Option(help="With several channels, separate their mean (mid), or each.")] = "mid",
     window: Annotated[
@@ -60,7 +63,7 @@ def separate(
     done. It appears whole or not at all.
 
     \b
-    unasdiff-teach separate talk.wav --sources speech,rain
+    unasdiff-teach separate talk.wav --sources speech,rain --runs 6
     unasdiff-teach separate band.flac --sources violin_or_fiddle,flute,snare_drum --out band --seed 1
     unasdiff-teach separate talk.wav --sources speech,Cello --prior speech.pt --prior sound.pt --preset authors
     unasdiff-teach separate bay.wav --sources whale,rain --prior whale=runs/whale --prior rain=rain.safetensors
@@ -75,7 +78,7 @@ def separate(
         job = room.prepare(
             file, found, out, preset=preset, seed=seed, channels=channels, window=window, overlap=overlap,
             memory=memory * 1e9, device=device, format=format, overwrite=overwrite, precision=precision,
-            compile=compile,
+            compile=compile, runs=runs,
         )  # fmt: skip
         for line in job.describe():
             typer.echo(line)
