@@ -80,14 +80,34 @@ def test_the_times_of_the_paths_are_the_sums_of_their_chapters():
     assert [int(n) for n in PATHS[-1][0].split(", ")] == list(CHAPTERS), "the last path is the whole book"
 
 
-@pytest.mark.parametrize("plan", ["lecture", "day"])
+@pytest.mark.parametrize("plan", ["own-rule", "lecture", "day"])
 def test_the_minutes_of_a_plan_add_up(plan):
     section = text(PAGE).partition(f":name: {plan}")[2]
     assert sum(int(row[0]) for row in rows(PAGE, plan)) == int(re.search(r"\*\*In all\*\* (\d+) minutes", section)[1])
 
 
-def test_the_lecture_takes_90_minutes():
-    assert sum(int(row[0]) for row in rows(PAGE, "lecture")) == 90
+@pytest.mark.parametrize("plan", ["own-rule", "lecture"])
+def test_these_plans_take_90_minutes(plan):
+    assert sum(int(row[0]) for row in rows(PAGE, plan)) == 90
+
+
+def test_the_way_to_a_rule_of_ones_own_can_be_read_in_its_minutes():
+    """Words at 200 a minute, and lines of code in sight at ten."""
+    minutes: dict[str, float] = {}
+    for path in CHAPTERS.values():
+        section = None
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                for part in re.split(r"^(?=## )", cell.source, flags=re.M):
+                    if part.startswith("## "):
+                        section = part.split()[1]
+                    minutes[section] = minutes.get(section, 0) + len(part.split()) / 200
+            elif not {"hide-input", "hide-cell", "remove-input"} & set(cell.metadata.get("tags", [])):
+                minutes[section] = minutes.get(section, 0) + (cell.source.count("\n") + 1) / 10
+    *reading, _own = rows(PAGE, "own-rule")
+    for stated, _, where in reading:
+        if sections := re.findall(r"\d+\.\d+", where):
+            assert 0 <= int(stated) - sum(minutes[s] for s in sections) < 1.5, where
 
 
 def test_sections_and_exercises_exist():
@@ -99,7 +119,7 @@ def test_sections_and_exercises_exist():
     }
     named = [
         place
-        for plan in ("lecture", "day")
+        for plan in ("own-rule", "lecture", "day")
         for *_, where in rows(PAGE, plan)
         for place in re.findall(r"\d+\.\d+", where)
     ]
