@@ -572,7 +572,7 @@ def test_rows_appended_while_another_process_compacts_stay(tmp_path, monkeypatch
 
 
 def test_a_reader_misses_nothing_that_is_moved_meanwhile(tmp_path, monkeypatch):
-    run, read = ev.Run(tmp_path), ev.Run._lines
+    run, read = ev.Run(tmp_path), run_module.Journal.read
     run.append(rows_of("first", "second"))
 
     def compact_after(self):
@@ -581,8 +581,9 @@ def test_a_reader_misses_nothing_that_is_moved_meanwhile(tmp_path, monkeypatch):
         ev.Run(tmp_path).compact()
         return lines
 
-    monkeypatch.setattr(ev.Run, "_lines", compact_after)
+    monkeypatch.setattr(run_module.Journal, "read", compact_after)
     assert run.results()["mixture"].tolist() == ["first", "second"]
+    assert not run.journal.exists()
 
 
 def _append_and_compact(folder, name, count, compact_every):
