@@ -83,10 +83,11 @@ def test_cells_are_short(notebook):
 FOLDS = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
-def test_what_is_folded_is_folded_in_jupyterlab_too(notebook):
+def test_what_is_folded_has_a_name_and_is_folded_in_jupyterlab_too(notebook):
     for i, cell in code_cells(notebook):
         if FOLDS & {"hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])):
             assert cell.metadata.get("jupyter", {}).get("source_hidden"), f"cell {i}"
+            assert cell.metadata.get("mystnb", {}).get("code_prompt_show"), f"cell {i}: what is folded has a name"
 
 
 def test_long_cells_are_folded(notebook, path):
