@@ -251,11 +251,12 @@ LOOK = """async () => {
     };
 }"""
 
-# code and formulas that are wider than their column, folded ones too
+# code, formulas, tables and other output that are wider than their column, folded ones too
 CUT = """() => {
     document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
     const over = (e) => e.scrollWidth > e.clientWidth + 1;
-    return [...document.querySelectorAll('.cell_input pre, div.math, div.math mjx-container')].filter(over)
+    const boxes = '.cell_input pre, .cell_output pre, .cell_output .output, .pst-scrollable-table-container';
+    return [...document.querySelectorAll(boxes + ', div.math, div.math mjx-container')].filter(over)
         .map((e) => e.closest('section').querySelector('h1, h2, h3').textContent + ': ' + e.textContent.slice(0, 60));
 }"""
 
@@ -343,7 +344,7 @@ def test_formulas_are_typeset(visited):
 
 
 @pytest.mark.browser
-def test_code_and_formulas_fit_their_column(visited):
+def test_code_formulas_and_tables_fit_their_column(visited):
     assert not visited.cut
 
 
