@@ -237,6 +237,12 @@ def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
     ]
 
 
+def rendered_control(trained: Trained, winners: Winners) -> list[Job]:
+    """The priors of real recordings on rendered voices and sounds, where they know the classes."""
+    methods = _preset({"recorded priors": SeparationConfig.recommended()}, "recommended")
+    return [_job(POCKET, _of_real(trained), methods, tasks=(SPEECH_SOUND, "2 sounds"), known=True)]
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "tuning": Experiment("guidance rules at nine settings each, 12 validation mixtures (chapters 11 and 13)", tuning),
     "table-2": Experiment("every system on five tasks, 20 test mixtures each (chapter 11)", table_2),
@@ -250,6 +256,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "recorded-validation": Experiment(
         "both families of priors, 24 validation mixtures of each task (real world)", recorded_validation
+    ),
+    "rendered-control": Experiment(
+        "priors of real recordings on rendered test mixtures of their classes (real world)", rendered_control
     ),
     "two-voices": Experiment("two voices of one prior, 24 validation mixtures (chapter 14)", two_voices),
     "recorded-test": Experiment("real recordings, 40 test mixtures of each task (chapter 13)", recorded_test),
