@@ -343,7 +343,7 @@ def test_numbers_of_the_readme_on_real_recordings():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     results = experiments.shipped("recorded-test")
     floors = [ev.floor_and_mask(task, corpus="recorded") for task in TASKS]
-    found = ev.summary(pd.concat([results, *floors]), by=("method", "task"), kind="t")
+    found = ev.summary(pd.concat([results, *floors]), by=("method", "task"))
     header = next(line for line in page.splitlines() if line.startswith("| | 1 speech"))
     assert header.strip("| ").split(" | ") == list(TASKS)
     for words, method, interval in (

@@ -852,7 +852,7 @@ def test_differences_are_of_the_same_mixtures_with_the_same_noise(tmp_path):
     scores = results.groupby(["method", "mixture", "seed"])["si_sdr"].mean()
     both = [scores["a", "clip 2 0", seed] - scores["b", "clip 2 0", seed] for seed in (0, 2)]
     assert found.iloc[0] == pytest.approx(np.mean(both)) and len(scores["a"]["clip 2 0"]) == 3
-    table = ev.compare(results, "a", "b", kind="t").iloc[0]
+    table = ev.compare(results, "a", "b").iloc[0]
     assert (table["low"], table["high"]) == pytest.approx(ev.mean_interval(found)[1:3])
 
 

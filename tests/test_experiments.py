@@ -8,6 +8,7 @@ import dataclasses
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,7 +23,6 @@ from unasdiff_teach.data.mixing import SPEECH_SOUND, TASKS
 from unasdiff_teach.data.pocket_corpus import LABELS
 from unasdiff_teach.evaluation import choice, experiments, lists, methods, systems
 from unasdiff_teach.evaluation.experiments import (
-    BASE,
     EXPERIMENTS,
     GRID,
     Trained,
@@ -33,6 +33,7 @@ from unasdiff_teach.evaluation.experiments import (
     plans,
     shipped,
 )
+from unasdiff_teach.evaluation.settings import BASE, TWO_VOICES
 from unasdiff_teach.evaluation.systems import SHORT, T_STARS, Systems
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.priors.neural import PriorConfig
@@ -113,6 +114,17 @@ def test_six_runs_are_the_best_of_the_shares_on_equal_mixtures():
     table = evaluation.per_mixture(shipped("recorded-tuning"))["value"].unstack("method")
     assert set(table) == set(experiments.SHARES) and table.notna().all().all() and len(table) == 5 * 12
     assert table.mean().idxmax() == experiments.SIX
+
+
+def test_sources_of_one_kind_have_the_best_of_the_starts_on_equal_mixtures():
+    """And not by chance: clearly above `recommended()` after Holm's correction."""
+    whole = shipped("two-voices").query("task == '2 speech'")
+    table = evaluation.per_mixture(whole, by=("method",))["value"].unstack("method")[list(TWO_VOICES)]
+    assert table.notna().all().all() and len(table) == 24
+    chosen = table.mean().idxmax()
+    assert TWO_VOICES[chosen] == SeparationConfig.recommended(alike=True)
+    apart = {name: evaluation.differences(whole, name, "recommended") for name in TWO_VOICES if name != "recommended"}
+    assert evaluation.evidence(apart, 0.5).loc[chosen, "verdict"] == "higher"
 
 
 def test_new_results_do_not_change_what_is_computed(monkeypatch, tmp_path):
@@ -251,7 +263,7 @@ def test_the_choice_in_hindsight_is_never_worse_and_the_first_is_one_run(tiny):
         for m in data.mixtures(SPEECH_SOUND, "validation", 2)
     ]
     config = SeparationConfig.recommended().replace(steps=2, hypotheses=3)
-    first, blind, hindsight = (make(name, tiny, config) for name, make in choice.CHOICES.items())
+    first, blind, hindsight = (make(name, tiny, config) for name, make in choice.HYPOTHESES.items())
     truth, seeds = torch.stack([m.sources for m in mixtures]), [3, 4]
     scores = {}
     for method in (first, blind, hindsight):
@@ -263,6 +275,21 @@ def test_the_choice_in_hindsight_is_never_worse_and_the_first_is_one_run(tiny):
     y, labels = torch.stack([m.mixture for m in mixtures]), [[None, None]] * 2
     alone = separate(y, list(tiny.values()), labels, config=config.replace(hypotheses=1), noise=seeds).sources
     torch.testing.assert_close(first.separate(mixtures, seeds)[0], alone)
+
+
+def test_the_best_orders_mend_what_was_exchanged_and_nothing_else(tiny, monkeypatch):
+    """Sources that change places from frame to frame are found again; an error that stays in its place is kept."""
+    mixtures = data.mixtures("2 speech", "validation", 2)
+    truth = torch.stack([m.sources for m in mixtures])
+    size = round(choice.FRAME * mixtures[0].sample_rate)
+    frames = list(truth.split(size, -1))
+    frames[1::2] = [frame.flip(1) for frame in frames[1::2]]
+    exchanged = torch.cat(frames, -1)
+    error = 0.01 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(choice, "separate", lambda *_, **__: SimpleNamespace(sources=exchanged + error, calls=40))
+    estimates, calls = choice.in_the_best_orders("orders", tiny).separate(mixtures, [0, 1])
+    assert calls == 40
+    torch.testing.assert_close((estimates - truth).square().sum(), error.square().sum(), rtol=1e-3, atol=0)
 
 
 def test_clips_of_table_3_are_the_middle_of_the_mixtures():

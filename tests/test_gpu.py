@@ -124,7 +124,7 @@ def test_a_prior_dreams_the_same(priors):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_stops_and_goes_on(tmp_path, precision):
-    config = replace(CONFIG, precision=precision, cosine=False, ahead=2)
+    config = replace(CONFIG, precision=precision, cosine=False, prefetch=2)
     whole = trainer(tmp_path / "whole", config, device=GPU)
     whole.fit(progress=False)
     trainer(tmp_path / "parts", replace(config, steps=10), device=GPU).fit(progress=False)

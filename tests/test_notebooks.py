@@ -123,6 +123,15 @@ def test_chapters_have_one_template(notebook, path):
     assert not exercises or f"{number}.{sections[-2]} Exercises" in titles
 
 
+def test_text_reads_in_jupyterlab(notebook):
+    """Lab knows no directives, no roles and no labels: it would show them as they are written."""
+    written = re.compile(r"^\s*(:::|```)\s*\{|\{[a-z]+(:[a-z]+)?\}`|^\([\w-]+\)=$", re.M)
+    raw = [
+        found[0] for cell in notebook.cells if cell.cell_type == "markdown" for found in written.finditer(cell.source)
+    ]
+    assert not raw
+
+
 def test_every_figure_has_a_text(notebook):
     for i, cell in code_cells(notebook):
         pictures = sum(any(mime.startswith("image/") for mime in o.get("data", {})) for o in cell.outputs)

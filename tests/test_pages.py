@@ -163,6 +163,19 @@ def test_figures_are_numbered_in_their_chapter(page):
     assert numbers == [f"Fig. {prefix}.{place}" for place in range(1, len(numbers) + 1)]
 
 
+def test_each_prediction_leads_to_its_answer(page):
+    soup = soup_of(page)
+    for box in soup.select(".admonition.tip"):
+        if box.p.get_text() != "Predict first":
+            continue
+        questions = box.select("ol > li")
+        assert len(questions) > 3
+        for number, question in enumerate(questions, 1):
+            assert question.find("a", href=f"#prediction-{number}", string="answer"), question.get_text()
+            answer = soup.find(id=f"prediction-{number}").get_text().lower()
+            assert re.search(rf"predictions? (\d and )?{number}", answer)
+
+
 def test_no_table_has_a_row_of_names_alone(page):
     for row in soup_of(page).select("table.dataframe thead tr + tr"):
         texts = [cell.get_text().strip() for cell in row.find_all("th")]
@@ -236,6 +249,7 @@ class Visit:
     backgrounds: dict[str, str] = field(default_factory=dict)
     tools: int = 0
     stuck_tools: list[str] = field(default_factory=list)
+    silent_tools: list[str] = field(default_factory=list)
 
 
 LOOK = """async () => {
@@ -251,11 +265,12 @@ LOOK = """async () => {
     };
 }"""
 
-# code and formulas that are wider than their column, folded ones too
+# code, formulas, tables and other output that are wider than their column, folded ones too
 CUT = """() => {
     document.querySelectorAll('details').forEach((fold) => { fold.open = true; });
     const over = (e) => e.scrollWidth > e.clientWidth + 1;
-    return [...document.querySelectorAll('.cell_input pre, div.math, div.math mjx-container')].filter(over)
+    const boxes = '.cell_input pre, .cell_output pre, .cell_output .output, .pst-scrollable-table-container';
+    return [...document.querySelectorAll(boxes + ', div.math, div.math mjx-container')].filter(over)
         .map((e) => e.closest('section').querySelector('h1, h2, h3').textContent + ': ' + e.textContent.slice(0, 60));
 }"""
 
@@ -277,6 +292,18 @@ OPERATE = """() => {
     }
     return { tools: tools.length, stuck };
 }"""
+
+# the sounds of a tool are played: the time of the one that is chosen moves, and none is left loading
+PLAYS = """(tool) => new Promise((done) => {
+    tool.deck.toggle();
+    const end = Date.now() + 10_000, waiting = setInterval(() => {
+        const moves = tool.deck.current.currentTime > 0.05 && !tool.deck.current.muted;
+        if (!moves && Date.now() < end) return;
+        clearInterval(waiting);
+        tool.deck.pause();
+        done(moves);
+    }, 20);
+})"""
 
 # elements that stick out of the window although no ancestor scrolls them
 OVERFLOW = """() => {
@@ -305,6 +332,8 @@ def visit(browser, url: str) -> Visit:
     result.cut = tab.evaluate(CUT)
     operated = tab.evaluate(OPERATE)
     result.tools, result.stuck_tools = operated["tools"], operated["stuck"]
+    players = [tool for tool in tab.locator(".page-tool").all() if tool.evaluate("tool => Boolean(tool.deck)")]
+    result.silent_tools = [tool.get_attribute("aria-label") for tool in players if not tool.evaluate(PLAYS)]
 
     tab.emulate_media(color_scheme="dark")
     tab.set_viewport_size({"width": NARROW, "height": 800})
@@ -343,7 +372,7 @@ def test_formulas_are_typeset(visited):
 
 
 @pytest.mark.browser
-def test_code_and_formulas_fit_their_column(visited):
+def test_code_formulas_and_tables_fit_their_column(visited):
     assert not visited.cut
 
 
@@ -366,7 +395,7 @@ def test_tools_work_in_the_page(visits, html, name):
     )
     visited = visits(name)
     assert visited.tools == len(written)
-    assert not visited.stuck_tools
+    assert not visited.stuck_tools and not visited.silent_tools
 
 
 @pytest.mark.browser

@@ -15,10 +15,10 @@ from unasdiff_teach.cli import app
 from unasdiff_teach.data.pocket_corpus import pocket_hash
 from unasdiff_teach.training import Crops, PriorTrainer, SeparatorTrainer, pocket, recipes, separators
 from unasdiff_teach.training.plan import plan
-from unasdiff_teach.training.prior import Watch
+from unasdiff_teach.training.prior import ValidationConfig
 
 STAGES = ("joint", "speech")
-FREE = ("ahead", "save_minutes", "precision")  # what no weight depends on
+FREE = ("prefetch", "save_minutes", "precision")  # what no weight depends on
 
 
 @pytest.fixture
@@ -27,7 +27,11 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(pocket, "WEIGHTS", tmp_path / "made")
     monkeypatch.setattr(recipes, "BATCH", dict.fromkeys(recipes.STAGES, 2))
     monkeypatch.setattr(recipes, "SECONDS", dict.fromkeys(recipes.STAGES, 0.25))
-    small = replace(recipes.SCALES["pocket"], seconds=0.25, watch=Watch(examples=1, levels=(10,), sample_every=None))
+    small = replace(
+        recipes.SCALES["pocket"],
+        seconds=0.25,
+        validation_config=ValidationConfig(examples=1, levels=(10,), sample_every=None),
+    )
     monkeypatch.setitem(recipes.SCALES, "pocket", small)
 
 

@@ -82,7 +82,7 @@ def test_the_shipped_results_make_a_report_at_once(shipped):
         ["table", "length", "task", "method", "metric"]
     )
     assert sorted(beside["paper"]) == sorted(paper["value"]), "every number of the paper has its place"
-    expected = summary(experiments.shipped("table-4"), kind="t").loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
+    expected = summary(experiments.shipped("table-4")).loc["1 speech + 1 sound", "hybrid, t*=175", "short"]
     one = cell(shipped, table=4, method="hybrid, t*=175", metric="si_sdr")
     assert (
         one[["mean", "low", "high", "n"]].tolist() == expected[["mean", "low", "high", "n"]].tolist()

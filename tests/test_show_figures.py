@@ -110,3 +110,16 @@ def test_a_first_figure_of_this_library_leaves_interactive_mode_on(monkeypatch):
         assert matplotlib.is_interactive(), "the cells after it would show no figures"
     finally:
         matplotlib.interactive(False)
+
+
+def test_a_source_has_one_colour_in_all_its_waveforms():
+    names = ["mixture", "speech, separated", "speech, true"]
+    figure = show.waveforms(tones(), names, RATE)
+    mixture, separated, true = (axis.lines[0].get_color() for axis in figure.axes)
+    assert separated == true == show.PALETTE[0] and mixture != true
+
+
+def test_numbers_of_bars_stand_within_the_frame(figures):
+    axis = figures["bars"].axes[0]
+    for text in axis.texts:
+        assert text.get_window_extent().x1 < axis.get_window_extent().x1

@@ -72,3 +72,14 @@ def test_the_start_of_each_row_is_marked():
 def test_a_table_without_body_stays_as_it_is():
     html = "<table><tr><td>1</td></tr></table>"
     assert improved(html) == html
+
+
+def test_a_break_leaves_intervals_and_units_whole():
+    shown = table(pandas.DataFrame({"score": ["-2.1 [-2.6, -1.4]", "equal within 0.5 dB"], "of": ["3 of 20", "a < b"]}))
+    assert marked(shown, "keep-together") == ["[-2.6, -1.4]", "3 of 20", "0.5 dB"]
+    assert shown.find_all("td")[-1].get_text() == "a < b"
+
+
+def test_tables_of_many_columns_are_marked():
+    few, many = (table(pandas.DataFrame({f"c{i}": [1] for i in range(count)})) for count in (6, 7))
+    assert "many-columns" not in few["class"] and "many-columns" in many["class"]  # with the index

@@ -17,7 +17,7 @@ from unasdiff_teach.networks import DiffWaveConfig
 from unasdiff_teach.priors import PriorConfig
 from unasdiff_teach.priors.neural import preconditioning, read, save
 from unasdiff_teach.training import Crops, PriorTrainer, SeparatorTrainConfig, TrainConfig, scales
-from unasdiff_teach.training.prior import Watch
+from unasdiff_teach.training.prior import ValidationConfig
 
 RARE = replace(CONFIG, log_every=10, save_every=4)  # the state is saved more often than the loss is looked at
 STEM = 60.87442  # sum of the magnitudes of the first layer's weights, of seed 0
@@ -42,8 +42,8 @@ def finite(kept):
 
 def after_each_step(run, look):
     """Let `look` see the trainer after each step, before its state is saved."""
-    original = run.watch
-    run.watch = lambda: (original(), look())
+    original = run.validate
+    run.validate = lambda: (original(), look())
     return run
 
 
@@ -147,7 +147,7 @@ def test_a_trainer_that_another_has_overtaken_is_refused(tmp_path):
 def test_a_training_leaves_the_global_generator_alone_and_has_the_weights_that_it_had(tmp_path):
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    run = train(tmp_path, validation=crops(), watch=Watch(every=10, examples=4))
+    run = train(tmp_path, validation=crops(), validation_config=ValidationConfig(every=10, examples=4))
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(0)  # as the caller's generator was seeded once
     expected = PRIOR.build().net.state_dict()

@@ -29,7 +29,7 @@ from unasdiff_teach.networks.triple_path import SwiGLU
 from unasdiff_teach.priors.neural import read
 from unasdiff_teach.training import PriorTrainer, SeparatorTrainConfig, TrainConfig
 from unasdiff_teach.training.loop import processes
-from unasdiff_teach.training.prior import Watch
+from unasdiff_teach.training.prior import ValidationConfig
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,12 @@ def one_of_two(rank, port, folder):
     }  # fmt: skip
     fabric = processes("cpu", 1)
     assert fabric.world_size == 2 and torch.distributed.get_backend() == "gloo"
-    run = train(folder, fabric=fabric, validation=crops(), watch=Watch(every=10, examples=6, levels=(5, 150)))
+    run = train(
+        folder,
+        fabric=fabric,
+        validation=crops(),
+        validation_config=ValidationConfig(every=10, examples=6, levels=(5, 150)),
+    )
     assert run.step == 20 and [len(a) for a in run._rows(0)] == [2] * 4
     torch.distributed.destroy_process_group()
 
@@ -85,7 +90,9 @@ def test_two_processes_train_what_one_does(tmp_path, straight, children):
     assert [line["loss"] for line in two["log"]] == pytest.approx([line["loss"] for line in one["log"]], abs=1e-5)
     # The validation is shared as well; one process finds the same.
     lines = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
-    alone = trainer(straight, validation=crops(), watch=Watch(examples=6, levels=(5, 150))).loss_by_level()
+    alone = trainer(
+        straight, validation=crops(), validation_config=ValidationConfig(examples=6, levels=(5, 150))
+    ).loss_by_level()
     assert [line["step"] for line in lines] == [10, 20] and lines[-1]["loss"] == pytest.approx(alone.tolist(), abs=1e-4)
 
 
@@ -146,7 +153,7 @@ def test_training_killed_at_20_random_moments_ends_with_the_same_bits(tmp_path, 
 
 
 def test_batches_drawn_ahead_are_the_same(tmp_path, straight):
-    train(tmp_path, replace(CONFIG, ahead=3))
+    train(tmp_path, replace(CONFIG, prefetch=3))
     assert equal(state(tmp_path), state(straight))
 
 
@@ -205,7 +212,7 @@ def test_other_data_are_refused(straight):
 
 
 def test_what_does_not_change_the_weights_may_change(straight):
-    free = replace(CONFIG, log_every=1, save_every=7, save_minutes=1.0, checkpoint_every=None, ahead=2)
+    free = replace(CONFIG, log_every=1, save_every=7, save_minutes=1.0, checkpoint_every=None, prefetch=2)
     assert trainer(straight, free).step == 20
 
 
@@ -446,7 +453,9 @@ def test_cost_of_the_separators(config):
 
 
 def test_validation_shows_the_averaged_weights_by_noise_level(tmp_path):
-    run = trainer(tmp_path, validation=crops(), watch=Watch(every=10, examples=5, levels=(0, 30, 199)))
+    run = trainer(
+        tmp_path, validation=crops(), validation_config=ValidationConfig(every=10, examples=5, levels=(0, 30, 199))
+    )
     run.fit(progress=False)
     lines = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20] and lines[0]["t"] == [0, 30, 199]
@@ -462,13 +471,18 @@ def test_validation_shows_the_averaged_weights_by_noise_level(tmp_path):
 
 
 def test_watching_changes_no_weight(tmp_path, straight):
-    run = train(tmp_path, validation=crops(), watch=Watch(every=3, examples=4, sample_every=10, samples=1), board=True)
+    run = train(
+        tmp_path,
+        validation=crops(),
+        validation_config=ValidationConfig(every=3, examples=4, sample_every=10, samples=1),
+        board=True,
+    )
     assert equal(state(tmp_path), state(straight)) and run.step == 20
 
 
 def test_a_level_beyond_the_chain_is_refused(tmp_path):
     with pytest.raises(ValueError, match="accepted are steps 0..199"):
-        trainer(tmp_path, validation=crops(), watch=Watch(levels=(0, 200)))
+        trainer(tmp_path, validation=crops(), validation_config=ValidationConfig(levels=(0, 200)))
 
 
 def test_the_board_holds_losses_audio_and_spectrograms(tmp_path):
@@ -477,7 +491,7 @@ def test_the_board_holds_losses_audio_and_spectrograms(tmp_path):
     run = train(
         tmp_path,
         validation=crops(),
-        watch=Watch(every=10, examples=4, levels=(5, 50), sample_every=20, samples=2),
+        validation_config=ValidationConfig(every=10, examples=4, levels=(5, 50), sample_every=20, samples=2),
         board=True,
     )
     events = EventAccumulator(str(tmp_path / "board"))

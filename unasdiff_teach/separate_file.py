@@ -349,11 +349,13 @@ def prepare(
         raise OSError(f"{needed / 1e6:.0f} MB are to be written to {out}, and {free / 1e6:.0f} MB are free")
 
     warnings += _expectation.few_recordings([(s.prior.where, s.label) for s in sources])
+    kinds = {(id(s.prior.prior), s.label) for s in sources}
+    config = getattr(SeparationConfig, preset)()
+    if preset == "recommended":
+        config = SeparationConfig.recommended(alike=len(kinds) == 1 < len(sources))
     # `working_gain` has brought each window to its level; to do it again for the whole would undo it.
-    config = getattr(SeparationConfig, preset)().replace(normalize="none")
-    config = config.replace(hypotheses=config.hypotheses if runs is None else runs)
-    alike = len({(id(s.prior.prior), s.label) for s in sources}) < len(sources)
-    if config.hypotheses > 1 and alike and length > windows.size:
+    config = config.replace(normalize="none", hypotheses=config.hypotheses if runs is None else runs)
+    if config.hypotheses > 1 and len(kinds) < len(sources) and length > windows.size:
         # Runs are averaged in one order each, and over several windows it may change within a run.
         warnings.append(
             f"sources of one kind may change places: the result is one run, not the mean of {config.hypotheses}"

@@ -92,11 +92,17 @@ class SeparationConfig:
         return cls(guidance=rule, normalize="peak", project=True, steps=33, start="init_step")
 
     @classmethod
-    def recommended(cls) -> SeparationConfig:
-        """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs."""
-        return cls(
+    def recommended(cls, alike: bool = False) -> SeparationConfig:
+        """What this project's measurements favour: no gradients, few steps with fresh noise, the mean of four runs.
+
+        Args:
+            alike: for sources of one prior and one label, such as two voices. Only noise tells them apart, so that each
+                has its own, and more of it; and six runs are averaged (section 14.8).
+        """
+        config = cls(
             guidance=Wiener(), normalize="peak", init_step=100, start="init_step", steps=10, renoise=1.0, hypotheses=4
         )
+        return config.replace(init_step=175, init_noise="independent", hypotheses=6) if alike else config
 
     def replace(self, **changes) -> SeparationConfig:
         return replace(self, **changes)
@@ -197,6 +203,7 @@ class StepRecord:
     x_prev: Tensor
 
 
+# Chapter 5 prints this function, so its lines are as wide as a page.
 def algorithm_1(
     mixture: Tensor,
     priors: Sequence[Prior],
@@ -207,39 +214,43 @@ def algorithm_1(
     generator: torch.Generator | None = None,
     t_star: int = 150,
 ) -> Tensor:
-    """Algorithm 1 of the paper, line by line: what `separate` does for `SeparationConfig.paper()`.
+    """Algorithm 1, line by line: what `separate` does for `SeparationConfig.paper()`.
 
     Args:
         mixture: y, [N].
-        priors, labels: for each of the K sources its model, and what the model is told, an integer or None.
+        priors, labels: for each of the K sources its model, and what the model is
+            told, an integer or None.
         schedule: T steps, all of which are taken.
         rule: has gamma(t); the paper's is `Hybrid.paper()`.
         loss: L_recons; the paper's is `ReconstructionLoss.paper()`.
-        generator: source of all noise, on the CPU; a seed gives the same noise as `separate(..., noise=seed)`.
+        generator: source of all noise, on the CPU; a seed gives the same noise as
+            `separate(..., noise=seed)`.
         t_star: t*, counted from 1.
 
     Returns:
         The sources, [K, N].
     """
     y, s, K, N = mixture, schedule, len(priors), len(mixture)
-    c = [label if label is None else torch.tensor([label], device=y.device) for label in labels]
-    # Lines 1-2, Eq. 12: all sources start from the mixture with the noise of step t*.
+    c = [None if c is None else torch.tensor([c], device=y.device) for c in labels]
+    # Lines 1-2, Eq. 12: all start from the mixture with the noise of step t*.
     epsilon = torch.randn(N, generator=generator).to(y)
     x_t = forward_noise(y, s.position(t_star), epsilon, s).repeat(K, 1)
     # Line 3: from the most noise to the least.
     for t in reversed(range(len(s))):
         x_t.requires_grad_()
-        # Lines 4-6, Eq. 5: what each prior takes its source to be; it returns the noise, a multiple of the score.
+        # Lines 4-6, Eq. 5: what each prior takes its source to be; it returns the
+        # noise, a multiple of the score.
         told = s.index[t : t + 1].to(y.device)
-        eps = torch.cat([prior(x_t[k : k + 1], told, c[k]) for k, prior in enumerate(priors)])
+        noises = [prior(x_t[k : k + 1], told, c[k]) for k, prior in enumerate(priors)]
+        eps = torch.cat(noises)
         x0_hat = tweedie(x_t, eps, t, s)
-        # Lines 7-9: the step that the priors alone would take; the last one adds no noise.
-        epsilon_t = torch.randn(K, N, generator=generator).to(y) if t else torch.zeros_like(x_t)
-        x_prior = posterior_step(x_t, x0_hat, t, s, epsilon_t)
+        # Lines 7-9: the step of the priors alone; the last one adds no noise.
+        z = torch.randn(K, N, generator=generator).to(y) if t else torch.zeros_like(x_t)
+        x_prior = posterior_step(x_t, x0_hat, t, s, z)
         # Lines 10-11: the estimates must add up to the mixture.
         y_hat = x0_hat.sum(0)
         L_recons = loss(y[None], y_hat[None]).sum()
-        # Lines 12-14: the gradient through the priors, of all sources in one pass, and its strength.
+        # Lines 12-14: the gradient through the priors, in one pass, and its strength.
         (gradient,) = torch.autograd.grad(L_recons, x_t)
         gamma = rule.gamma(s, t, torch.linalg.vector_norm(gradient, dim=-1), N)
         # Lines 15-17: the guided step.

@@ -2,13 +2,14 @@
 
 pandas writes the names of an index into a row of their own, which is empty otherwise; here they move up into the empty
 cells of the row above. Columns of numbers are marked, so that the style sheet sets them flush right; so are cells with
-a sentence, which may go on in a second line, and the cell at the start of each row, which stays in sight while a wide
-table scrolls.
+a sentence, and the cell at the start of each row, which stays in sight while a wide table scrolls. On a narrow column
+cells break into lines, but neither within an interval nor between a number and its unit.
 """
 
 from __future__ import annotations
 
 import re
+from html import escape
 
 from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
@@ -21,6 +22,8 @@ NUMBER = re.compile(
     re.X,
 )
 LONG = 30  # characters
+MANY = 8  # columns: set smaller
+TOGETHER = re.compile(r"\[[-+−\d.,\s]+\]|[-+−]?[\d.,]+(?:\s\d{3})*\s(?:of\s\d+|%|dB|PESQ|points)")
 BLANK = {"", "–", "—", "·", "none", "nan", "<na>"}
 
 
@@ -43,6 +46,9 @@ def improved(html: str) -> str:
     _mark_numbers(table)
     _mark_sentences(table)
     _pin_first(table)
+    _keep_together(table)
+    if len(_cells(table.tbody.tr)) >= MANY:
+        table["class"] = [*table.get("class", []), "many-columns"]
     return str(table)
 
 
@@ -99,3 +105,12 @@ def _pin_first(table: Tag) -> None:
     head = [_cells(row)[0] for row in table.thead.find_all("tr", recursive=False) if _cells(row)] if full else []
     for cell in full + head:
         cell["class"] = [*cell.get("class", []), "pinned"]
+
+
+def _keep_together(table: Tag) -> None:
+    """No break within an interval, nor between a number and its unit."""
+    for cell in table.tbody.find_all(["th", "td"]):
+        if cell.string and TOGETHER.search(cell.string):
+            parts = TOGETHER.sub(lambda found: f'<span class="keep-together">{found[0]}</span>', escape(cell.string))
+            cell.clear()
+            cell.extend(BeautifulSoup(parts, "html.parser").contents)

@@ -32,8 +32,8 @@ def evaluate(
         typer.Option(
             help=(
                 "One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
-                " speech-and-sound, beyond, real, "
-                "recorded-tuning, recorded-validation, recorded-test or conflict."
+                " speech-and-sound, beyond, real, two-voices,"
+                " recorded-tuning, recorded-validation, recorded-test, rendered-control or conflict."
             )
         ),
     ] = None,

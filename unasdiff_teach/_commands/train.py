@@ -231,7 +231,7 @@ def _start(
     fabric = processes(device, 1 if dry_run else devices)
     say(line if fabric.is_global_zero else "")
     changes = {name: value for name, value in given.items() if value is not None}
-    return fabric, changes | {"ahead": 0 if device == "cpu" else 4}
+    return fabric, changes | {"prefetch": 0 if device == "cpu" else 4}
 
 
 def _end() -> None:

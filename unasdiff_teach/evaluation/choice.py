@@ -1,9 +1,12 @@
-"""Choosing among the hypotheses of `recommended()`, instead of averaging them: chapter 14."""
+"""What chapter 14 measures `recommended()` against: choosing one of its hypotheses instead of averaging them, and
+choosing the order of its sources anew in every frame.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from .methods import Method, sampling
 from .metrics import si_sdr
 
 LEVELS = (20, 60, 100)  # steps at which `prior_error` asks the priors
+FRAME = 0.25  # seconds of one order of the sources in `in_the_best_orders`
 
 
 def prior_error(priors: list[NeuralPrior], sources: Tensor, labels: list, seed: int) -> Tensor:
@@ -75,9 +79,36 @@ def choice(
     return Method(name, run, settings=sampling("", priors, config).settings)
 
 
-CHOICES = {
+def in_the_best_orders(name: str, priors: Mapping[str, Prior], config: SeparationConfig | None = None) -> Method:
+    """`recommended()`, and then in every `FRAME` the order of the sources that is closest to the references: more than
+    any rule can reach that decides which voice a stretch of an estimate belongs to, and does not mend the estimate.
+
+    See `choice` for the arguments.
+    """
+    config = config or SeparationConfig.recommended()
+
+    def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
+        y, kinds = torch.stack([m.mixture for m in mixtures]), mixtures[0].kinds
+        result = separate(
+            y, [priors[kind] for kind in kinds], [list(m.labels) for m in mixtures], config=config, noise=seeds
+        )
+        size = round(FRAME * mixtures[0].sample_rate)
+        truth = torch.stack([m.sources for m in mixtures]).split(size, -1)
+        orders = torch.tensor(list(permutations(range(len(kinds)))))
+        frames = []
+        for found, wanted in zip(result.sources.split(size, -1), truth, strict=True):
+            ordered = found[:, orders]  # [B, orders, K, n]
+            best = (ordered - wanted[:, None]).square().sum((-2, -1)).argmin(1)
+            frames.append(ordered[torch.arange(len(found)), best])
+        return torch.cat(frames, -1), result.calls
+
+    return Method(name, run, settings=sampling("", priors, config).settings)
+
+
+HYPOTHESES = {
     "first of four": partial(choice, _first),
     "blind choice of four": partial(choice, _blind),
     "best of four in hindsight": partial(choice, _hindsight),
 }
+CHOICES = HYPOTHESES | {"best orders in hindsight": in_the_best_orders}
 """Name -> (name, priors, config) -> the method; blind is the one with the least `prior_error`."""

@@ -14,43 +14,26 @@ from typing import TYPE_CHECKING
 
 from .. import separators
 from ..data.mixing import SPEECH_SOUND, TASKS
-from ..guidance import DPS, DSG, Guidance, Hybrid, Wiener
+from ..guidance import Guidance
 from ..priors.shipped import FAMILIES
-from ..reconstruction import ReconstructionLoss
 from ..separation import AnalyticalConfig, SeparationConfig
 from . import jobs
-from .choice import CHOICES
+from .choice import CHOICES, HYPOTHESES
 from .jobs import Job
 from .lists import POCKET
 from .run import COLUMNS
-from .systems import NETWORKS, NMF, ORACLES, SHORT, T_STARS, Setting, starts, variants
+from .settings import GRID, SHARES, SIX, TWO_VOICES, ablations, beyond
+from .systems import NETWORKS, NMF, ORACLES, SHORT, Setting, starts
 from .tables import load_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
-GRID: dict[str, list[Guidance]] = {
-    "hybrid": [
-        Hybrid(s_floor=floor, sigma_scale=scale) for scale, floor in product((0.1, 0.2, 0.35), (0.002, 0.004, 0.008))
-    ],
-    "dsg": [DSG(sigma_scale=scale) for scale in (0.05, 0.1, 0.14, 0.2, 0.28, 0.35, 0.5, 0.7, 1.0)],
-    "dps": [DPS(scale=scale) for scale in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 1.5, 3.0)],
-}
-"""Nine settings of each guidance rule, for `SeparationConfig.short()`."""
-SHARES: dict[str, SeparationConfig] = {
-    f"{runs} x {steps} steps, t*={t}": SeparationConfig.recommended().replace(init_step=t, steps=steps, hypotheses=runs)
-    for runs, steps, t in ((4, 10, 100), *((r, s, t) for r, s in ((6, 10), (4, 15)) for t in (100, 125, 150)))
-}
-"""`SeparationConfig.recommended()`, and settings of it with 60 network calls in place of 40."""
-SIX = "6 x 10 steps, t*=100"
-"""Of `SHARES` what has the highest mean over all 60 mixtures of "recorded-tuning"."""
 CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
 REST = (NMF, *(f"{rule} tuned" for rule in GRID))
 """Methods of "table-2" that no job of plain words has."""
 WITH_SEEDS, SEEDS = (SPEECH_SOUND, "2 speech"), (0, 1, 2)  # of "hybrid tuned"; all else has seed 0
-BASE = SeparationConfig.short()
-"""What every row of Table 4 varies: the paper's rule in 33 steps."""
 
 
 @dataclass(frozen=True)
@@ -165,27 +148,6 @@ def table_3(trained: Trained, winners: Winners) -> list[Job]:
     return [replace(j, seconds=seconds) for seconds in (1.0, 2.0) for j in both]
 
 
-def ablations() -> dict[str, SeparationConfig]:
-    """Rows of Table 4, and what else the text and the released code do not agree on and one field changes.
-
-    With `start="init_step"` the steps are spread over 1..t*, so that the prior is told the noise that the state has,
-    and every t* takes the same number of network calls. The rows "from T" have the loop of Algorithm 1 instead, which
-    starts at T whatever t* is; there the state has the noise of the last kept step that is no noisier than t*.
-    "t*=200, noised mixture" parts the two changes of the paper's t* = 200.
-    """
-    guidance = BASE.guidance
-    rows = {f"t*={t}, from T": BASE.replace(init_step=t, start="T") for t in T_STARS} | {
-        "t*=200, noised mixture": BASE.replace(init_step=200),
-        "independent noise": BASE.replace(init_noise="independent"),
-        "loss as printed": BASE.replace(loss=ReconstructionLoss.paper()),
-        "sigma as printed": BASE.replace(guidance=replace(guidance, sigma_scale=1.0)),
-        "norm of all sources": BASE.replace(grad_norm="joint"),
-        "no clamp": BASE.replace(clamp=None),
-        "mixture as it is": BASE.replace(normalize="none"),
-    }
-    return {"hybrid": BASE} | variants(BASE) | {f"hybrid, {what}": config for what, config in rows.items()}
-
-
 def table_4(trained: Trained, winners: Winners) -> list[Job]:
     """`ablations`, and t* of `recommended()`."""
     recommended = SeparationConfig.recommended()
@@ -194,45 +156,12 @@ def table_4(trained: Trained, winners: Winners) -> list[Job]:
     return [_job(POCKET, trained, settings, tasks=(SPEECH_SOUND,), count=20)]
 
 
-def beyond() -> dict[str, dict[str, SeparationConfig]]:
-    """From Algorithm 1 to `recommended()`, a change at a time, and around it: block -> name -> configuration (chapter
-    14).
-    """
-    short, recommended = SeparationConfig.short(), SeparationConfig.recommended()
-    shares = short.replace(guidance=Wiener(), project=False)
-    later = shares.replace(init_step=100)
-    fresh = later.replace(renoise=1.0)
-    return {
-        "gradients": {
-            "short": short,
-            "without projection": short.replace(project=False),
-            "loop from T": short.replace(start="T"),
-            "even in time": short.replace(spacing="time"),
-            "t*=100": short.replace(init_step=100),
-        },
-        "shares": {
-            "shares": shares,
-            "shares, t*=100": later,
-            "shares, t*=100, fresh noise": fresh,
-            "shares, t*=100, fresh noise, 10 steps": fresh.replace(steps=10),
-            "recommended": recommended,
-        },
-        "around": {
-            "4 x 10 steps, t*=125": recommended.replace(init_step=125),
-            "4 x 10 steps, t*=75": recommended.replace(init_step=75),
-            "2 x 20 steps": recommended.replace(steps=20, hypotheses=2),
-            "8 x 5 steps": recommended.replace(steps=5, hypotheses=8),
-            "floor=0": recommended.replace(guidance=Wiener(floor=0.0)),
-            "floor=0.3": recommended.replace(guidance=Wiener(floor=0.3)),
-            "independent noise": recommended.replace(init_noise="independent"),
-        },
-    }
-
-
 def _beyond(trained: Trained, winners: Winners) -> list[Job]:
     settings = {name: config for block in beyond().values() for name, config in block.items()}
     words = {"tasks": (SPEECH_SOUND,), "count": 12}
-    return [_job(f"{POCKET} validation", trained, methods, **words) for methods in (_preset(settings), list(CHOICES))]
+    return [
+        _job(f"{POCKET} validation", trained, methods, **words) for methods in (_preset(settings), list(HYPOTHESES))
+    ]
 
 
 def speech_and_sound(trained: Trained, winners: Winners) -> list[Job]:
@@ -266,6 +195,18 @@ def recorded_tuning(trained: Trained, winners: Winners) -> list[Job]:
     return [_job("recorded validation", _of_real(trained), _preset(SHARES), count=12)]
 
 
+def two_voices(trained: Trained, winners: Winners) -> list[Job]:
+    """`TWO_VOICES`, choices among hypotheses and orders, and half the context."""
+    mixtures, part, own = "recorded validation", {"tasks": ("2 speech",)}, _of_real(trained)
+    settings = _preset(TWO_VOICES)
+    return [
+        _job(mixtures, own, ("unprocessed",), **part),
+        _job(mixtures, own, settings, **part),
+        _job(mixtures, own, list(CHOICES), **part),
+        replace(_job(mixtures, own, {"recommended": settings["recommended"]}, **part), seconds=1.0),
+    ]
+
+
 def _recommended(mixtures: str, trained: Trained) -> list[Job]:
     """`recommended()` with each family of priors; those of rendered sounds where they know the classes."""
     found = []
@@ -296,6 +237,12 @@ def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
     ]
 
 
+def rendered_control(trained: Trained, winners: Winners) -> list[Job]:
+    """The priors of real recordings on rendered voices and sounds, where they know the classes."""
+    methods = _preset({"recorded priors": SeparationConfig.recommended()}, "recommended")
+    return [_job(POCKET, _of_real(trained), methods, tasks=(SPEECH_SOUND, "2 sounds"), known=True)]
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "tuning": Experiment("guidance rules at nine settings each, 12 validation mixtures (chapters 11 and 13)", tuning),
     "table-2": Experiment("every system on five tasks, 20 test mixtures each (chapter 11)", table_2),
@@ -310,6 +257,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "recorded-validation": Experiment(
         "both families of priors, 24 validation mixtures of each task (real world)", recorded_validation
     ),
+    "rendered-control": Experiment(
+        "priors of real recordings on rendered test mixtures of their classes (real world)", rendered_control
+    ),
+    "two-voices": Experiment("two voices of one prior, 24 validation mixtures (chapter 14)", two_voices),
     "recorded-test": Experiment("real recordings, 40 test mixtures of each task (chapter 13)", recorded_test),
 }
 

@@ -208,7 +208,7 @@ def cells(origin: Origin, table: int) -> pd.DataFrame:
         if rows.empty:
             beside = paper.rename(columns={"value": "paper"}).drop(columns=["table", "length"])
         else:
-            beside = beside_paper(rows, table, length, kind="t").reset_index()
+            beside = beside_paper(rows, table, length).reset_index()
             beside = pd.concat([beside, _beyond(rows, table, set(paper["method"]))], ignore_index=True)
         parts.append(beside.assign(table=table, length=length or "", results=origin.name))
     found = pd.concat(parts, ignore_index=True).reindex(columns=CELLS)
@@ -229,7 +229,7 @@ def _beyond(rows: pd.DataFrame, table: int, known: set[str]) -> pd.DataFrame:
     import pandas as pd
 
     rows = rows[rows["method"].map(lambda name: name not in known and _fits(name, table)).astype(bool)]
-    found = [summary(rows, m, kind="t").reset_index().assign(metric=m) for m in METRICS[table]] if len(rows) else []
+    found = [summary(rows, m).reset_index().assign(metric=m) for m in METRICS[table]] if len(rows) else []
     if not found:
         return pd.DataFrame()
     whole = pd.concat(found, ignore_index=True)

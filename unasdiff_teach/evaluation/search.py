@@ -89,7 +89,7 @@ class ClockedTrainer(PriorTrainer):
                 self.fit(progress=False)
         return self.spent
 
-    def watch(self) -> None:
+    def validate(self) -> None:
         now = time.process_time()
         self.spent, self.last = self.spent + now - self.last, now
         if self.spent >= self.limit:  # saved here, while the folder is locked

@@ -109,7 +109,7 @@ def paired_difference(
     confidence: float = 0.95,
     resamples: int = 5000,
     seed: int = 0,
-    kind: Kind = "percentile",
+    kind: Kind = "t",
 ) -> Interval:
     """Mean and interval of a - b, two methods on the same mixtures; the spread that both share cancels.
 

@@ -106,7 +106,7 @@ def summary(
     metric: str = "si_sdr",
     by: Sequence[str] = ("task", *METHOD),
     seed: int = 0,
-    kind: Kind = "percentile",
+    kind: Kind = "t",
 ) -> pd.DataFrame:
     """Mean over mixtures and 95% interval of a metric for each group of results.
 
@@ -141,7 +141,7 @@ def by_heard(results: pd.DataFrame, metric: str = "si_sdr", seed: int = 0) -> pd
 
 
 def compare(
-    results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr", seed: int = 0, kind: Kind = "percentile"
+    results: pd.DataFrame, method: str, baseline: str, metric: str = "si_sdr", seed: int = 0, kind: Kind = "t"
 ) -> pd.DataFrame:
     """Mean of `differences`, `method` minus `baseline`, with its 95% interval, for each task.
 
@@ -187,7 +187,7 @@ def paper_table(table: int = 2, length: str | None = None) -> pd.DataFrame:
 
 
 def beside_paper(
-    results: pd.DataFrame, table: int = 2, length: str | None = None, seed: int = 0, kind: Kind = "percentile"
+    results: pd.DataFrame, table: int = 2, length: str | None = None, seed: int = 0, kind: Kind = "t"
 ) -> pd.DataFrame:
     """Each number of a table of the paper beside this project's, joined by task, method and metric.
 

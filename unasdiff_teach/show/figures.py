@@ -53,14 +53,18 @@ def waveforms(signals: Tensor | Sequence[Tensor], names: Sequence[str], sample_r
 
     Args:
         signals: [S, N], or S tensors [N].
-        names: S titles.
+        names: S titles. What stands before a comma names the source, and a source has one colour: "speech, true",
+            "speech, separated". "mixture" has that of the text.
         sample_rate: Hz.
     """
     rows = _as_rows(signals, names)
     seconds = torch.arange(rows.shape[1]) / sample_rate
     figure, axes = _stacked(0.8 + 1.15 * len(rows), len(rows), sharex=True, sharey=True)
-    for axis, row, name, colour in zip(axes[:, 0], rows, names, _cycle(PALETTE, len(rows))):
-        axis.plot(seconds, row, color=colour, linewidth=0.7)
+    sources = [name.partition(",")[0] for name in names]
+    others = list(dict.fromkeys(source for source in sources if source != "mixture"))
+    colours = {"mixture": INK} | dict(zip(others, _cycle(PALETTE, len(others))))
+    for axis, row, name, source in zip(axes[:, 0], rows, names, sources):
+        axis.plot(seconds, row, color=colours[source], linewidth=0.7)
         axis.set_title(name)
         axis.margins(x=0)
     figure.supylabel("amplitude (full scale is 1)")
@@ -215,7 +219,7 @@ def bars_with_intervals(
     axis.set_xlabel(label)
     axis.invert_yaxis()
     axis.grid(False, axis="y")
-    axis.margins(x=0.12)
+    axis.margins(x=0.16)  # room for the numbers
     return figure
 
 

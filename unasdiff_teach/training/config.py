@@ -10,12 +10,13 @@ from .._lazy import renamed_arguments
 from ..precision import canonical
 
 # What may change between two calls on one folder; everything else belongs to the training.
-FREE = ("steps", "log_every", "save_every", "save_minutes", "checkpoint_every", "ahead", "precision", "reschedule")
+FREE = ("steps", "log_every", "save_every", "save_minutes", "checkpoint_every", "prefetch", "precision", "reschedule")
 
 
 renamed = renamed_arguments(
-    clip="max_grad_norm", final_rate="min_lr_ratio", milestone_every="checkpoint_every", rate="lr_scale"
-)
+    ahead="prefetch", clip="max_grad_norm", final_rate="min_lr_ratio", milestone_every="checkpoint_every",
+    rate="lr_scale",
+)  # fmt: skip
 
 
 @renamed
@@ -33,8 +34,8 @@ class LoopConfig:
         log_every, save_every: steps.
         save_minutes: minutes after which the state is saved even if `save_every` steps have not been made.
         checkpoint_every: steps between files of averaged weights; None is each time that the state is saved.
-        ahead: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are the
-            same.
+        prefetch: batches that threads draw while the device computes; 0 draws each when it is needed. The batches are
+            the same.
         precision: "float32", or "bfloat16": products in it; signals, transforms, norms and all weights in float32.
         reschedule: go on with another number of steps than the state's although a cosine depends on it; the card notes
             it.
@@ -54,7 +55,7 @@ class LoopConfig:
     save_every: int = 500
     save_minutes: float | None = None
     checkpoint_every: int | None = None
-    ahead: int = 0
+    prefetch: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     reschedule: bool = False
 

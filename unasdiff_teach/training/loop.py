@@ -23,7 +23,7 @@ from ..precision import autocast
 from .config import FREE, LoopConfig
 from .crops import settings
 from .state import differences, digest, read_state, signature
-from .workers import Ahead, SharedLoss, processes
+from .workers import Prefetch, SharedLoss, processes
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -123,7 +123,7 @@ class Trainer:
         )  # sum of the losses not logged yet, and their number
         self._resume()
         self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
-        self._batches = Ahead(self._rows, config.ahead)
+        self._batches = Prefetch(self._rows, config.prefetch)
 
     def examples(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """This process's `rows` of a batch of `config.batch` examples, tensors on the CPU, with all randomness of the
@@ -153,7 +153,7 @@ class Trainer:
     def begin(self) -> None:
         """Called by `fit` before its first step, by all processes: what a subclass opens and puts in order."""
 
-    def watch(self) -> None:
+    def validate(self) -> None:
         """Called after each step, before its state is saved, by all processes: what a subclass looks at while it
         trains.
         """
@@ -212,7 +212,7 @@ class Trainer:
                     self._log()
                     bar.set_postfix(self._shown())
                 self.seconds += time.perf_counter() - started
-                self.watch()
+                self.validate()
                 over = self._passed(began, seconds)
                 due = self._passed(saved, c.save_minutes and 60 * c.save_minutes)
                 if over or due or self.step % c.save_every == 0 or self.step == c.steps:

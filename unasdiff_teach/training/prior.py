@@ -69,7 +69,7 @@ class TrainConfig(LoopConfig):
 
 
 @dataclass(frozen=True)
-class Watch:
+class ValidationConfig:
     """What is looked at while a prior is trained. It changes nothing in the weights.
 
     Attributes:
@@ -114,18 +114,19 @@ class PriorTrainer(Trainer):
     """Trains one prior; see `Trainer` for its files, for how it resumes, for several processes, and for the other
     arguments.
 
-    With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of `watch`.
+    With validation examples, `validation.jsonl` has the loss of the averaged weights at each noise level of
+    `validation_config`.
 
     Args:
         draw: fresh training examples, for instance `Crops`.
         validation: examples that are not trained on; None leaves them out.
-        watch: what is looked at, and when.
+        validation_config: what is looked at, and when.
         board: write the losses, validations, and generated audio with its spectrograms for TensorBoard into
             `folder`/board.
 
     Raises:
         ImportError: a board is wanted, and the package `tensorboard` is missing.
-        ValueError: a level of `watch` lies beyond the chain, or as for `Trainer`.
+        ValueError: a level of `validation_config` lies beyond the chain, or as for `Trainer`.
     """
 
     what = "prior"
@@ -141,13 +142,14 @@ class PriorTrainer(Trainer):
         start: dict[str, Tensor] | None = None,
         fabric: Fabric | None = None,
         validation: Batches | None = None,
-        watch: Watch | None = None,
+        validation_config: ValidationConfig | None = None,
         board: bool = False,
     ):
         self.draw = draw
-        self.validation, self.watching = validation, watch or Watch()
-        if self.validation and not 0 <= min(self.watching.levels) <= max(self.watching.levels) < prior.T:
-            raise ValueError(f"watch.levels is {self.watching.levels}; accepted are steps 0..{prior.T - 1}")
+        self.validation, self.validation_config = validation, validation_config or ValidationConfig()
+        levels = self.validation_config.levels
+        if self.validation and not 0 <= min(levels) <= max(levels) < prior.T:
+            raise ValueError(f"validation_config.levels is {levels}; accepted are steps 0..{prior.T - 1}")
         super().__init__(folder, prior, config, data, device, fabric, start)
         self.prior: NeuralPrior = self.model
         self.board = Board(self.folder / "board") if board and self.fabric.is_global_zero else None
@@ -177,8 +179,8 @@ class PriorTrainer(Trainer):
         ):  # those of steps that will be made again go
             self._validations.rewrite([line for line in lines if line["step"] <= self.step])
 
-    def watch(self) -> None:
-        w, last = self.watching, self.step == self.config.steps
+    def validate(self) -> None:
+        w, last = self.validation_config, self.step == self.config.steps
         if self.board and self.log and (self.step % self.config.log_every == 0 or last):
             self.board.scalars(
                 self.step, {"loss/train": self.log[-1]["loss"], "rate": self.optimiser.param_groups[0]["lr"]}
@@ -190,8 +192,10 @@ class PriorTrainer(Trainer):
 
     @torch.no_grad()
     def loss_by_level(self) -> Tensor:
-        """Mean loss of the averaged weights on the fixed validation examples at each of `watch.levels`, [levels]."""
-        w, generator = self.watching, torch.Generator().manual_seed(self.config.seed)
+        """Mean loss of the averaged weights on the fixed validation examples at each of `validation_config.levels`,
+        [levels].
+        """
+        w, generator = self.validation_config, torch.Generator().manual_seed(self.config.seed)
         x0, label = rows_of(self.validation, w.examples, generator, self.rows)
         noise = torch.randn((w.examples, x0.shape[-1]), generator=generator)[self.rows]
         own = [a.to(self.device) for a in (x0, noise, label)]
@@ -218,10 +222,10 @@ class PriorTrainer(Trainer):
         loss = self.loss_by_level().tolist()
         if not self.fabric.is_global_zero:
             return
-        line = {"step": self.step, "t": self.watching.levels, "loss": [round(v, 6) for v in loss]}
+        line = {"step": self.step, "t": self.validation_config.levels, "loss": [round(v, 6) for v in loss]}
         self._validations.append(line)
         if self.board:
-            levels = {f"validation/t={t}": v for t, v in zip(self.watching.levels, loss, strict=True)}
+            levels = {f"validation/t={t}": v for t, v in zip(self.validation_config.levels, loss, strict=True)}
             self.board.scalars(self.step, levels | {"loss/validation": sum(loss) / len(loss)})
 
     @contextmanager

@@ -16,7 +16,7 @@ from ..networks import ConvTasNetConfig, DiffWaveConfig, TFLoCoformerConfig, Tri
 from ..priors.neural import PriorConfig
 from ..priors.shipped import FAMILIES
 from .crops import CropConfig
-from .prior import TrainConfig, Watch
+from .prior import TrainConfig, ValidationConfig
 from .separator import SeparatorTrainConfig
 
 # ------------------------------------------------------------------------------------------ the pocket priors
@@ -88,7 +88,7 @@ class Scale:
         crop: how examples are cut; its length is that of `seconds`.
         network: of a prior with this many classes (0 without).
         target, sigma_data: of the prior, as in `PriorConfig`.
-        prior, watch: how a prior is trained, and what is looked at.
+        prior, validation_config: how a prior is trained, and what is looked at.
         separators: networks by name, for this many sources.
         separator: how a separator is trained.
     """
@@ -100,7 +100,7 @@ class Scale:
     target: str
     sigma_data: float
     prior: TrainConfig
-    watch: Watch
+    validation_config: ValidationConfig
     separators: Mapping[str, Callable[[int], ConvTasNetConfig | TFLoCoformerConfig]]
     separator: SeparatorTrainConfig
 
@@ -134,7 +134,7 @@ SCALES = {
         target="eps",
         sigma_data=0.1,
         prior=TrainConfig.paper(),
-        watch=Watch(),
+        validation_config=ValidationConfig(),
         separators={"conv-tasnet": ConvTasNetConfig.paper, "tf-locoformer": TFLoCoformerConfig.medium},
         separator=SeparatorTrainConfig.paper(save_every=1000, checkpoint_every=25_000),
     ),
@@ -146,7 +146,7 @@ SCALES = {
         target="preconditioned",
         sigma_data=SIGMA_DATA,
         prior=TrainConfig.pocket(),
-        watch=Watch(every=500, sample_every=1000),
+        validation_config=ValidationConfig(every=500, sample_every=1000),
         separators={"conv-tasnet": ConvTasNetConfig.pocket, "tf-locoformer": TFLoCoformerConfig.pocket},
         separator=SeparatorTrainConfig.pocket(),
     ),
@@ -158,7 +158,7 @@ SCALES = {
         target="preconditioned",
         sigma_data=SIGMA_DATA,
         prior=TrainConfig.pocket(steps=20, batch=4, log_every=5, save_every=10),
-        watch=Watch(every=10, examples=4, sample_every=20, samples=2),
+        validation_config=ValidationConfig(every=10, examples=4, sample_every=20, samples=2),
         separators={
             "conv-tasnet": lambda sources: ConvTasNetConfig(
                 sources=sources, filters=32, window=16, bottleneck=16, hidden=32, layers=3, stacks=1

@@ -103,7 +103,7 @@ def validation(scale: Scale, source: Source) -> dict:
     """What of a training is looked at, as arguments of `PriorTrainer`: clips that it is not trained on, at the scale's
     times."""
     cut = replace(scale.cut(source.sample_rate), speeds=(1.0,))
-    return {"validation": source.crops("validation", cut, False), "watch": scale.watch}
+    return {"validation": source.crops("validation", cut, False), "validation_config": scale.validation_config}
 
 
 def separator_trainer(

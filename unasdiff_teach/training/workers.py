@@ -47,13 +47,13 @@ class SharedLoss(nn.Module):
             return self._loss(*examples)
 
 
-class Ahead:
+class Prefetch:
     """rows(step) for one step after the other, those of the next `count` steps computed meanwhile by threads."""
 
     def __init__(self, rows: Callable[[int], tuple[Tensor, ...]], count: int):
         self.rows, self.count, self.pool, self.waiting = rows, count, None, {}
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetch:
         self.pool = ThreadPoolExecutor(self.count) if self.count else None
         return self
 
