@@ -18,6 +18,7 @@ from scipy import stats
 
 from unasdiff_teach import evaluation as ev
 from unasdiff_teach.data import mixtures
+from unasdiff_teach.evaluation import experiments
 from unasdiff_teach.evaluation import run as run_module
 
 DATA = Path(__file__).parent / "data"
@@ -239,6 +240,20 @@ def test_floor_and_mask_stand_beside_stored_results():
     assert 0 < means["one spectrum"] < 10 < means["oracle phase-sensitive"]
     stored = rows.assign(method="other")  # as results of a run are
     assert set(ev.summary(pd.concat([rows, stored])).index.get_level_values("method")) == {*means.index, "other"}
+
+
+def test_floor_and_mask_of_cut_mixtures_stand_beside_table_3():
+    stored = experiments.shipped("table-3")
+    rows = ev.floor_and_mask("2 speech", 2, seconds=1.0)
+    assert set(rows["task"]) == {"2 speech, 1 s"} and set(rows["mixture"]) <= set(stored["mixture"])
+    before = ["mixture", "source", "si_sdr_unprocessed"]
+    mine = rows[before].drop_duplicates().sort_values(before[:2])
+    theirs = stored[stored["mixture"].isin(rows["mixture"])][before].drop_duplicates(before[:2]).sort_values(before[:2])
+    np.testing.assert_allclose(mine["si_sdr_unprocessed"], theirs["si_sdr_unprocessed"], atol=1e-3)
+    floor = rows[rows["method"] == "one spectrum"]  # of two voices, half of the mixture
+    np.testing.assert_allclose(floor["si_sdr"], floor["si_sdr_unprocessed"], atol=1e-3)
+    with pytest.raises(ValueError, match="lasts 2 s"):
+        ev.floor_and_mask("2 speech", 1, seconds=3.0)
 
 
 @pytest.mark.parametrize("arguments", [{"kind": "soft"}, {"hop": 400}, {"n_fft": 16384}])

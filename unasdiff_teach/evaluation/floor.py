@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.mixing import SPEECH_SOUND, mixtures
 from ..data.pocket_corpus import pocket, pocket_hash
+from .lists import middle
 from .masks import spectrum, waveform
 from .methods import Method, oracle
 from .run import COLUMNS, Scoring, score
@@ -65,19 +66,22 @@ def _spectra(corpus: str) -> dict[str, Tensor]:
 
 
 def floor_and_mask(
-    task: str = SPEECH_SOUND, count: int | None = None, split: str = "test", corpus: str = "rendered"
-) -> pd.DataFrame:
+    task: str = SPEECH_SOUND, count: int | None = None, split: str = "test", corpus: str = "rendered",
+    seconds: float | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Rows of `BESIDE` for a task's fixed list, to stand beside stored results: "one spectrum", the floor, and
     "oracle phase-sensitive", the mask that reaches most.
 
     Args:
         task, split, count, corpus: see `data.mixtures`.
+        seconds: cut the mixtures to this length around their middle, as for Table 3; tasks are then called
+            "2 speech, 1 s".
 
     Returns:
         Columns as in `run.COLUMNS`, scored as by default.
 
     Raises:
-        ValueError: as `data.mixtures`.
+        ValueError: as `data.mixtures`, or the mixtures do not last so long.
     """
     import pandas as pd
 
@@ -87,5 +91,7 @@ def floor_and_mask(
         settings=f"{CLIPS} clips of each kind, corpus {pocket_hash(corpus)[:8]}",
     )
     chosen = mixtures(task, split, count, corpus)
+    if seconds is not None:
+        chosen = [middle(mixture, seconds) for mixture in chosen]
     items = [item for method in (filters, oracle("phase-sensitive")) for item in score(method, chosen, 0, Scoring())]
     return pd.DataFrame([row for item in items for row in item], columns=list(COLUMNS)).astype(COLUMNS)
