@@ -6,8 +6,9 @@
                                                                with other parameters: the result goes to
                                                                runs/notebooks and the book stays as it is
 
-Stored outputs hold no timestamps, no widget state and no interpreter version, so that running the same notebook twice
-changes nothing. A notebook that fails, or that writes to stderr, is not stored.
+Below each figure a cell repeats its caption for JupyterLab, which shows no captions otherwise; `--captions` writes
+these cells alone. Stored outputs hold no timestamps, no widget state and no interpreter version, so that running the
+same notebook twice changes nothing. A notebook that fails, or that writes to stderr, is not stored.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import papermill
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "runs" / "notebooks"
+CAPTION = "caption"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -53,6 +55,24 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             # a stored view of a widget is a dead widget; its plain text is kept, and nbval compares that
             output.get("data", {}).pop(WIDGET, None)
             output.get("metadata", {}).pop(WIDGET, None)
+    return notebook
+
+
+def captioned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Put the caption of each figure into a cell below it, which the pages leave out: they have the caption itself.
+    Solutions, whose outputs are folded, have none. Returns the same notebook, changed.
+    """
+    cells = []
+    for cell in notebook.cells:
+        if CAPTION in cell.metadata.get("tags", []):
+            continue
+        cells.append(cell)
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+        if caption and not cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            below = nbformat.v4.new_markdown_cell(f"**Figure.** {caption}", id=f"{cell.id}-{CAPTION}")
+            below.metadata["tags"] = [CAPTION, "remove-cell"]
+            cells.append(below)
+    notebook.cells = cells
     return notebook
 
 
@@ -95,9 +115,13 @@ def execute(path: Path, parameters: dict) -> Path:
         raise SystemExit(f"error: {path.name} writes to stderr, so it was not stored:\n{text}")
     target = RUNS / path.name if parameters else path
     target.parent.mkdir(parents=True, exist_ok=True)
-    # one trailing newline, like every other file of the repository
-    target.write_text(nbformat.writes(clean(notebook)).rstrip("\n") + "\n", encoding="utf-8")
+    store(captioned(clean(notebook)), target)
     return target
+
+
+def store(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write with one trailing newline, like every other file of the repository."""
+    path.write_text(nbformat.writes(notebook).rstrip("\n") + "\n", encoding="utf-8")
 
 
 def parse_parameter(text: str) -> tuple[str, object]:
@@ -115,7 +139,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: every notebook of the book")
     parser.add_argument("-p", "--parameter", action="append", default=[], type=parse_parameter, metavar="NAME=VALUE")
+    parser.add_argument(
+        "--captions", action="store_true", help="run nothing, write the captions below the figures anew"
+    )
     arguments = parser.parse_args()
+    if arguments.captions:
+        for path in arguments.notebooks or notebooks():
+            store(captioned(nbformat.read(path, as_version=4)), path)
+        return 0
     failed = []
     for path in arguments.notebooks or notebooks():
         start = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import copy
 import re
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_text_reads_in_jupyterlab(notebook):
         found[0] for cell in notebook.cells if cell.cell_type == "markdown" for found in written.finditer(cell.source)
     ]
     assert not raw
+
+
+def test_captions_stand_below_their_figures_in_jupyterlab(notebook):
+    import execute_notebooks  # scripts/ is on the path of pytest
+
+    written = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    again = execute_notebooks.captioned(copy.deepcopy(notebook)).cells
+    assert [(cell.cell_type, cell.source) for cell in again] == written, "run scripts/execute_notebooks.py --captions"
+    for place, cell in enumerate(notebook.cells):
+        caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption")
+        if caption and not cell.metadata.get("jupyter", {}).get("outputs_hidden"):
+            below = notebook.cells[place + 1]
+            assert caption in below.source and "remove-cell" in below.metadata.tags  # the page has its own
 
 
 def test_every_figure_has_a_text(notebook):
