@@ -372,6 +372,6 @@ def test_measured_differences_are_the_stored_ones():
         for text_, metric in zip(shown, ("si_sdr", "pesq"), strict=True):
             row = ev.compare(results, f"hybrid, {method.strip()}", "hybrid", metric).iloc[0]
             values = [float(v) for v in re.findall(r"[+-]\d+\.\d+", text_.replace("\N{MINUS SIGN}", "-"))]
-            assert row["n"] == 20 and values == pytest.approx([row["mean"], row["low"], row["high"]], abs=0.0051), (
+            assert row["n"] == 40 and values == pytest.approx([row["mean"], row["low"], row["high"]], abs=0.0051), (
                 method
             )

@@ -140,7 +140,8 @@ def test_new_results_do_not_change_what_is_computed(monkeypatch, tmp_path):
 
 def test_every_row_of_the_papers_table_is_there_under_its_name():
     assert PAPER <= set(ROWS)
-    assert ROWS["hybrid"] == BASE == SeparationConfig.short()
+    assert ROWS["hybrid"] == BASE and ROWS["hybrid, s_floor=0.004"] == SeparationConfig.short()
+    assert BASE.guidance.s_floor == ut.Hybrid.paper().s_floor, "the paper's floor"
     assert BASE.init_step == 150 and BASE.start == "init_step"
 
 

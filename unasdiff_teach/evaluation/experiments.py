@@ -153,7 +153,7 @@ def table_4(trained: Trained, winners: Winners) -> list[Job]:
     recommended = SeparationConfig.recommended()
     later = {f"recommended, {what}": config for what, config in starts(recommended).items()}
     settings = _preset(ablations(), "short") | _preset({"recommended": recommended} | later, "recommended")
-    return [_job(POCKET, trained, settings, tasks=(SPEECH_SOUND,), count=20)]
+    return [_job(POCKET, trained, settings, tasks=(SPEECH_SOUND,))]
 
 
 def _beyond(trained: Trained, winners: Winners) -> list[Job]:
