@@ -59,6 +59,8 @@ class TriplePathConfig:
         zero_init: true AdaLN-Zero (Peebles and Xie 2023). False is the released code's effective initialisation, which
             overwrites the zeros by Xavier-uniform values (difference 13 of "paper versus code").
         paths: which of "global", "frame" and "frequency" are present, for ablation.
+        attention: False puts the identity in the place of every attention, for ablation: the modulation and the SwiGLU
+            layers of the paths stay.
     """
 
     n_fft: int = 510
@@ -77,6 +79,7 @@ class TriplePathConfig:
     label_std: float = 0.02
     zero_init: bool = True
     paths: tuple[str, ...] = ("global", "frame", "frequency")
+    attention: bool = True
 
     @classmethod
     def paper(cls, classes: int = 1) -> TriplePathConfig:
@@ -301,8 +304,8 @@ class Block(nn.Module):
         super().__init__()
         use = config.paths
         self.globally = GlobalPath(config, dim, global_bins) if global_bins and "global" in use else None
-        self.frame = AxialPath(dim, config.heads, along="frequency") if "frame" in use else None
-        self.frequency = AxialPath(dim, config.heads, along="time") if "frequency" in use else None
+        self.frame = AxialPath(dim, config.heads, "frequency", config.attention) if "frame" in use else None
+        self.frequency = AxialPath(dim, config.heads, "time", config.attention) if "frequency" in use else None
         self.paths = [path for path in (self.globally, self.frame, self.frequency) if path is not None]
         self.modulation_sizes = [size for path in self.paths for size in path.modulation_sizes]
 
@@ -316,11 +319,11 @@ class Block(nn.Module):
 class AxialPath(nn.Module):
     """Fig. 4(b): attention along one axis, frequency (intra-frame) or time (intra-frequency), then a SwiGLU layer."""
 
-    def __init__(self, dim: int, heads: int, along: str):
+    def __init__(self, dim: int, heads: int, along: str, attention: bool = True):
         super().__init__()
         self.swap = along == "frequency"
         self.pre = Linear(dim, 2 * dim)
-        self.attention = Attention(dim, heads)
+        self.attention = Attention(dim, heads) if attention else nn.Identity()
         self.ffn = FeedForward(dim)
         self.modulation_sizes = [6 * dim]
 
@@ -343,7 +346,7 @@ class GlobalPath(nn.Module):
         self.sub_bands, self.squeezed = config.sub_bands, config.squeezed
         feature = config.squeezed * bins // config.sub_bands
         self.squeeze = Linear(dim * config.sub_bands, 2 * config.squeezed)
-        self.attention = Attention(feature, config.heads)
+        self.attention = Attention(feature, config.heads) if config.attention else nn.Identity()
         self.recover = Conv2d(config.squeezed, dim * config.sub_bands, (3, 1), padding=(1, 0))
         self.ffn = FeedForward(dim)
         self.modulation_sizes = [3 * feature, 3 * dim]

@@ -1,8 +1,8 @@
 """Ablation of the network's three paths at pocket scale, resumable: `python -m unasdiff_teach.training.ablation`.
 
-One small network for each of the eight subsets of paths, all with the same seed, data and steps. When all are trained,
-their denoising errors on fixed validation examples are written, example by example, as the Parquet file that is
-shipped.
+For each seed one small network for each of the eight subsets of paths, and two controls whose attention is replaced by
+the identity, all with the same data and steps. When all are trained, their denoising errors on fixed validation
+examples are written, example by example, as the Parquet file that is shipped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import platform
 import warnings
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,8 @@ from .recipes import JOINT_LABELS, SIGMA_DATA, crop
 
 PATHS = ("global", "frame", "frequency")
 SUBSETS = tuple(subset for n in range(len(PATHS) + 1) for subset in combinations(PATHS, n))
+CONTROLS = (("frame",), PATHS)  # once more without attention; "frequency" would be the same network as "frame"
+SEEDS = (0, 1, 2)
 STEPS = 1500
 SECONDS = 1.0
 EXAMPLES = 128  # of the validation split, for each noise level
@@ -39,15 +41,21 @@ LABELS = JOINT_LABELS
 RESULTS = Path(__file__).parent.parent / "evaluation" / "results" / "ablation_paths.parquet"
 
 
-def name_of(paths: Sequence[str]) -> str:
-    """What a subset of paths is called: "frame+frequency", or "none" without any."""
-    return "+".join(paths) or "none"
+def name_of(paths: Sequence[str], attention: bool = True) -> str:
+    """What a network is called: "frame+frequency", "frame without attention", or "none" without any path."""
+    return ("+".join(paths) or "none") + ("" if attention else " without attention")
 
 
-def network(paths: Sequence[str]) -> TriplePathConfig:
+def network(paths: Sequence[str], attention: bool = True) -> TriplePathConfig:
     """A small pocket network with these paths; where it has none, convolutions alone are left."""
     return TriplePathConfig.pocket(classes=len(LABELS)).replace(
-        channels=16, embedding=32, heads=2, depths=(1, 1, 1, 1, 1), patch=(4, 4), paths=tuple(paths)
+        channels=16,
+        embedding=32,
+        heads=2,
+        depths=(1, 1, 1, 1, 1),
+        patch=(4, 4),
+        paths=tuple(paths),
+        attention=attention,
     )
 
 
@@ -58,18 +66,23 @@ def examples(split: str) -> Crops:
     return Corpus.shipped().crops(("speech", "sound"), split, LABELS, crop(SECONDS, speeds=(1.0,)))
 
 
-def trainer(paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops) -> PriorTrainer:
-    """The trainer of one subset, in a folder of its own below `folder`."""
+def trainer(
+    paths: Sequence[str], folder: str | Path, steps: int, seed: int, draw: Crops, attention: bool = True
+) -> PriorTrainer:
+    """The trainer of one network, in a folder of its own below `folder`."""
     prior = PriorConfig(
-        sample_rate=SAMPLE_RATE, labels=LABELS, target="preconditioned", sigma_data=SIGMA_DATA, network=network(paths)
-    )
+        sample_rate=SAMPLE_RATE, labels=LABELS, target="preconditioned", sigma_data=SIGMA_DATA,
+        network=network(paths, attention),
+    )  # fmt: skip
     config = TrainConfig.pocket(steps=steps, batch=16, learning_rate=2e-3, seed=seed)
     description = {"corpus": "pocket speech and sound, train split", "sha256": data.pocket_hash()}
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Initializing zero-element tensors"
         )  # the modulation of a level without paths
-        return PriorTrainer(Path(folder) / f"{name_of(paths)}-{steps}-{seed}", prior, config, draw, description)
+        return PriorTrainer(
+            Path(folder) / f"{name_of(paths, attention)}-{steps}-{seed}", prior, config, draw, description
+        )
 
 
 @torch.no_grad()
@@ -95,26 +108,35 @@ def errors(prior: NeuralPrior, x0: Tensor, label: Tensor, seed: int) -> pd.DataF
 def run(
     folder: str | Path,
     steps: int = STEPS,
-    seed: int = 0,
+    seeds: Sequence[int] = SEEDS,
     subsets: Sequence[Sequence[str]] = SUBSETS,
+    controls: Sequence[Sequence[str]] = CONTROLS,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train what is missing, and measure every subset with its averaged weights.
+    """Train what is missing, and measure every network with its averaged weights.
+
+    Args:
+        seeds: of the weights, the training examples and the noises; the examples measured are the same for all.
+        subsets: of paths, one network each.
+        controls: subsets whose network is trained without attention.
 
     Returns:
-        One row for each subset of paths, example and t, with what made it: parameters, steps, seed, corpus, machine,
+        One row for each seed, network, example and t, with what made it: parameters, steps, seed, corpus, machine,
             versions.
     """
     draw = examples("train")
-    x0, label = examples("validation")(EXAMPLES, torch.Generator().manual_seed(seed))
+    x0, label = examples("validation")(EXAMPLES, torch.Generator().manual_seed(0))
+    networks = [(paths, True) for paths in subsets] + [(paths, False) for paths in controls]
     tables = []
-    for paths in subsets:
-        training = trainer(paths, folder, steps, seed, draw)
+    for seed, (paths, attention) in product(seeds, networks):
+        training = trainer(paths, folder, steps, seed, draw, attention)
         training.fit(progress=progress)
         training.prior.net.load_state_dict(training.ema)
         tables.append(
-            errors(training.prior, x0, label, seed).assign(
-                paths=name_of(paths),
+            errors(training.prior, x0, label, seed)
+            .astype({"error_db": "float32"})
+            .assign(
+                paths=name_of(paths, attention),
                 parameters=sum(p.numel() for p in training.prior.net.parameters()),
                 steps=steps,
                 seed=seed,
@@ -130,16 +152,16 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/PATHS-STEPS-SEED"
+        "--folder", type=Path, default=Path("runs/ablation"), help="states go to FOLDER/NETWORK-STEPS-SEED"
     )
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: the file that is shipped")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    table = run(args.folder, args.steps, args.seed)
+    table = run(args.folder, args.steps, args.seeds)
     with replacing(args.out) as partial:
         table.to_parquet(partial, index=False)
     print(table.groupby(["paths", "t"], sort=False)["error_db"].mean().unstack().round(2))
