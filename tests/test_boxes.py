@@ -16,12 +16,12 @@ from boxes import Boxes
 def quote(*first: nodes.Node) -> nodes.document:
     document = new_document("page")
     document += nodes.block_quote("", nodes.paragraph("", "", *first), nodes.paragraph("", "below"))
-    Boxes(document).apply()
+    Boxes(document).run()
     return document
 
 
 def test_a_bold_title_makes_a_box():
-    (box,) = quote(nodes.strong("", "Predict first")).children
+    (box,) = quote(nodes.Text(""), nodes.strong("", "Predict first"), nodes.Text("")).children
     assert isinstance(box, nodes.admonition) and box["classes"] == ["tip"]
     assert [type(child) for child in box] == [nodes.title, nodes.paragraph]
     assert [child.astext() for child in box] == ["Predict first", "below"]
@@ -39,7 +39,7 @@ def test_questions_lead_to_the_first_place_that_names_them():
         "", nodes.paragraph("", "", nodes.strong("", "Predict first")), nodes.enumerated_list("", *questions)
     )
     document += [nodes.paragraph("", text) for text in ("(Predictions 2 and 1.)", "prediction 1 again")]
-    Boxes(document).apply()
+    Boxes(document).run()
     box, answer, again = document.children
     assert answer["ids"] == ["prediction-1", "prediction-2"] and not again["ids"]
     assert [link["refid"] for link in box.findall(nodes.reference)] == answer["ids"]

@@ -14,7 +14,7 @@ import re
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 PREDICT = "Predict first"
 ANSWERED = re.compile(r"[Pp]redictions? (\d)(?: and (\d))?")
@@ -22,14 +22,15 @@ LOOKS = {PREDICT: "tip", "Theorem": "important", "Slips": "warning"}  # by the t
 
 
 def setup(app: Sphinx) -> dict:
-    app.add_transform(Boxes)
+    app.add_post_transform(Boxes)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-class Boxes(SphinxTransform):
-    default_priority = 300
+class Boxes(SphinxPostTransform):
+    default_priority = 190
+    formats = ("html",)
 
-    def apply(self, **kwargs) -> None:
+    def run(self, **kwargs) -> None:
         for quote in list(self.document.findall(nodes.block_quote)):
             if (title := title_of(quote)) is not None:
                 look = [look for start, look in LOOKS.items() if title.astext().startswith(start)]
@@ -54,7 +55,7 @@ def link_to_answers(box: nodes.admonition, document: nodes.document) -> None:
 
 
 def title_of(quote: nodes.block_quote) -> nodes.strong | None:
-    """What is bold in the first paragraph, if nothing else stands there."""
+    """What is bold in the first paragraph, if nothing else stands there (the parser leaves empty texts around it)."""
     first = quote.children[0] if quote.children else None
-    alone = isinstance(first, nodes.paragraph) and [type(child) for child in first.children] == [nodes.strong]
-    return first.children[0] if alone else None
+    shown = [child for child in first.children if child.astext()] if isinstance(first, nodes.paragraph) else []
+    return shown[0] if [type(child) for child in shown] == [nodes.strong] else None
