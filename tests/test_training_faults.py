@@ -296,6 +296,21 @@ def test_old_names_of_settings_serve_with_a_warning():
             config.nothing  # noqa: B018
 
 
+def test_old_names_of_what_is_looked_at_serve_with_a_warning(tmp_path):
+    from unasdiff_teach.training import prior
+
+    with pytest.warns(DeprecationWarning, match="Watch is now ValidationConfig"):
+        looked_at = prior.Watch(every=3)
+    assert looked_at == ValidationConfig(every=3)
+    with pytest.warns(DeprecationWarning, match="PriorTrainer.watch is now validation_config"):
+        run = trainer(tmp_path, watch=looked_at)
+    assert run.validation_config == looked_at
+    with pytest.warns(DeprecationWarning, match="Trainer.average is now ema"):
+        assert run.average is run.ema  # of the class that it extends
+    with pytest.warns(DeprecationWarning, match="ahead is now prefetch"):
+        assert replace(TrainConfig.pocket(), ahead=2).prefetch == 2
+
+
 def test_old_names_of_the_average_and_the_rate_serve_with_a_warning(tmp_path):
     run = trainer(tmp_path)
     with pytest.warns(DeprecationWarning, match="average is now ema"):

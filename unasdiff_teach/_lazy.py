@@ -58,7 +58,7 @@ def renamed_arguments(**names: str) -> Callable[[type], type]:
     """
 
     def decorate(cls: type) -> type:
-        made = cls.__init__
+        made, inherited = cls.__init__, getattr(cls, "__getattr__", None)
 
         def new_name(old: str) -> str:
             warnings.warn(f"{cls.__name__}.{old} is now {names[old]}", DeprecationWarning, stacklevel=3)
@@ -69,9 +69,11 @@ def renamed_arguments(**names: str) -> Callable[[type], type]:
             made(self, *arguments, **named | {new_name(old): named.pop(old) for old in names.keys() & named.keys()})
 
         def get(self, name: str) -> object:
-            if name not in names:
-                raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
-            return getattr(self, new_name(name))
+            if name in names:
+                return getattr(self, new_name(name))
+            if inherited:
+                return inherited(self, name)
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
 
         cls.__init__, cls.__getattr__ = init, get
         return cls

@@ -80,8 +80,8 @@ def choice(
 
 
 def in_the_best_orders(name: str, priors: Mapping[str, Prior], config: SeparationConfig | None = None) -> Method:
-    """`recommended()`, and then in every `FRAME` the order of the sources that is closest to the references: more than
-    any rule can reach that decides which voice a stretch of an estimate belongs to, and does not mend the estimate.
+    """`recommended()`, and then in every `FRAME` the order of the sources that is closest to the references: what a
+    rule could hope for that decides which voice a stretch of an estimate belongs to, and does not mend the estimate.
 
     See `choice` for the arguments.
     """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import _lazy
 from .._files import Journal
 from ..diffusion import ancestral_sample, denoising_loss
 from ..priors.neural import NeuralPrior, PriorConfig, preconditioning
@@ -87,6 +88,9 @@ class ValidationConfig:
     samples: int = 4
 
 
+__getattr__ = _lazy.renamed(__name__, {"Watch": "ValidationConfig"})
+
+
 def draw_steps(
     schedule: NoiseSchedule, count: int, log_uniform: float, generator: torch.Generator, least_noise: float = 0.0
 ) -> Tensor:
@@ -110,6 +114,7 @@ def prior_loss(prior: NeuralPrior, x0: Tensor, t: Tensor, noise: Tensor, label: 
     return error * (scale.noise / scale.signal / scale.c_out).square().squeeze(-1)
 
 
+@_lazy.renamed_arguments(watch="validation_config")
 class PriorTrainer(Trainer):
     """Trains one prior; see `Trainer` for its files, for how it resumes, for several processes, and for the other
     arguments.
