@@ -81,22 +81,6 @@ def answers(url: str) -> bool:
         return False
 
 
-def show_player(tab, url: str, limit: float) -> None:
-    """Open the notebook, a second time (with an empty workspace) if no player has appeared in half of the limit
-    (seconds).
-    """
-    from playwright.sync_api import TimeoutError as Late
-
-    for query in ("", "?reset"):
-        try:
-            tab.goto(f"{url}lab/tree/page.ipynb{query}", wait_until="commit", timeout=500 * limit)
-            tab.wait_for_selector(".page-tool", timeout=500 * limit)
-            return
-        except Late as error:
-            late = error
-    raise late
-
-
 @pytest.fixture
 def notebook(browser, tmp_path):
     """The notebook, open in a JupyterLab of its own with settings of its own."""
@@ -128,7 +112,8 @@ def notebook(browser, tmp_path):
         try:
             url = until(lambda: address(tmp_path / "runtime"), server, 60, "address of JupyterLab")
             until(lambda: answers(url), server, 30, "answer from JupyterLab")
-            show_player(tab, url, 90)
+            tab.goto(f"{url}lab/tree/page.ipynb", wait_until="commit", timeout=90_000)
+            tab.wait_for_selector(".page-tool", timeout=90_000)
         except Exception as error:
             picture, lines = tmp_path / "lab.png", "\n".join(said[-20:])
             with contextlib.suppress(Exception):

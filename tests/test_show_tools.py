@@ -67,6 +67,7 @@ def folder(tmp_path_factory) -> Path:
     body = "".join(f"<div>{tool._repr_html_()}</div>" for tool in tools)
     (folder / "page.html").write_text(f"{head}{scripts}<body>{body}</body></html>", encoding="utf-8")
     (folder / "plain.html").write_text(f"{head}<body>{body}</body></html>", encoding="utf-8")
+    (folder / "bare.html").write_text(f"{head}<body></body></html>", encoding="utf-8")
     (folder / "empty.html").write_text(f"{head}{scripts}<body><p>No tools.</p></body></html>", encoding="utf-8")
     return folder
 
@@ -135,6 +136,17 @@ def test_pictures_bring_the_tools_where_the_page_does_not(opened):
     root = tool(tab, PLAYER)
     root.get_by_role("radio").nth(2).check()
     assert heard(root) == ["3-high.flac"]
+
+
+def test_tools_come_to_an_output_that_is_attached_after_its_pictures_arrived(opened, folder):
+    """JupyterLab's case on a busy machine."""
+    body = (folder / "plain.html").read_text(encoding="utf-8").split("<body>")[1].split("</body>")[0]
+    tab = opened("bare.html")
+    tab.evaluate("html => { window.output = document.createElement('div'); output.innerHTML = html; }", body)
+    tab.wait_for_function("window.pageTools && [...output.querySelectorAll('img')].every((image) => image.complete)")
+    assert tab.locator(".page-tool").count() == 0
+    tab.evaluate("document.body.append(output)")
+    tab.wait_for_selector(".page-tool >> nth=2")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

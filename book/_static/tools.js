@@ -356,4 +356,6 @@
   if (!document.querySelector('link[href*="tools.css"]'))
     document.head.append(make("link", { rel: "stylesheet", href: here.replace(/tools\.js.*/, "tools.css") }));
   upgrade();
+  // JupyterLab may attach an output to the page after the pictures in it have arrived.
+  if (!document.currentScript.defer) new MutationObserver(upgrade).observe(document.body, { childList: true, subtree: true });
 })();
