@@ -1,4 +1,4 @@
-"""The player inside a real JupyterLab: what it does with keys must not edit the reader's notebook."""
+"""The book in a real JupyterLab: whole notebooks run, sliders and players work, and keys do not edit the notebook."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 
 def write_notebook(folder: Path, data: Path) -> None:
     """A trusted notebook of three cells, the second with a player as its output."""
-    (folder / "_static").mkdir(parents=True)
+    (folder / "_static").mkdir()
     for name in ("tools.js", "tools.css"):
         shutil.copy(STATIC / name, folder / "_static")
     t = torch.arange(2 * RATE) / RATE
@@ -82,9 +82,10 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def notebook(browser, tmp_path):
-    """The notebook, open in a JupyterLab of its own with settings of its own."""
-    write_notebook(tmp_path / "root", tmp_path / "data")
+def lab(browser, tmp_path):
+    """Opens a notebook of the folder `root` in a JupyterLab of its own with settings of its own, and waits for what
+    a selector names.
+    """
     quiet = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}', encoding="utf-8")
@@ -95,11 +96,12 @@ def notebook(browser, tmp_path):
     names |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token="]
     options += ["--allow-root"] * (hasattr(os, "geteuid") and os.geteuid() == 0)
+    (tmp_path / "root").mkdir()
     with open(tmp_path / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", *options],
             cwd=tmp_path / "root",
-            env=os.environ | {name: str(tmp_path / folder) for name, folder in names.items()},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | {name: str(tmp_path / at) for name, at in names.items()},
             stdout=log,
             stderr=log,
         )
@@ -108,12 +110,13 @@ def notebook(browser, tmp_path):
     tab, said = context.new_page(), []
     tab.on("console", lambda line: said.append(line.text))
     tab.on("pageerror", lambda error: said.append(str(error)))
-    try:
+
+    def open_notebook(name: str, awaited: str):
         try:
             url = until(lambda: address(tmp_path / "runtime"), server, 60, "address of JupyterLab")
             until(lambda: answers(url), server, 30, "answer from JupyterLab")
-            tab.goto(f"{url}lab/tree/page.ipynb", wait_until="commit", timeout=90_000)
-            tab.wait_for_selector(".page-tool", timeout=90_000)
+            tab.goto(f"{url}lab/tree/{name}", wait_until="commit", timeout=90_000)
+            tab.wait_for_selector(awaited, timeout=90_000)
         except Exception as error:
             picture, lines = tmp_path / "lab.png", "\n".join(said[-20:])
             with contextlib.suppress(Exception):
@@ -122,7 +125,10 @@ def notebook(browser, tmp_path):
                 f"{error}\n\nPicture:"
                 f" {picture}\n\nBrowser:\n{lines}\n\nServer:\n{(tmp_path / 'log').read_text(encoding='utf-8')}"
             )
-        yield tab
+        return tab
+
+    try:
+        yield open_notebook
     finally:
         context.close()
         server.terminate()
@@ -132,10 +138,12 @@ def notebook(browser, tmp_path):
             server.kill()
 
 
-def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
+def test_keys_in_the_player_leave_the_notebook_as_it_is(lab, tmp_path):
     """In Lab's command mode A and B insert a cell, X cuts one, two D delete one, 1 and Y change its kind, 00 restarts
     the kernel.
     """
+    write_notebook(tmp_path / "root", tmp_path / "data")
+    notebook = lab("page.ipynb", ".page-tool")
 
     def cells():
         return notebook.locator(".jp-Notebook .jp-Cell").evaluate_all(
@@ -176,3 +184,49 @@ def test_keys_in_the_player_leave_the_notebook_as_it_is(notebook, tmp_path):
             break
         notebook.wait_for_timeout(100)
     assert file.stat().st_mtime_ns != written, "Lab did not save"
+
+
+CURVES = ["steps T", "β min", "β max", "scale of σ", "floor s", "sharpness c", "start step t*", "strength γ₀", "step t"]
+CHAPTERS = {"index.ipynb": (2, ["step t"]), "07_guidance_schedules.ipynb": (0, CURVES)}
+"""Whole notebooks, and what a reader finds in each: players and scrubbers, sliders that redraw a picture."""
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_reader_runs_a_notebook_to_its_end_and_handles_it(lab, tmp_path, name):
+    players, sliders = CHAPTERS[name]
+    root = tmp_path / "root"
+    shutil.copytree(STATIC, root / "_static")
+    stored = nbformat.read(STATIC.parent / name, as_version=4)
+    for cell in (cells := [cell for cell in stored.cells if cell.cell_type == "code"]):
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(stored, root / name)
+    tab = lab(name, ".jp-Notebook .jp-CodeCell")
+    tab.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # who asks before is asked for a kernel
+    tab.get_by_role("menuitem", name="Run", exact=True).click()
+    tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    end = time.monotonic() + 400
+    while not all(cell.execution_count for cell in cells):
+        assert time.monotonic() < end, f"{sum(bool(c.execution_count) for c in cells)} of {len(cells)} cells have run"
+        tab.keyboard.press("Control+s")
+        tab.wait_for_timeout(2000)
+        cells = [cell for cell in nbformat.read(root / name, as_version=4).cells if cell.cell_type == "code"]
+        assert not [out for cell in cells for out in cell.outputs if out.output_type == "error"]
+
+    tab.wait_for_function("n => document.querySelectorAll('.page-tool').length === n", arg=players)
+    for tool in tab.locator(".page-tool").all():
+        tool.get_by_role("radio").last.check()
+        tool.get_by_role("button", name="Play").first.click()
+        tab.wait_for_function("root => root.deck.time > 0.1", arg=tool.element_handle())
+    for label in sliders:
+        rows = tab.locator(".widget-inline-hbox").filter(has=tab.get_by_text(label, exact=True))
+        for row in (found := rows.filter(has=tab.locator("[role=slider]"))).all():
+            output = row.locator("xpath=ancestor::*[contains(@class, 'jp-OutputArea-output')]")
+            before = output.locator("svg").first.inner_html()
+            row.locator("[role=slider]").focus()
+            tab.keyboard.press("ArrowLeft")
+            tab.wait_for_function(
+                "([output, before]) => output.querySelector('svg').innerHTML !== before",
+                arg=[output.element_handle(), before],
+            )
+        assert found.count(), label
