@@ -25,6 +25,7 @@ from unasdiff_teach.evaluation import choice, experiments, lists, methods, syste
 from unasdiff_teach.evaluation.experiments import (
     EXPERIMENTS,
     GRID,
+    SEEDS,
     Trained,
     ablations,
     best,
@@ -173,7 +174,7 @@ def test_a_row_differs_in_the_thing_that_names_it(name):
 
 
 def test_the_recommended_configuration_varies_in_t_star_alone():
-    (job,) = plans("table-4", "nowhere")
+    job, *_ = plans("table-4", "nowhere")
     rows = {name: own.config for name, own in job.own.items() if name.startswith("recommended, ")}
     base = job.own["recommended"].config
     assert base == SeparationConfig.recommended()
@@ -181,6 +182,17 @@ def test_the_recommended_configuration_varies_in_t_star_alone():
         str(t) for t in (200, *T_STARS) if t != base.init_step
     }
     assert all(changed(base, config) <= {"init", "init_step"} for config in rows.values())
+
+
+def test_starts_and_losses_have_three_seeds():
+    first, *others = plans("table-4", "nowhere")
+    assert [job.seed for job in others] == [1, 2] and first.seed == 0
+    for job in others:
+        assert set(first.own) - set(job.own) == {
+            *(f"hybrid, s_floor={floor}" for floor in (0.001, 0.004, 0.005)),
+            *(f"hybrid, {what}" for what in ("independent noise", "sigma as printed", "norm of all sources")),
+            *(f"hybrid, {what}" for what in ("no clamp", "mixture as it is")),
+        }
 
 
 def no_noise(kind, i, shape):
@@ -396,7 +408,8 @@ def test_table_4_goes_on_and_stands_beside_the_papers(tmp_path, exact, monkeypat
     assert set(measure("table-4", tmp_path, exact, chosen[:1], 1, progress=False)["method"]) == {"hybrid"}
     table = measure("table-4", tmp_path, exact, chosen, 2, progress=False)
     assert set(table["method"]) == set(chosen) and table.groupby("method")["mixture"].nunique().eq(2).all()
-    assert (table.groupby("mixture")["noise_seed"].nunique() == 1).all(), "one noise for all methods"
+    assert (table.groupby(["mixture", "seed"])["noise_seed"].nunique() == 1).all(), "one noise for all methods"
+    assert set(table["seed"]) == set(SEEDS) and table["noise_seed"].nunique() == 2 * len(SEEDS)
     assert evaluation.compare(table, "hybrid, time", "hybrid")["n"].iloc[0] == 2
     beside = evaluation.beside_paper(table, 4).sort_index().xs((SPEECH_SOUND, "si_sdr"))
     assert beside["mean"].notna().sum() == 4 and len(beside) == 10
