@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from unasdiff_teach import _files
 from unasdiff_teach._files import Journal, locked, replacing
@@ -22,6 +24,15 @@ def test_a_file_is_written_whole_and_its_folder_made(tmp_path):
         partial.write_text("second")
         assert path.read_text() == "first"
     assert path.read_text() == "second" and os.listdir(path.parent) == ["a.json"]
+
+
+def test_a_new_file_can_be_read_by_whom_the_user_allows(tmp_path):
+    """safetensors makes files that nobody but the user may read."""
+    (tmp_path / "plain").touch()
+    with replacing(tmp_path / "a.safetensors") as partial:
+        save_file({"x": torch.zeros(1)}, partial)
+        partial.chmod(0o600)
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_after_an_error_the_file_is_as_it_was(tmp_path):

@@ -27,6 +27,7 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     """The path to write to instead of `path`: what is there when the block ends becomes `path` in one step.
 
     After an error, a full disk for instance, `path` is as it was before, and nothing else is left. The folder is made.
+    Who may read it is what any new file of the user has, whatever the library that writes it thinks.
 
     Args:
         shared: several processes may write this file at once, and it can be made again: each writes to a name of its
@@ -37,7 +38,12 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial" if shared else f"{path.name}.partial")
     try:
+        partial.unlink(missing_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode
+        partial.unlink()
         yield partial
+        partial.chmod(mode)
         if not shared:
             with open(partial, "r+b") as file:
                 os.fsync(file.fileno())
