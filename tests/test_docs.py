@@ -350,6 +350,7 @@ def test_numbers_of_the_readme_on_real_recordings():
         ("the mixture as it is", "unprocessed", False),
         ("one fixed filter for each kind", "one spectrum", False),
         ("recorded priors", "recorded priors, six runs", True),
+        ("TF-LoCoformer, trained with the sources shown", "tf-locoformer", False),
         ("ratio mask, which knows the sources", "oracle ratio", False),
     ):
         line = next(line for line in page.splitlines() if line.startswith(f"| {words} |"))
