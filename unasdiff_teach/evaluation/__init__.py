@@ -9,7 +9,6 @@ from .run import Run, Scoring, evaluate, noise_seed
 from .statistics import (
     Coverage,
     Interval,
-    bootstrap_mean,
     coverage,
     evidence,
     holm,
@@ -36,7 +35,7 @@ from .tables import (
 
 __all__ = [
     "Claim", "Coverage", "Interval", "Method", "Pesq", "Run", "Scoring", "as_text", "beside_paper", "best_permutation",
-    "bootstrap_mean", "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
+    "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
     "fingerprint", "floor_and_mask", "holm", "judge", "judged", "load_results", "mean_interval",
     "mixtures_needed", "noise_seed", "one_spectrum", "oracle", "oracle_mask", "p_value",
     "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",

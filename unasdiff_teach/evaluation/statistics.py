@@ -98,11 +98,6 @@ def _bounds(
     return np.where(alike, mean, bounds.low), np.where(alike, mean, bounds.high)
 
 
-def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, resamples: int = 5000, seed: int = 0) -> Interval:
-    """`mean_interval` of the kind "percentile", which is too narrow for few values; "t" is the better choice."""
-    return mean_interval(values, "percentile", confidence, resamples, seed)
-
-
 def paired_difference(
     a: Sequence[float],
     b: Sequence[float],
