@@ -33,7 +33,7 @@ def evaluate(
             help=(
                 "One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
                 " speech-and-sound, beyond, real, two-voices,"
-                " recorded-tuning, recorded-validation, recorded-test, rendered-control or conflict."
+                " recorded-tuning, recorded-validation, recorded-test, rendered-control, unseen or conflict."
             )
         ),
     ] = None,

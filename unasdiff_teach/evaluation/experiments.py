@@ -252,6 +252,11 @@ def rendered_control(trained: Trained, winners: Winners) -> list[Job]:
     return [_job(POCKET, _of_real(trained), methods, tasks=(SPEECH_SOUND, "2 sounds"), known=True)]
 
 
+def unseen(trained: Trained, winners: Winners) -> list[Job]:
+    """Experts of rendered sounds on real recordings; the priors of rendered sounds are in "recorded-test"."""
+    return _supervised("recorded", trained)
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "tuning": Experiment("guidance rules at nine settings each, 12 validation mixtures (chapters 11 and 13)", tuning),
     "table-2": Experiment("every system on five tasks, 20 test mixtures each (chapter 11)", table_2),
@@ -271,6 +276,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "two-voices": Experiment("two voices of one prior, 24 validation mixtures (chapter 14)", two_voices),
     "recorded-test": Experiment("real recordings, 40 test mixtures of each task (chapter 13)", recorded_test),
+    "unseen": Experiment("experts of rendered sounds on 40 mixtures of real recordings (claims)", unseen),
 }
 
 
