@@ -29,7 +29,7 @@ from unasdiff_teach.data.recordings import (
     recordings_hash,
 )  # fmt: skip
 from unasdiff_teach.data.render import RMS_DB
-from unasdiff_teach.evaluation import search
+from unasdiff_teach.evaluation import codec, search
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.schedule import NoiseSchedule
 from unasdiff_teach.training.pocket import Corpus
@@ -287,3 +287,29 @@ def test_the_fingerprint_is_that_of_the_manifest(folder, tmp_path):
     assert recordings_hash(folder) != recordings_hash(tmp_path) and Corpus.recorded(folder).sha256 == recordings_hash(
         folder
     )
+
+
+# --------------------------------------------------------------------------------------------------------------- codec
+
+
+def test_only_training_clips_are_compressed_and_a_little_is_lost(folder):
+    raw = Corpus.recorded(folder)
+    coded = codec.compressed(raw)
+    for split, lossy in (("train", True), ("validation", False)):
+        for before, after in zip(raw.clips("speech", split), coded.clips("speech", split), strict=True):
+            assert (before.id, len(before.audio)) == (after.id, len(after.audio))
+            error = (after.audio - before.audio).square().mean() / before.audio.square().mean()
+            assert (error > 0) == lossy and error < 0.1
+
+
+def test_both_codecs_are_trained_alike_and_done_once(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(codec.TriplePathConfig, "pocket", lambda classes: TINY)
+    monkeypatch.setattr(search, "EXAMPLES", 2)
+    command = ["codec", "--recordings", str(folder), "--out", str(tmp_path), "--seeds", "3", "--steps", "2"]
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", command)
+        codec.main()
+    codec.collect(tmp_path, tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert table["codec"].tolist() == list(codec.CODECS) and table["seed"].tolist() == [3, 3]
+    assert table["denoising_speech_db"].nunique() == 2  # another sound of the same clips
