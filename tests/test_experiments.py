@@ -184,15 +184,9 @@ def test_the_recommended_configuration_varies_in_t_star_alone():
     assert all(changed(base, config) <= {"init", "init_step"} for config in rows.values())
 
 
-def test_starts_and_losses_have_three_seeds():
-    first, *others = plans("table-4", "nowhere")
-    assert [job.seed for job in others] == [1, 2] and first.seed == 0
-    for job in others:
-        assert set(first.own) - set(job.own) == {
-            *(f"hybrid, s_floor={floor}" for floor in (0.001, 0.004, 0.005)),
-            *(f"hybrid, {what}" for what in ("independent noise", "sigma as printed", "norm of all sources")),
-            *(f"hybrid, {what}" for what in ("no clamp", "mixture as it is")),
-        }
+def test_all_rows_of_table_4_have_three_seeds():
+    jobs = plans("table-4", "nowhere")
+    assert [job.seed for job in jobs] == [0, 1, 2] and len({job.methods for job in jobs}) == 1
 
 
 def no_noise(kind, i, shape):

@@ -22,7 +22,7 @@ from .choice import CHOICES, HYPOTHESES
 from .jobs import Job
 from .lists import POCKET
 from .run import COLUMNS
-from .settings import BASE, GRID, SHARES, SIX, TWO_VOICES, ablations, beyond
+from .settings import GRID, SHARES, SIX, TWO_VOICES, ablations, beyond
 from .systems import NETWORKS, NMF, ORACLES, SHORT, Setting, starts
 from .tables import load_results
 
@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
 REST = (NMF, *(f"{rule} tuned" for rule in GRID))
 """Methods of "table-2" that no job of plain words has."""
-SEEDS = (0, 1, 2)  # of Table 4's starts and losses, and of "hybrid tuned" on `WITH_SEEDS`; all else has seed 0
+SEEDS = (0, 1, 2)  # of Table 4, and of "hybrid tuned" on `WITH_SEEDS`; all else has seed 0
 WITH_SEEDS = (SPEECH_SOUND, "2 speech")
 
 
@@ -149,20 +149,12 @@ def table_3(trained: Trained, winners: Winners) -> list[Job]:
     return [replace(j, seconds=seconds) for seconds in (1.0, 2.0) for j in both]
 
 
-def _start_or_loss(config: SeparationConfig) -> bool:
-    """Whether a row of Table 4 differs from its base in nothing else."""
-    parts = ("init", "init_step", "start", "loss")
-    bases = (BASE, SeparationConfig.recommended())
-    return any(config.replace(**{part: getattr(base, part) for part in parts}) == base for base in bases)
-
-
 def table_4(trained: Trained, winners: Winners) -> list[Job]:
-    """`ablations`, and t* of `recommended()`; starts and losses with all of `SEEDS`."""
+    """`ablations`, and t* of `recommended()`, with all of `SEEDS`."""
     recommended = SeparationConfig.recommended()
     later = {f"recommended, {what}": config for what, config in starts(recommended).items()}
     settings = _preset(ablations(), "short") | _preset({"recommended": recommended} | later, "recommended")
-    repeated = {name: own for name, own in settings.items() if _start_or_loss(own.config)}
-    return [_job(POCKET, trained, repeated if seed else settings, tasks=(SPEECH_SOUND,), seed=seed) for seed in SEEDS]
+    return [_job(POCKET, trained, settings, tasks=(SPEECH_SOUND,), seed=seed) for seed in SEEDS]
 
 
 def _beyond(trained: Trained, winners: Winners) -> list[Job]:
