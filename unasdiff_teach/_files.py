@@ -38,12 +38,8 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial" if shared else f"{path.name}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        partial.touch()
-        mode = partial.stat().st_mode
-        partial.unlink()
         yield partial
-        partial.chmod(mode)
+        partial.chmod(_mode_of_a_new_file(path.parent))
         if not shared:
             with open(partial, "r+b") as file:
                 os.fsync(file.fileno())
@@ -51,6 +47,16 @@ def replacing(path: str | Path, shared: bool = False) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _mode_of_a_new_file(folder: Path) -> int:
+    """As the user's mask has it, which only a new file tells without a moment in which it is changed."""
+    probe = folder / f".{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        return probe.stat().st_mode
+    finally:
+        probe.unlink()
 
 
 @dataclass(frozen=True)
