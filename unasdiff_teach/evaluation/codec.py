@@ -86,7 +86,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/codec"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
     args = parser.parse_args()
     if args.collect:
