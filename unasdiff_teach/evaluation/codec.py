@@ -9,7 +9,6 @@ validation clips, which were never compressed. What was stopped goes on; command
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,14 +18,13 @@ import torch
 
 from .._files import Journal, locked
 from ..data.pack import encode
-from ..data.pocket_corpus import SAMPLE_RATE, Clip
+from ..data.pocket_corpus import Clip
 from ..networks import TriplePathConfig
-from ..priors.neural import PriorConfig, read
+from ..priors.neural import read
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
-from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
 from .experiments import RESULTS
-from .search import denoising_db
+from .search import denoising_db, joint, store
 
 TABLE = RESULTS / "codec.parquet"
 LOG = "results.jsonl"
@@ -57,10 +55,8 @@ def work(codec: str, seed: int, steps: int, recordings: Path, out: Path, network
     """Train and score one network; one more line in OUT/results.jsonl."""
     raw = Corpus.recorded(recordings)
     corpus = compressed(raw) if codec == "vorbis" else raw
-    labels = (SPEECH, *raw.sounds)
-    prior = PriorConfig(SAMPLE_RATE, labels, "preconditioned", SIGMA_DATA, network=network)
+    prior, draw = joint(corpus, network, 1.0)
     config = TrainConfig.pocket(steps=steps, batch=16, seed=seed)
-    draw = corpus.crops(("speech", "sound"), "train", labels, crop(1.0), SPEECH_SHARE)
     run = PriorTrainer(out / f"{codec}-{seed}", prior, config, draw, {"corpus": f"{corpus.name}, codec {codec}"})
     run.fit()
     path = run.folder / "last.safetensors"
@@ -74,9 +70,7 @@ def collect(out: Path, path: Path = TABLE) -> None:
     """Write what has been scored so far to the package, with where it was computed."""
     import pandas as pd
 
-    table = pd.DataFrame(Journal(out / LOG).read()).sort_values(["seed", "codec"])
-    table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
-    table.to_parquet(path, index=False)
+    store(pd.DataFrame(Journal(out / LOG).read()).sort_values(["seed", "codec"]), path)
 
 
 def main() -> None:

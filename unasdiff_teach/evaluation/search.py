@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,11 +33,15 @@ from ..diffusion import forward_noise, tweedie
 from ..networks import TriplePathConfig, budget
 from ..priors.neural import NeuralPrior, PriorConfig, read
 from ..separation import separate
+from ..training.crops import Crops
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
 from .experiments import RESULTS
 from .metrics import si_sdr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TODAY = "today"
 TABLE = RESULTS / "network_search.parquet"
@@ -99,14 +104,19 @@ class ClockedTrainer(PriorTrainer):
             raise TimeoutError
 
 
+def joint(corpus: Corpus, network: TriplePathConfig, seconds: float) -> tuple[PriorConfig, Crops]:
+    """A prior of speech and all classes of sound in one network, and the examples of this length that teach it."""
+    labels = (SPEECH, *corpus.sounds)
+    prior = PriorConfig(SAMPLE_RATE, labels, "preconditioned", SIGMA_DATA, network=network)
+    return prior, corpus.crops(("speech", "sound"), "train", labels, crop(seconds), SPEECH_SHARE)
+
+
 def trainer(candidate: Candidate, corpus: Corpus, folder: Path) -> ClockedTrainer:
     """A candidate's trainer in `folder`."""
-    labels = (SPEECH, *corpus.sounds)
-    prior = PriorConfig(SAMPLE_RATE, labels, "preconditioned", SIGMA_DATA, network=candidate.network)
+    prior, draw = joint(corpus, candidate.network, candidate.seconds)
     config = TrainConfig.pocket(
         steps=10**6, batch=candidate.batch, learning_rate=candidate.learning_rate, cosine=False, save_every=10**6
     )
-    draw = corpus.crops(("speech", "sound"), "train", labels, crop(candidate.seconds), SPEECH_SHARE)
     return ClockedTrainer(folder, prior, config, draw, {"corpus": corpus.name, "sha256": corpus.sha256})
 
 
@@ -180,6 +190,11 @@ def collect(out: Path, path: Path = TABLE) -> None:
     table = pd.DataFrame(results(out))
     common = int(table["si_sdr"].str.len().min())
     table["si_sdr"] = table["si_sdr"].str[:common]
+    store(table, path)
+
+
+def store(table: pd.DataFrame, path: Path) -> None:
+    """Write a table, with where it was computed."""
     table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
     table.to_parquet(path, index=False)
 
