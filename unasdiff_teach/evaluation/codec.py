@@ -57,7 +57,9 @@ def work(codec: str, seed: int, steps: int, recordings: Path, out: Path, network
     corpus = compressed(raw) if codec == "vorbis" else raw
     prior, draw = joint(corpus, network, 1.0)
     config = TrainConfig.pocket(steps=steps, batch=16, seed=seed)
-    run = PriorTrainer(out / f"{codec}-{seed}", prior, config, draw, {"corpus": f"{corpus.name}, codec {codec}"})
+    run = PriorTrainer(
+        out / f"{codec}-{seed}-{steps}", prior, config, draw, {"corpus": f"{corpus.name}, codec {codec}"}
+    )
     run.fit()
     path = run.folder / "last.safetensors"
     run.export(path)
@@ -88,10 +90,10 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     network = TriplePathConfig.pocket(1 + len(Corpus.recorded(args.recordings).sounds))
-    done = {(line["codec"], line["seed"]) for line in Journal(args.out / LOG).read()}
+    done = {(line["codec"], line["seed"], line["steps"]) for line in Journal(args.out / LOG).read()}
     for seed in args.seeds:
         for codec in CODECS:
-            if (codec, seed) not in done:
+            if (codec, seed, args.steps) not in done:
                 work(codec, seed, args.steps, args.recordings, args.out, network)
 
 

@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -121,15 +122,17 @@ def trainer(candidate: Candidate, corpus: Corpus, folder: Path) -> ClockedTraine
 
 
 @torch.no_grad()
-def denoising_db(prior: NeuralPrior, corpus: Corpus) -> dict[str, float]:
-    """How far the error of the denoised signal lies below the signal, in dB, mean over validation examples of 1 s and
-    `LEVELS`.
+def denoising_db(
+    prior: NeuralPrior, corpus: Corpus, kinds: Sequence[str] = ("speech", "sound"), examples: int | None = None
+) -> dict[str, float]:
+    """How far the error of the denoised signal lies below the signal, in dB, mean over validation examples of 1 s
+    (`EXAMPLES` of each kind) and `LEVELS`.
     """
-    found = {}
-    for kind in ("speech", "sound"):
+    found, examples = {}, examples or EXAMPLES
+    for kind in kinds:
         generator = torch.Generator().manual_seed(0)
         draw = corpus.crops((kind,), "validation", prior.labels, crop(1.0, speeds=(1.0,)))
-        x0, label = draw(EXAMPLES, generator)
+        x0, label = draw(examples, generator)
         noise, total = torch.randn(x0.shape, generator=generator), 0.0
         for t in LEVELS:
             x_t = forward_noise(x0, t, noise, prior.schedule)
