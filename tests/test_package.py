@@ -147,6 +147,13 @@ def test_rooms_import_only_from_rooms_above(path):
     assert imported_rooms(path) <= above
 
 
+def test_no_file_of_the_library_is_long():
+    lengths = {
+        str(path.relative_to(PACKAGE)): len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
+
+
 def test_no_test_file_imports_another():
     """What several need is in `helpers`: a test file can be run, moved and removed alone."""
     files = sorted(Path(__file__).parent.glob("*.py"))

@@ -134,7 +134,7 @@ def test_a_parameter_goes_to_the_notebooks_that_have_it(tmp_path):
     assert [t.name for t in run.trainings][:4] == ["joint", "speech", "sound", "diffwave-speech"]
     weights = [str(tmp_path / "training" / f"{t.name}.safetensors") for t in run.trainings]
     assert [spec.partition("=")[2] for spec in run.parameters["evaluation"]["priors"]] == weights[1:3]
-    assert run.parameters["evaluation"]["separators"] == weights[4:] and len(weights) == 8
+    assert run.parameters["evaluation"]["separators"] == weights[4:] and len(weights) == 4 + 2 * len(TASKS)
     assert run.parameters["evaluation"]["systems"] == str(tmp_path / "training")
     costs = evaluation_flops(run)  # on two mixtures a task, tuning takes more than what is tuned
     assert costs["rest of the benchmark"] > costs["hybrid"] > 0 and "Table 4" not in costs

@@ -6,6 +6,7 @@ from ._lazy import lazy
 
 if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from . import check, data, evaluation, networks, priors, separators, show, training
+    from .analytical import AnalyticalConfig, separate_analytical
     from .conflict import ConflictRecorder, guidance_bound
     from .diffusion import (
         ancestral_sample,
@@ -22,15 +23,7 @@ if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
     from .long_audio import WindowedPrior, Windows, separate_long
     from .reconstruction import ReconstructionLoss
     from .schedule import NoiseSchedule
-    from .separation import (
-        AnalyticalConfig,
-        Separation,
-        SeparationConfig,
-        StepRecord,
-        algorithm_1,
-        separate,
-        separate_analytical,
-    )
+    from .separation import Separation, SeparationConfig, StepRecord, algorithm_1, separate
     from .task import RunState
 
 __version__ = "0.1.0"
@@ -44,6 +37,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
+    "analytical": "AnalyticalConfig separate_analytical",
     "conflict": "ConflictRecorder guidance_bound",
     "diffusion": "ancestral_sample denoising_loss forward_noise posterior_mean posterior_step reverse_weights tweedie",
     "dirac": "DiracConfig separate_dirac",
@@ -52,7 +46,7 @@ _HOMES = {
     "long_audio": "WindowedPrior Windows separate_long",
     "reconstruction": "ReconstructionLoss",
     "schedule": "NoiseSchedule",
-    "separation": "AnalyticalConfig Separation SeparationConfig StepRecord algorithm_1 separate separate_analytical",
+    "separation": "Separation SeparationConfig StepRecord algorithm_1 separate",
     "task": "RunState",
 }
 # The command's help needs no torch, and most programs neither pandas nor matplotlib.

@@ -115,9 +115,8 @@ class Job:
         """What will be done and what it costs, in a few lines."""
         C, N = self.recording.channels, self.recording.audio.shape[-1]
         count, overlap = len(self.windows.starts(self._length)), self.windows.overlap / self.rate
-        form = (
-            f"{count} windows of {self.windows.size / self.rate:g} s that overlap by {overlap:g} s, denoised together"
-        )
+        size = self.windows.size / self.rate
+        form = f"{count} windows of {size:g} s that overlap by {overlap:g} s, denoised together"
         gradients = " with gradients" if self.config.guidance.needs_gradient else ""
         mode = "" if C == 1 else ", their mean is separated" if self.channels == "mid" else ", each is separated"
         done, steps = self._progress

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import separators
+from ..analytical import AnalyticalConfig
 from ..data.mixing import SPEECH_SOUND, TASKS
 from ..guidance import Guidance
 from ..priors.shipped import FAMILIES
-from ..separation import AnalyticalConfig, SeparationConfig
+from ..separation import SeparationConfig
 from . import jobs
 from .choice import CHOICES, HYPOTHESES
 from .jobs import Job

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..analytical import AnalyticalConfig, separate_analytical
 from ..diffusion import Prior
 from ..dirac import DiracConfig, separate_dirac
 from ..schedule import NoiseSchedule
-from ..separation import AnalyticalConfig, SeparationConfig, separate, separate_analytical
+from ..separation import SeparationConfig, separate
 from ..separators import Separator
 from .masks import HOP, N_FFT, oracle_mask
 from .metrics import best_permutation

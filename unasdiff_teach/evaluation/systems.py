@@ -9,6 +9,7 @@ from functools import cache
 from torch import nn
 
 from .. import data, separators
+from ..analytical import AnalyticalConfig
 from ..data.mixing import TASKS
 from ..diffusion import Prior
 from ..dirac import DiracConfig
@@ -17,7 +18,7 @@ from ..networks import DiffWave, TriplePathUNet, budget
 from ..precision import PRECISIONS, canonical
 from ..priors.named import load_prior
 from ..schedule import NoiseSchedule
-from ..separation import AnalyticalConfig, SeparationConfig
+from ..separation import SeparationConfig
 from ..separators import Separator
 from .choice import CHOICES
 from .methods import Method, oracle, sampling, supervised, unprocessed

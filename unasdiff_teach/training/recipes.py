@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..data.mixing import SPEECH_SOUND, TASKS
+from ..data.mixing import TASKS
 from ..data.pocket_corpus import LABELS, SAMPLE_RATE
 from ..networks import ConvTasNetConfig, DiffWaveConfig, TFLoCoformerConfig, TriplePathConfig
 from ..priors.neural import PriorConfig
@@ -62,11 +62,10 @@ def crop(seconds: float, speeds: Sequence[float] = SPEEDS) -> CropConfig:
 # ------------------------------------------------------------------------------------------ the pocket experts
 
 NETWORKS = {"conv-tasnet": ConvTasNetConfig, "tf-locoformer": TFLoCoformerConfig}
-CORPUS_TASKS = {"rendered": (SPEECH_SOUND, "2 sounds"), "recorded": tuple(TASKS)}
 NAMES = {
-    f"{FAMILIES[corpus]}-{network}-{'-'.join(TASKS[task])}": (corpus, network, task)
-    for corpus, tasks in CORPUS_TASKS.items()
-    for task in tasks
+    f"{family}-{network}-{'-'.join(kinds)}": (corpus, network, task)
+    for corpus, family in FAMILIES.items()
+    for task, kinds in TASKS.items()
     for network in NETWORKS
 }
 CONFIGS = {
