@@ -161,8 +161,8 @@ def is_literal(span: str) -> bool:
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
     "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction"
-    " guidance conflict task separation analytical dirac long_audio separators data training evaluation show check"
-    " _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli __main__"
+    " guidance task metrics separation analytical dirac conflict long_audio separators data show training evaluation"
+    " check _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli __main__"
 ).split()
 
 

@@ -157,7 +157,7 @@ def test_pesq_of_minutes():
     code = """
 import torch
 import unasdiff_teach as ut
-from unasdiff_teach.evaluation.metrics import PESQ_SECONDS, pesq_score
+from unasdiff_teach.metrics import PESQ_SECONDS, pesq_score
 clips = [clip.audio for clip in ut.data.pocket("speech", "test")][:40]
 speech = torch.cat([torch.cat([clip[:16000], torch.zeros(2400)]) for clip in clips])
 short, rate = speech[: round(PESQ_SECONDS * 8000)], 8000

@@ -293,7 +293,7 @@ def test_the_best_orders_mend_what_was_exchanged_and_nothing_else(tiny, monkeypa
     frames[1::2] = [frame.flip(1) for frame in frames[1::2]]
     exchanged = torch.cat(frames, -1)
     error = 0.01 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(choice, "separate", lambda *_, **__: SimpleNamespace(sources=exchanged + error, calls=40))
+    monkeypatch.setattr(methods, "separate", lambda *_, **__: SimpleNamespace(sources=exchanged + error, calls=40))
     estimates, calls = choice.in_the_best_orders("orders", tiny).separate(mixtures, [0, 1])
     assert calls == 40
     torch.testing.assert_close((estimates - truth).square().sum(), error.square().sum(), rtol=1e-3, atol=0)
@@ -515,12 +515,14 @@ def test_the_command(tmp_path):
         (("--experiment", "table-4", "--method", "hybird"), "table-4 has no method 'hybird'"),
         (("--experiment", "conflict", "--method", "cqt"), "conflict has no rule 'cqt'"),
         (("--experiment", "table-2", "--trained", "{tmp}"), "no speech.safetensors in"),
-        (("--method", "hybrid", "--trained", "{tmp}"), "--trained goes with the experiments"),
+        (("--method", "hybrid", "--trained", "{tmp}"), "--trained goes with an experiment"),
         ((), "no method is given"),
+        (("--experiment", "table-2", "--seed", 3, "--task", "2 sounds"), "'table-2' has its own --task, --seed"),
+        (("--experiment", "conflict", "--device", "cuda"), "'conflict' has its own --device"),
     ],
 )
 def test_wrong_words_are_named(arguments, message, tmp_path):
-    failed = command(*(a.format(tmp=tmp_path) for a in arguments), "--out", tmp_path / "out")
+    failed = command(*(str(a).format(tmp=tmp_path) for a in arguments), "--out", tmp_path / "out")
     assert failed.exit_code == 1 and message in failed.stderr and not (tmp_path / "out").exists()
 
 

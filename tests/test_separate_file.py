@@ -32,6 +32,7 @@ from unasdiff_teach.data.pocket_corpus import CORPORA, manifest_rows
 from unasdiff_teach.evaluation.experiments import shipped
 from unasdiff_teach.priors import named
 from unasdiff_teach.separate_file import NamedPrior, Source, find_sources, load_prior, prepare, read_recording
+from unasdiff_teach.show.result_page import TOOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE, WINDOW = 8000, 0.25  # of the exact priors: hertz and seconds
@@ -383,6 +384,26 @@ def test_what_appears_at_the_place_while_a_run_is_at_work_stays(tmp_path, source
     assert second.run() == tmp_path / "out-3", "what the first has written was not there at its start"
     assert [results(tmp_path / name)[0]["seed"] for name in ("out", "out-2", "out-3")] == [1, 0, 2]
     assert left_in(tmp_path) == {"talk.wav", "out", "out-2", "out-3"}
+
+
+def test_a_file_saved_into_the_earlier_result_meanwhile_is_kept(tmp_path, sources):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    job(path, sources).run()
+    second = job(path, sources, seed=1, overwrite=True)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert second.run() == tmp_path / "out-2"
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and results(tmp_path / "out")[0]["seed"] == 0
+
+
+def test_the_earlier_result_is_back_where_the_new_one_cannot_be_placed(tmp_path, sources, monkeypatch):
+    path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
+    job(path, sources).run()
+    second = job(path, sources, seed=1, overwrite=True)
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(OSError, match="no"):
+        second.run()
+    assert results(tmp_path / "out")[0]["seed"] == 0
+    assert not [name for name in left_in(tmp_path) if "replaced" in name or "writing" in name]
 
 
 def test_two_recordings_of_one_name_in_parallel(tmp_path, sources, monkeypatch):
@@ -1013,16 +1034,14 @@ def test_the_page_names_files_that_are_there_and_asks_nothing_else(tmp_path, sou
     links = set(re.findall(r'(?:src|href)="([^"]+)"', page)) - {"data:,"}
     assert {"1-hum.wav", "2-hiss.wav", "3-residual.wav", "separation.json"} <= links
     assert all((tmp_path / "out" / link).is_file() for link in links) and "http" not in page
-    assert all(path.name in page for path in room.TOOLS)
+    assert all(path.name in page for path in TOOLS)
     listed = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
     assert listed == links | {"listen.html"}
 
 
-def test_the_page_needs_no_checkout(tmp_path, sources, monkeypatch):
-    monkeypatch.setattr(room, "TOOLS", [tmp_path / "tools.js"])
-    path = recorded(tmp_path, sounds(0.2, RATE).sum(0)[None], RATE)
-    page = (job(path, sources).run() / "listen.html").read_text(encoding="utf-8")
-    assert page.count("<audio controls") == 4 and "<script" not in page
+def test_the_book_has_the_players_tools_of_the_package():
+    book = Path(__file__).resolve().parent.parent / "book" / "_static"
+    assert TOOLS and all((book / path.name).read_bytes() == path.read_bytes() for path in TOOLS)
 
 
 @pytest.mark.browser

@@ -18,9 +18,9 @@ if TYPE_CHECKING:  # what `__getattr__` below imports when it is first used
         tweedie,
     )
     from .dirac import DiracConfig, separate_dirac
-    from .evaluation.metrics import si_sdr
     from .guidance import CQT, DPS, DSG, Estimates, GradientRule, Guidance, Hybrid, Wiener, smooth_max
     from .long_audio import WindowedPrior, Windows, separate_long
+    from .metrics import si_sdr
     from .reconstruction import ReconstructionLoss
     from .schedule import NoiseSchedule
     from .separation import Separation, SeparationConfig, StepRecord, algorithm_1, separate
@@ -41,9 +41,9 @@ _HOMES = {
     "conflict": "ConflictRecorder guidance_bound",
     "diffusion": "ancestral_sample denoising_loss forward_noise posterior_mean posterior_step reverse_weights tweedie",
     "dirac": "DiracConfig separate_dirac",
-    "evaluation.metrics": "si_sdr",
     "guidance": "CQT DPS DSG Estimates GradientRule Guidance Hybrid Wiener smooth_max",
     "long_audio": "WindowedPrior Windows separate_long",
+    "metrics": "si_sdr",
     "reconstruction": "ReconstructionLoss",
     "schedule": "NoiseSchedule",
     "separation": "Separation SeparationConfig StepRecord algorithm_1 separate",

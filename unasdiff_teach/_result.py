@@ -54,6 +54,18 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise ValueError(f"the folder {out} holds something else; name another with --out")
     if not overwrite:
         raise ValueError(f"{out} holds an earlier result; name another folder with --out, or add --overwrite")
+    if found := strangers(out):
+        raise ValueError(
+            f"{out} holds {', '.join(found)} beside an earlier result; move it, or name another folder with --out"
+        )
+
+
+def strangers(out: Path) -> list[str]:
+    """What lies beside an earlier result in its folder, and is not of it.
+
+    Raises:
+        ValueError: the result's report cannot say what is.
+    """
     try:
         report = json.loads((out / REPORT).read_text(encoding="utf-8"))
         own = {
@@ -68,10 +80,7 @@ def check_free(out: Path, overwrite: bool) -> None:
             f"{out / REPORT} is damaged, so that nothing says what belongs to the result; move the folder, or name"
             " another with --out"
         ) from None
-    if strangers := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
-        raise ValueError(
-            f"{out} holds {', '.join(strangers)} beside an earlier result; move it, or name another folder with --out"
-        )
+    return sorted(entry.name for entry in out.iterdir() if entry.name not in own)
 
 
 def report_hash(out: Path) -> str | None:
@@ -94,21 +103,26 @@ def place(partial: Path, out: Path, replaces: str | None) -> Path:
         `out`, or where something else has appeared there meanwhile, one beside it with a number.
     """
     aside = companion(out, "replaced")
-    if replaces is not None and report_hash(out) == replaces:
+    if replaces is not None and report_hash(out) == replaces and not strangers(out):
         out.rename(aside)
-    for number in range(1, 1000):
-        free = out if number == 1 else out.with_name(f"{out.name}-{number}")
-        if free.is_file() or free.is_dir() and any(free.iterdir()):
-            continue
-        try:
-            partial.replace(free)  # fails where something has appeared this very moment
-        except OSError:
-            if not free.exists():
-                raise
-            continue
-        shutil.rmtree(aside, ignore_errors=True)
-        return free
-    raise OSError(f"{out} and 999 numbered names beside it are taken")
+    try:
+        for number in range(1, 1000):
+            free = out if number == 1 else out.with_name(f"{out.name}-{number}")
+            if free.is_file() or free.is_dir() and any(free.iterdir()):
+                continue
+            try:
+                partial.replace(free)  # fails where something has appeared this very moment
+            except OSError:
+                if not free.exists():
+                    raise
+                continue
+            shutil.rmtree(aside, ignore_errors=True)
+            return free
+        raise OSError(f"{out} and 999 numbered names beside it are taken")
+    except BaseException:
+        if aside.exists() and not out.exists():
+            aside.rename(out)
+        raise
 
 
 def write_sounds(

@@ -61,8 +61,6 @@ PRESETS = ("recommended", "short", "paper", "authors")
 BROAD = 0.1  # of a recording's power beyond the priors: worth a warning
 LONG = 30.0  # seconds: a run for which it pays to measure which precision is faster
 BUSY = 1.5  # times as long by the clock as in processor time: worth a word
-# Of a checkout; without them the page is a table of sounds that play.
-TOOLS = [Path(__file__).resolve().parent.parent / "book" / "_static" / name for name in ("tools.css", "tools.js")]
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ class Job:
 
     def _write(self, folder: Path, y: Tensor, estimates: Tensor, when: dict) -> None:
         from .show.players import player
-        from .show.result_page import result_page
+        from .show.result_page import TOOLS, result_page
 
         def sounds() -> Iterator[tuple[str, Tensor]]:  # one at a time: a long one is large
             residual, N = self.recording.audio.clone(), self.recording.audio.shape[-1]
@@ -233,12 +231,9 @@ class Job:
         heard["residual"] = (y - estimates.sum(1)).mean(0)
         sound = player(heard, self.rate, id="separation/tracks", page=folder)
         report = self._report(when, [*self.warnings, *warnings], written)
-        tools = [path for path in TOOLS if path.is_file()]
-        for path in tools:
+        for path in TOOLS:
             shutil.copyfile(path, folder / "_static" / path.name)
-        (folder / "listen.html").write_text(
-            result_page(report, sound._repr_html_(), tools, _result.REPORT), encoding="utf-8"
-        )
+        (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), _result.REPORT), encoding="utf-8")
         (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _report(self, when: dict, warnings: list[str], written: dict[str, dict]) -> dict:
@@ -393,8 +388,10 @@ def prepare(
         precisions.check(precision, device)
     found = found or forecast.cost(memory, precision)
     if found.bytes > (free := _machine.free_memory(device)):
-        raise MemoryError(
-            f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free: separate the"
-            " recording in parts, or its mean (--channels mid)"
+        less = ["separate the recording in parts"]
+        less += ["or its mean (--channels mid)"] * (signals > 1) + ["or take one run (--runs 1)"] * (
+            config.hypotheses > 1
         )
+        needed = f"about {found.bytes / 1e9:.2g} GB of memory are needed, and {free / 1e9:.2g} GB are free"
+        raise MemoryError(f"{needed}: {', '.join(less)}")
     return job(precision, found, *notes)

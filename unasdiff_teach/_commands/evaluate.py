@@ -13,8 +13,23 @@ from .._console import errors
 from .._machine import use_threads
 from . import Compile, Precision, Threads, say
 
+# What an experiment of the book has of its own.
+FIXED = ("mixtures", "task", "preset", "prior", "separator", "seconds", "placement", "scoring", "seed", "compile")
+
+
+def refuse_what_is_fixed(context: typer.Context, experiment: str) -> None:
+    """An option that the experiment would ignore is an error."""
+    fixed = FIXED
+    if experiment == "conflict":
+        fixed += ("batch", "processes", "device", "precision", "trained")
+    given = [name for name in fixed if context.get_parameter_source(name).name == "COMMANDLINE"]
+    if given:
+        names = ", ".join(f"--{name}" for name in given)
+        raise ValueError(f"the experiment {experiment!r} has its own {names}: leave that out, or name methods instead")
+
 
 def evaluate(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of this run: one list of mixtures, placement and scoring.")],
     method: Annotated[
         list[str] | None,
@@ -116,10 +131,10 @@ def evaluate(
         line = use_threads(threads, device) if processes == 1 or threads else ""
         say(line if first else "")
         tell = typer.echo if first else None
-        if trained and experiment in (None, "conflict"):
-            raise ValueError(
-                "--trained goes with the experiments on mixtures; otherwise name each --prior and --separator"
-            )
+        if experiment:
+            refuse_what_is_fixed(context, experiment)
+        elif trained:
+            raise ValueError("--trained goes with an experiment; otherwise name each --prior and --separator")
         if experiment == "conflict":
             if dry_run:
                 raise ValueError("conflict has no dry run: 200 guided steps for each mixture and rule")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..evaluation.metrics import si_sdr as library_si_sdr
+from ..metrics import si_sdr as library_si_sdr
 from .core import Property, checker, noise
 
 

@@ -1,10 +1,10 @@
 """How good a separation is: scores, ceilings, resumable runs, tables (the paper's Tables 2-4) and rules of evidence."""
 
+from ..metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
 from .claims import Claim, judge, judged
 from .floor import floor_and_mask, one_spectrum
 from .masks import oracle_mask
 from .methods import Method, fingerprint, oracle, sampling, unprocessed
-from .metrics import Pesq, best_permutation, failure, pesq_score, si_sdr
 from .run import Run, Scoring, evaluate, noise_seed
 from .statistics import (
     Coverage,

@@ -26,11 +26,11 @@ from ..data.mixing import SPEECH_SOUND, Mixture
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..diffusion import Prior
 from ..guidance import DPS, DSG, Guidance, Hybrid
+from ..metrics import si_sdr
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
 from .experiments import RESULTS
 from .methods import fingerprint
-from .metrics import si_sdr
 from .run import noise_seed
 
 if TYPE_CHECKING:

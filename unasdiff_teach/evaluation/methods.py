@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from ..analytical import AnalyticalConfig, separate_analytical
 from ..diffusion import Prior
 from ..dirac import DiracConfig, separate_dirac
+from ..metrics import best_permutation
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, separate
 from ..separators import Separator
 from .masks import HOP, N_FFT, oracle_mask
-from .metrics import best_permutation
 
 if TYPE_CHECKING:
     from ..data.mixing import Mixture

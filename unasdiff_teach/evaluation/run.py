@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .._files import Journal, locked, replacing
+from ..metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 from .methods import Method
-from .metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,6 +31,7 @@ from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
 from ..diffusion import forward_noise, tweedie
+from ..metrics import si_sdr
 from ..networks import TriplePathConfig, budget
 from ..priors.neural import NeuralPrior, PriorConfig, read
 from ..separation import separate
@@ -39,7 +40,6 @@ from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
 from .experiments import RESULTS
-from .metrics import si_sdr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +199,8 @@ def collect(out: Path, path: Path = TABLE) -> None:
 def store(table: pd.DataFrame, path: Path) -> None:
     """Write a table, with where it was computed."""
     table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
-    table.to_parquet(path, index=False)
+    with replacing(path) as partial:
+        table.to_parquet(partial, index=False)
 
 
 def best(scored: list[dict], minutes: float, count: int) -> list[str]:

@@ -191,14 +191,13 @@ class Systems:
                 " is for"
             )
         priors = {kind: self.priors[kind] for kind in sorted(set(kinds))}
+        how = {"device": device, "precision": PRECISIONS[canonical(precision)]}
         if name in CHOICES:
-            return CHOICES[name](name, priors)
+            return CHOICES[name](name, priors, **how)
         found = setting(name, preset, own)
         if all(isinstance(getattr(prior, "net", None), DiffWave) for prior in priors.values()):
             name = f"diffwave {name}"
-        return sampling(
-            name, priors, found.config, found.preset, device=device, precision=PRECISIONS[canonical(precision)]
-        )
+        return sampling(name, priors, found.config, found.preset, **how)
 
     def cost(
         self, name: str, task: str, samples: int, preset: str = "authors", own: Mapping[str, Setting] | None = None

@@ -1,6 +1,4 @@
-"""Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3). Nothing else imports
-this room.
-"""
+"""Figures, a listening player, a scrubber and an explorer, for notebooks and pages (Figs. 2, 3)."""
 
 from typing import TYPE_CHECKING
 

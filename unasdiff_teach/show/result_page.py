@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from .._console import duration
 from ..data.audio import SILENCE_DB
 
+TOOLS = tuple(Path(__file__).parent / "static" / name for name in ("tools.css", "tools.js"))
+"""Style and script of the players, which belong into `_static` beside the page; the book takes the same files."""
 
-def result_page(report: dict, player: str, tools: Sequence[Path], result: str) -> str:
-    """A page to listen to, which asks nothing from the network; `player` is HTML, `tools` what makes it handy,
-    `result` the report's file.
-    """
+
+def result_page(report: dict, player: str, result: str) -> str:
+    """A page to listen to, which asks nothing from the network; `player` is HTML, `result` the report's file."""
     kinds = {".css": '<link rel="stylesheet" href="_static/{}">', ".js": '<script src="_static/{}" defer></script>'}
-    head = "\n".join(kinds[path.suffix].format(path.name) for path in tools)
+    head = "\n".join(kinds[path.suffix].format(path.name) for path in TOOLS)
     name, half = escape(report["file"]), report["priors_rate"] / 2000
 
     def row(title: str, track: dict) -> str:

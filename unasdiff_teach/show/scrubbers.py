@@ -12,6 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from ..metrics import si_sdr
 from ..separation import StepRecord
 from .sound import (
     RANGE_DB,
@@ -133,8 +134,6 @@ def scrubber(
         ValueError: fewer than two records or steps; records of a batch; names or references that do not fit them;
             estimates that are not finite; a given gain that clips; or an `id` that is not chapter/name.
     """
-    from ..evaluation.metrics import si_sdr  # its room needs pandas
-
     if len(records) < 2 or steps < 2:
         raise ValueError(f"{len(records)} records and steps = {steps}; at least 2 of each are needed")
     shape = tuple(records[0].x0_hat.shape)

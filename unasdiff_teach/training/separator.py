@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..metrics import best_permutation
 from ..separators import SeparatorConfig
 from .config import LoopConfig, renamed
 from .crops import Crops, ManifestCrops, rows_of, settings
@@ -60,8 +61,6 @@ def separation_loss(estimate: Tensor, sources: Tensor, kinds: Sequence[str]) -> 
     Sources of one kind may come out in any order, and the best counts (permutation-invariant training, Yu et al. 2017);
     those of different kinds must be where `kinds` [K] says.
     """
-    from ..evaluation.metrics import best_permutation  # the score, which stands further down the page, is the loss
-
     return -best_permutation(estimate, sources, "kind", kinds)[1].mean(-1)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..task import exchanges
+from .task import exchanges
 
 Permute = Literal["none", "kind", "all"]
 
