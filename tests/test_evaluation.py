@@ -291,6 +291,15 @@ def test_paired_difference_is_narrower_and_leaves_out_nan():
     assert (paired.n, paired.left_out) == (49, 1)
 
 
+@pytest.mark.parametrize(("failed", "n"), [(0, 12), (3, 20), (13, 40), (40, 40)])
+def test_a_rate_has_wilsons_interval(failed, n):
+    found = ev.rate_interval([100.0] * failed + [0.0] * (n - failed) + [float("nan")])
+    known = stats.binomtest(failed, n).proportion_ci(method="wilson")
+    assert found[:3] == pytest.approx((100 * failed / n, 100 * known.low, 100 * known.high)) and found[3:] == (n, 1)
+    with pytest.raises(ValueError, match="a rate has 0 to 100 %"):
+        ev.rate_interval([0.0, 101.0])
+
+
 def test_intervals_of_few_values():
     assert math.isnan(ev.mean_interval([], "percentile").mean)
     one = ev.mean_interval([2.0, math.nan], "percentile")

@@ -17,6 +17,7 @@ from .statistics import (
     p_value,
     paired_difference,
     power,
+    rate_interval,
     resolvable_difference,
     verdict,
 )  # fmt: skip
@@ -38,6 +39,6 @@ __all__ = [
     "by_class", "by_heard", "compare", "coverage", "differences", "evaluate", "evidence", "failure",
     "fingerprint", "floor_and_mask", "holm", "judge", "judged", "load_results", "mean_interval",
     "mixtures_needed", "noise_seed", "one_spectrum", "oracle", "oracle_mask", "p_value",
-    "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "resolvable_difference", "sampling",
-    "si_sdr", "summary", "unprocessed", "verdict",
+    "paired_difference", "paper_table", "per_mixture", "pesq_score", "power", "rate_interval", "resolvable_difference",
+    "sampling", "si_sdr", "summary", "unprocessed", "verdict",
 ]  # fmt: skip

@@ -98,6 +98,32 @@ def _bounds(
     return np.where(alike, mean, bounds.low), np.where(alike, mean, bounds.high)
 
 
+def rate_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """A rate in % and Wilson's score interval for it (Wilson 1927), which stays within 0 and 100 %.
+
+    Student's interval of a few noughts and hundreds does not, and is a point where all failed.
+
+    Args:
+        values: [n], one for each mixture, 0 to 100: failed or not, or in how many of its seeds; NaN is left out and
+            counted.
+        confidence: in (0, 1).
+
+    Raises:
+        ValueError: a value is no percentage, or as `mean_interval`.
+    """
+    from scipy import stats
+
+    mean, _, _, n, left_out = mean_interval(values, confidence=confidence)
+    if not n:
+        return Interval(math.nan, math.nan, math.nan, 0, left_out)
+    if np.nanmin(values) < 0 or np.nanmax(values) > 100:
+        raise ValueError(f"values lie between {np.nanmin(values):g} and {np.nanmax(values):g}; a rate has 0 to 100 %")
+    p, z2 = mean / 100, float(stats.norm.ppf((1 + confidence) / 2)) ** 2
+    middle, half = p + z2 / (2 * n), math.sqrt(z2 * (p * (1 - p) + z2 / (4 * n)) / n)
+    low, high = (100 * (middle + sign * half) / (1 + z2 / n) for sign in (-1, 1))
+    return Interval(mean, max(0.0, low), min(100.0, high), n, left_out)
+
+
 def paired_difference(
     a: Sequence[float],
     b: Sequence[float],

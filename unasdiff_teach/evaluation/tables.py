@@ -5,11 +5,12 @@ paper's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .run import stored
-from .statistics import Interval, Kind, mean_interval
+from .statistics import Interval, Kind, mean_interval, rate_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def summary(
     Args:
         results, metric, by: see `per_mixture`.
         seed: of the bootstrap.
-        kind: of the interval, see `mean_interval`.
+        kind: of the interval, see `mean_interval`; "failure" is a rate, and has that of `rate_interval`.
 
     Returns:
         Indexed by `by`: mean, low, high, n (mixtures) and left_out (see `per_mixture`).
@@ -121,8 +122,9 @@ def summary(
     import pandas as pd
 
     values = per_mixture(results, metric, by)
+    interval = rate_interval if metric == "failure" else partial(mean_interval, kind=kind, seed=seed)
     intervals = {
-        key: mean_interval(group["value"], kind, seed=seed)._replace(left_out=int(group["left_out"].sum()))
+        key: interval(group["value"])._replace(left_out=int(group["left_out"].sum()))
         for key, group in values.reset_index().groupby(list(by), dropna=False)
     }
     index = pd.MultiIndex.from_tuples(intervals, names=list(by))
