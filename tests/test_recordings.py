@@ -29,8 +29,9 @@ from unasdiff_teach.data.recordings import (
     recordings_hash,
 )  # fmt: skip
 from unasdiff_teach.data.render import RMS_DB
-from unasdiff_teach.evaluation import codec, search
+from unasdiff_teach.evaluation import augmentation, codec, search
 from unasdiff_teach.networks import TriplePathConfig
+from unasdiff_teach.priors.neural import PriorConfig
 from unasdiff_teach.schedule import NoiseSchedule
 from unasdiff_teach.training.pocket import Corpus
 from unasdiff_teach.training.recipes import SPEECH, crop
@@ -313,3 +314,42 @@ def test_both_codecs_are_trained_alike_and_done_once(folder, tmp_path, monkeypat
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert table["codec"].tolist() == list(codec.CODECS) and table["seed"].tolist() == [3, 3]
     assert table["denoising_speech_db"].nunique() == 2  # another sound of the same clips
+
+
+# -------------------------------------------------------------------------------------------------------- augmentation
+
+
+def test_each_change_of_the_examples_is_one_change():
+    labels = LABELS["sound"]
+    usual = augmentation.examples(augmentation.SAME, "sound", labels)
+    for change, fields in augmentation.CHANGES.items():
+        cut = augmentation.examples(change, "sound", labels)
+        differ = {name for name in vars(cut) if getattr(cut, name) != getattr(usual, name)}
+        assert differ - {"layered_labels"} == set(fields)
+    assert augmentation.examples("two of a class", "speech", ()) is None
+    runs = augmentation.planned([0, 1], 300)
+    assert len(set(runs)) == len(runs) == 2 + 2 * (5 + 4)
+
+
+def test_every_change_is_trained_alike_and_done_once(folder, tmp_path, monkeypatch):
+    def config(stage, sounds=SOUND_CLASSES):
+        labels = tuple(sounds) if stage == "sound" else ()
+        return PriorConfig(8000, labels, "preconditioned", 0.13, network=TINY.replace(classes=len(labels)))
+
+    def load(name):
+        torch.manual_seed(0)
+        return config(name.removeprefix("recorded-")).build()
+
+    monkeypatch.setattr(augmentation, "prior_config", config)
+    monkeypatch.setattr(augmentation, "load", load)
+    monkeypatch.setattr(augmentation.Corpus, "shipped", lambda name: Corpus.recorded(folder))
+    monkeypatch.setattr(augmentation, "EXAMPLES", 2)
+    changes = {change: augmentation.CHANGES[change] for change in (augmentation.SAME, "rooms")}
+    monkeypatch.setattr(augmentation, "CHANGES", changes)
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", ["augmentation", "--out", str(tmp_path), "--seeds", "0", "--steps", "2"])
+        augmentation.main()
+    augmentation.collect(tmp_path, tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert sorted(table["change"]) == sorted(2 * [augmentation.BEFORE, *changes])
+    assert (table.groupby("kind")["denoising_db"].nunique() == 3).all()
