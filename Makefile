@@ -56,7 +56,7 @@ corpus: $(STAMP)
 	$(if $(RECORDINGS),$(PY) -m unasdiff_teach.data.pack --recordings "$(RECORDINGS)",$(PY) -m unasdiff_teach.data.render)
 
 priors: $(STAMP)
-	$(PY) -m unasdiff_teach.training.pocket
+	$(PY) -m unasdiff_teach.training.pocket --ship
 
 doctor: $(STAMP)
 	$(PY) -m unasdiff_teach.doctor

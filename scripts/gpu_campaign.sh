@@ -115,7 +115,10 @@ unpack() { # parts of an earlier call; fails where they are damaged
         outcome training 0 "skipped: the weights.tar.NN in $FROM are not those of weights.sha256; move them away to start from nothing"
         return 1
     fi
-    cat "$FROM"/weights.tar.* | tar -C "$WORK" -xf - && say "training: goes on from the parts in $FROM"
+    cat "$FROM"/weights.tar.* | tar -C "$WORK" -xf - || return 1
+    # trainings on recordings were called pocket-joint once
+    [[ -e $WORK/training/recorded-joint ]] || mv "$WORK/training/pocket-joint" "$WORK/training/recorded-joint" 2>/dev/null
+    say "training: goes on from the parts in $FROM"
 }
 
 # ------------------------------------------------------------------------------------------------------------ the speed
@@ -171,7 +174,7 @@ elif unpack; then
     packer=''
     pack
     part validation "$SCORE_SECONDS" "torch torchaudio numpy soundfile safetensors filelock" "${score[@]}" \
-        --recordings "$RECORDINGS" --score "$WORK/training/pocket-joint.safetensors" --out "$WORK/training" --device "$DEVICE"
+        --recordings "$RECORDINGS" --score "$WORK/training/recorded-joint.safetensors" --out "$WORK/training" --device "$DEVICE"
     [[ -e $WORK/training/validation.json ]] && cp "$WORK/training/validation.json" "$OUT"
 fi
 

@@ -103,6 +103,16 @@ def test_a_second_run_trains_nothing_and_gives_the_same(tmp_path, short, monkeyp
     pd.testing.assert_frame_equal(run(tmp_path, **how), first)
 
 
+def test_the_errors_of_the_package_stay_unless_asked(tmp_path, short, monkeypatch):
+    monkeypatch.setattr(ablation, "RESULTS", tmp_path / "shipped" / "errors.parquet")
+    measured = run(tmp_path, 2, seeds=(0,), subsets=(("frame",),), controls=(), progress=False)
+    monkeypatch.setattr(ablation, "run", lambda folder, steps, seeds: measured)
+    for words, there in ((), False), (("--ship",), True):
+        monkeypatch.setattr("sys.argv", ["ablation", "--steps", "2", "--folder", str(tmp_path), *words])
+        ablation.main()
+        assert (tmp_path / "errors.parquet").is_file() and (tmp_path / "shipped").exists() == there
+
+
 def test_the_error_is_that_of_the_averaged_weights(tmp_path, short):
     """With an idle network the estimate is the preconditioning's, which no training step is needed to know."""
     prior = ablation.trainer(("frame",), tmp_path, 1, 0, examples("validation")).prior

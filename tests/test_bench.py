@@ -210,3 +210,22 @@ def test_the_command_shows_its_cost_and_writes(tiny, tmp_path):
         assert done.exit_code == 1 and message in done.output
     assert Path("b.csv").exists() is False
     assert "unasdiff-teach bench --device cuda" in CliRunner().invoke(app, ["bench", "--help"]).output
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    table = pd.DataFrame({"seconds": [1.0]})
+    table.attrs["facts"] = {"device": "cpu"}
+    for name in ("bench.json", "bench.parquet"):
+        bench.write(table, tmp_path / name)
+    before = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+
+    def full(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    monkeypatch.setattr(Path, "write_text", lambda self, *words, **more: full(None, self))
+    for name in ("bench.json", "bench.parquet"):
+        with pytest.raises(OSError, match="disk full"):
+            bench.write(table, tmp_path / name)
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == before

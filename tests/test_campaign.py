@@ -16,7 +16,7 @@ SCRIPT = ROOT / "scripts" / "gpu_campaign.sh"
 # In the training's place: counts its calls in its state, which is too large for one part.
 TRAIN = """#!/bin/bash
 while (($#)); do [[ $1 == --folder ]] && folder=$2; [[ $1 == --recordings ]] && recordings=$2; shift; done
-state=$folder/pocket-joint; mkdir -p $state
+state=$folder/${NAME:-recorded-joint}; mkdir -p $state
 calls=$(($(cat $state/calls 2>/dev/null || echo 0) + 1)); echo $calls > $state/calls
 head -c 20000000 /dev/zero > $state/state.pt
 echo '{"step": '$calls', "loss": 0.25, "seconds": 1.0}' >> $state/log.jsonl
@@ -96,6 +96,11 @@ def test_a_second_call_goes_on_from_the_parts_of_the_first(tmp_path, campaign):
         and "are not those of weights.sha256" in damaged.stdout
     )
     assert (out / "weights.tar.01").read_bytes() == before
+
+
+def test_a_training_under_its_old_name_goes_on(campaign):
+    assert "trained 1 times" in campaign(NAME="pocket-joint").stdout
+    assert "trained 2 times" in campaign().stdout
 
 
 def test_what_a_bare_machine_lacks_is_said(tmp_path, campaign):

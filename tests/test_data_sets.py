@@ -41,6 +41,7 @@ from unasdiff_teach.data.convert import Item, Listing
 from unasdiff_teach.data.mixing import TASKS, build
 from unasdiff_teach.evaluation.methods import unprocessed
 from unasdiff_teach.evaluation.run import evaluate
+from unasdiff_teach.training import scales
 from unasdiff_teach.training.crops import CropConfig, ManifestCrops, rows_of
 from unasdiff_teach.training.separator import Mixer
 
@@ -531,13 +532,16 @@ def test_everything_that_cannot_be_used_is_named(tmp_path):
         "WAV"), "no samples"), "nan": (nan.getvalue(), "NaN"), "silent": (encoded(1e-5 * tone(0.3, 16_000), 16_000,
         "WAV"), "no active span"),
     }  # fmt: skip
+    ogg = io.BytesIO()
+    soundfile.write(ogg, tone(2.0), 48_000, format="OGG", subtype="OPUS")
+    bad["cut_opus"] = (ogg.getvalue()[: len(ogg.getvalue()) // 2], "cut off: it ends before its last page")
     items = [item(name, content) for name, (content, _) in bad.items()] + [item("good", good)]
     result = convert.convert(Listing(items, (("speaker x", "no files"),)), tmp_path / "set", "toy", "speech")
     assert list(result.manifest.rows["id"]) == ["good"] and result.converted == 1
     reasons = dict(result.left_out)
     assert set(reasons) == {f"{name}.wav" for name in bad} | {"speaker x"}
     for name, (_, words) in bad.items():
-        assert words in reasons[f"{name}.wav"]
+        assert words in reasons[f"{name}.wav"] and "object at" not in reasons[f"{name}.wav"]
     assert [path.name for path in (tmp_path / "set" / "clips").iterdir()] == ["good.flac"]
     written = list(csv.reader((tmp_path / "set" / convert.LEFT_OUT).read_text(encoding="utf-8").splitlines()))
     assert written == [["file", "reason"], *sorted([list(pair) for pair in result.left_out])]
@@ -604,6 +608,27 @@ def test_lost_and_changed_files_are_made_anew(tmp_path):
     del contents["c3"]
     result = convert.convert(counted(contents)[0], tmp_path / "set", "toy", "speech")
     assert list(result.manifest.rows["id"]) == ["c0", "c1", "c2"], "what is no longer there is no longer used"
+
+
+def test_another_recording_of_the_same_size_is_converted(root):
+    low, high = (encoded(tone(0.2, 16_000, f), 16_000, "WAV") for f in (300, 600))
+    unpack(root, {"ann/1.wav": low, "ann/2.wav": low})
+    first = folder.prepare(root, "speech").manifest.rows
+    assert folder.prepare(root, "speech").converted == 0
+    (root / "ann/1.wav").write_bytes(high)
+    again = folder.prepare(root, "speech")
+    assert len(low) == len(high) and again.converted == 1
+    assert list(first["sha256"] != again.manifest.rows["sha256"]) == [True, False]
+    # A set that an earlier version has made is not made anew.
+    journal = again.manifest.folder / convert.JOURNAL
+    journal.write_text(re.sub(r', "source_mark": \d+', "", journal.read_text()))
+    assert "source_mark" not in journal.read_text() and folder.prepare(root, "speech").converted == 0
+
+
+def test_another_content_of_the_same_size_in_an_archive_is_another(root):
+    archive = Archive("a.zip", "", "", "a", 0)
+    marks = [zipped(root / "a.zip", {"x": x}) and archives.members(root, archive)[0].mark for x in (b"1", b"2", b"1")]
+    assert marks[0] == marks[2] != marks[1]
 
 
 def test_a_converted_clip_whose_recording_broke_is_not_used(tmp_path):
@@ -924,6 +949,16 @@ def test_crops_levels_lengths_and_speeds(sounds):
 def test_speech_is_one_class(voices):
     _, labels = ManifestCrops(voices, "fit", seconds=0.2)(20, torch.Generator().manual_seed(0))
     assert voices.labels == () and set(labels.tolist()) == {0}
+
+
+def test_clips_of_unknown_speakers_are_voices_of_their_own(root):
+    wav = encoded(tone(0.3, 16_000), 16_000, "WAV")
+    unpack(root, {f"train/{name}.wav": wav for name in ("ann/1", "ann/2", "3", "4")})
+    made = folder.prepare(root, "speech").manifest
+    draw = scales.Source.open(made.folder).crops("train", CropConfig(1600), True)
+    assert draw.manifest.labels == ("ann", "clip train/3.wav", "clip train/4.wav") and len(draw.members) == 3
+    made.rows["speaker"] = None
+    assert made.groups(made.rows) == [f"clip {name}" for name in made.rows["id"]]
 
 
 def test_a_process_reads_only_the_examples_that_are_its_own(sounds, monkeypatch):

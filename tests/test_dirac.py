@@ -136,3 +136,8 @@ def test_peak_normalisation_makes_the_result_scale_with_the_mixture():
 def test_bad_input_is_named(labels, config, message):
     with pytest.raises(ValueError, match=message):
         separate_dirac(sources().sum(0), LOW, labels, S, DiracConfig(**config))
+
+
+def test_the_name_of_a_configuration_is_none():
+    with pytest.raises(TypeError, match="config is 'recommended'; it must be of type DiracConfig"):
+        separate_dirac(sources().sum(0), [LOW, HIGH], [None, None], config="recommended")

@@ -281,6 +281,16 @@ def test_every_method_runs_and_costs_what_was_said(room, tmp_path):
     assert f"to do: {2 * counted.sum() - experts.sum():,} network calls, " in cost
 
 
+def test_nmf_refuses_lists_that_it_has_no_dictionaries_for(room, tmp_path):
+    whole = {"tasks": BOTH[:1], "count": 1}
+    with pytest.raises(ValueError, match="holds 'low'; 'nmf' has dictionaries of .*Flute"):
+        check(job(room, tmp_path / "out", ("nmf",), **whole))
+    written(tmp_path / "fast", 16_000, ("Flute", "Trumpet"))
+    with pytest.raises(ValueError, match="learned at 8000 Hz; .* is at 16000 Hz"):
+        check(Job(str(tmp_path / "fast"), tmp_path / "out", ("nmf",), **whole))
+    assert "stored" in check(Job("pocket", tmp_path / "out", ("nmf",), **whole))[2]
+
+
 def test_a_triple_path_prior_and_its_cost(room, tmp_path):
     """FLOP are those of the steps of Algorithm 1; the name is the paper's."""
     network = TINY.replace(classes=0, zero_init=False)

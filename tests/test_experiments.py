@@ -314,10 +314,11 @@ def test_lists_of_the_package_are_told_apart():
         TASKS, 24
     )
     assert lists.sizes("pocket")[SPEECH_SOUND] == 40 and lists.corpus("recorded validation") == "recorded"
+    assert lists.corpus("recorded-mine/lists") == lists.corpus("recorded/") == "rendered"
 
 
 def test_nmf_separates_by_spectrum_and_refuses_sources_alike():
-    from unasdiff_teach.evaluation.nmf import Dictionaries
+    from unasdiff_teach.evaluation.nmf import Dictionaries, nmf
 
     n = torch.arange(16000)
     low, high = (0.1 * torch.sin(w * n) for w in (0.3, 1.4))
@@ -327,6 +328,11 @@ def test_nmf_separates_by_spectrum_and_refuses_sources_alike():
     assert ut.si_sdr(dictionaries.separate(low + high, ["high", "low"])[0], high) > 20
     with pytest.raises(ValueError, match="low, low"):
         dictionaries.separate(low, ["low", "low"])
+    with pytest.raises(ValueError, match="no dictionary of 'owl'; there are low, high"):
+        dictionaries.separate(low, ["low", "owl"])
+    (mixture,) = lists.load("pocket", "2 sounds", count=1)
+    with pytest.raises(ValueError, match="is at 16000 Hz; the dictionaries are at 8000 Hz"):
+        nmf(lambda: dictionaries).separate([dataclasses.replace(mixture, sample_rate=16_000)], [0])
     with pytest.raises(ValueError, match="tells no two speakers of '2 speech' apart"):
         Systems({}).method("nmf", "2 speech")
 

@@ -13,6 +13,20 @@ from safetensors.torch import save_file
 
 from unasdiff_teach import _files
 from unasdiff_teach._files import Journal, locked, replacing
+from unasdiff_teach.data import mixture_lists, pocket_corpus
+
+
+def test_lists_and_manifests_that_cannot_be_written_leave_the_old_ones(tmp_path):
+    writers = {
+        "a.json": lambda path, value: mixture_lists.write_json(path, {"a": value}),
+        "a.csv": lambda path, value: pocket_corpus.write_manifest(path, ["a"], [{"a": 1}, {value: 2}]),
+    }
+    for name, write in writers.items():
+        path = tmp_path / name
+        path.write_text("old")
+        with pytest.raises((TypeError, ValueError)):
+            write(path, {1} if name == "a.json" else "b")
+        assert path.read_text() == "old"
 
 
 def test_a_file_is_written_whole_and_its_folder_made(tmp_path):

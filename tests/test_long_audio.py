@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
+from unasdiff_teach import long_audio
 from unasdiff_teach.long_audio import WindowedLoss, WindowedPrior, Windows, separate_long, shift_at
 
 WINDOWS = Windows(200, 50)
@@ -203,6 +204,20 @@ def test_one_window_is_separated_as_ever_and_less_is_padded():
     short = separate_long(y[:600], prior, [None, None], Windows(1000, 100), SHORT, noise=1).sources
     padded = ut.separate(torch.nn.functional.pad(y[:600], (0, 400)), prior, [None, None], config=SHORT, noise=1).sources
     assert torch.equal(short, padded[:, :600])
+
+
+def test_the_name_of_a_prior_or_a_preset_is_none():
+    with pytest.raises(TypeError, match=r"prior 0 is 'pocket-speech'; .*load\('pocket-speech'\) is one"):
+        separate_long(noise(800), ["pocket-speech", "pocket-sound"], [None, None], WINDOWS)
+    with pytest.raises(TypeError, match=r"SeparationConfig.recommended\(\) is one"):
+        separate_long(noise(800), ut.priors.Gaussian(std=0.1), [None, None], WINDOWS, "recommended")
+
+
+def test_the_level_of_a_window_too_large_for_a_quantile_is_that_of_some_samples(monkeypatch):
+    y, windows = noise(2, 3001), Windows(3000, 0)
+    whole = long_audio.working_gain(y, windows)
+    monkeypatch.setattr(long_audio, "MOST", 1000)
+    torch.testing.assert_close(long_audio.working_gain(y, windows), whole, rtol=0.2, atol=0)
 
 
 def test_sources_that_share_a_prior_go_through_it_together():

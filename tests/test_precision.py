@@ -56,6 +56,17 @@ def test_a_damaged_cache_is_measured_again(cache):
     assert calls
 
 
+@pytest.mark.parametrize("content", [b"torn {", b"[]", b"\xff\xfe"])
+def test_a_damaged_cache_is_replaced(cache, content):
+    path = _machine.cache("speed.json")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert _machine.recall("speed.json", "a") is None
+    _machine.remember("speed.json", "a", {"x": 1})
+    _machine.remember("speed.json", "b", {"x": 2})
+    assert _machine.recall("speed.json", "a") == {"x": 1} and _machine.recall("speed.json", "b") == {"x": 2}
+
+
 def test_what_is_asked_for_is_not_measured():
     calls: list = []
     for word, meant in {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,9 +36,9 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setitem(recipes.SCALES, "pocket", small)
 
 
-def make(folder, monkeypatch):
-    """`make priors`"""
-    monkeypatch.setattr(sys, "argv", ["pocket", *STAGES, "--steps", "1", "--folder", str(folder / "states")])
+def make(folder, monkeypatch, *words):
+    """`make priors`, which has --ship among its words"""
+    monkeypatch.setattr(sys, "argv", ["pocket", *STAGES, "--steps", "1", "--folder", str(folder / "states"), *words])
     pocket.main()
 
 
@@ -58,15 +59,40 @@ def reproduce(folder):
 
 @pytest.mark.slow
 def test_the_priors_of_three_commands_are_the_same(tmp_path, tiny, monkeypatch):
-    make(tmp_path, monkeypatch)
+    make(tmp_path, monkeypatch, "--ship")
     reproduce(tmp_path / "reproduced")
     train(tmp_path / "trained")
     places = {"joint": tmp_path / "trained" / "joint", "speech": tmp_path / "trained"}
     for stage in STAGES:
         made = load_file(tmp_path / "made" / f"pocket-{stage}.safetensors")
+        assert (tmp_path / "states" / f"pocket-{stage}.safetensors").is_file()
         for path in (tmp_path / "reproduced" / f"{stage}.safetensors", places[stage] / "prior.safetensors"):
             other = load_file(path)
             assert made.keys() == other.keys() and all(made[key].equal(other[key]) for key in made), path
+
+
+def test_the_priors_of_the_package_stay_unless_asked(tmp_path, tiny, monkeypatch, capsys):
+    make(tmp_path, monkeypatch)
+    assert (tmp_path / "states" / "pocket-joint.safetensors").is_file() and not (tmp_path / "made").exists()
+    with pytest.raises(SystemExit):
+        make(tmp_path, monkeypatch, "--ship", "--recordings", str(tmp_path))
+    assert "--ship is for priors of the package's corpora" in capsys.readouterr().err
+    assert "training.pocket --ship" in (Path(__file__).parent.parent / "Makefile").read_text()
+
+
+def test_priors_of_recordings_are_called_so_and_an_old_folder_is_named(tmp_path, tiny, monkeypatch, capsys):
+    corpus = replace(pocket.Corpus.shipped(), sha256="theirs")
+    monkeypatch.setattr(pocket.Corpus, "recorded", lambda folder: corpus)
+    states, words = tmp_path / "states", ("--recordings", str(tmp_path))
+    make(tmp_path, monkeypatch)  # of another corpus, and so not in the way
+    make(tmp_path, monkeypatch, *words)
+    assert (states / "recorded-joint.safetensors").is_file() and not (tmp_path / "made").exists()
+    for stage in STAGES:
+        shutil.rmtree(states / f"pocket-{stage}")
+        (states / f"recorded-{stage}").rename(states / f"pocket-{stage}")
+    with pytest.raises(SystemExit):
+        make(tmp_path, monkeypatch, *words)
+    assert "is called recorded-joint now; rename it to" in capsys.readouterr().err
 
 
 @pytest.mark.slow

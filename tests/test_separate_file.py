@@ -910,6 +910,10 @@ def test_classes_that_differ_in_signs_alone(sources):
     assert [s.label for s in find_sources(["a_b", "a b", "c d"], known)] == ["a_b", "a b", "C-d"]
     with pytest.raises(ValueError, match="the source 'A-B' may be 'a b' or 'a_b'; give the exact name"):
         find_sources(["A-B", "hum"], known)
+    other = NamedPrior(SimpleNamespace(labels=("a-b",), schedule=None), "", "q")
+    with pytest.raises(ValueError, match="the source 'A-B' may be 'a b' or 'a_b'; give the exact name"):
+        find_sources(["A-B", "hum"], [*known, other])
+    assert [s.name for s in find_sources(["A-B", "a_b"], [other, *known])] == ["a-b", "a_b"], "the first that knows it"
 
 
 def test_a_prior_whose_training_failed_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from itertools import permutations
 
@@ -336,6 +337,9 @@ def test_the_command_trains_exports_and_says_how_good_it_is(tmp_path, monkeypatc
     monkeypatch.setitem(pocket.CONFIGS, "conv-tasnet", replace(EXPERT_CONFIG, steps=2))
     monkeypatch.setattr(pocket, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr("sys.argv", ["separators", name, "--folder", str(tmp_path)])
+    pocket.main()
+    assert (tmp_path / f"{name}.safetensors").is_file() and not (tmp_path / "weights").exists()
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--ship"])
     pocket.main()
     separator = read(tmp_path / "weights" / f"{name}.safetensors")
     score = pocket.score(separator, name, "test")

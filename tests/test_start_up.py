@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import subprocess
 import sys
@@ -114,3 +115,20 @@ def test_a_device_that_is_not_there_is_named(line, tmp_path):
     done = CliRunner().invoke(app, [*line.replace("OUT", str(out)).split(), "--device", "abacus"])
     assert done.exit_code == 1 and not list(tmp_path.iterdir())
     assert "device is 'abacus'; there is no such device here. Accepted: cpu, and cuda or mps" in done.output
+
+
+def test_the_doctor_looks_at_all_that_a_separation_takes(monkeypatch, tmp_path):
+    from unasdiff_teach import doctor, priors
+    from unasdiff_teach.data import pocket_corpus
+
+    monkeypatch.setitem(pocket_corpus.CORPORA, "recorded", tmp_path)
+    assert doctor.check_corpus().todo.endswith("make corpus RECORDINGS=DIR")
+
+    def load(name):
+        if name == "recorded-sound":
+            raise ValueError("gone")
+        return argparse.Namespace(sample_rate=8000)
+
+    monkeypatch.setattr(priors, "load", load)
+    found = doctor.check_priors()
+    assert (found.level, found.what) == ("fail", "recorded-sound: gone")

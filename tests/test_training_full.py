@@ -23,6 +23,7 @@ from helpers import CONFIG, PRIOR, TINY, crops, equal, state, train, trainer
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import unasdiff_teach as ut
+from unasdiff_teach import _machine
 from unasdiff_teach.networks import ConvTasNetConfig, TFLoCoformerConfig, TriplePathConfig, TriplePathUNet
 from unasdiff_teach.networks.budget import flops, parameters
 from unasdiff_teach.networks.triple_path import SwiGLU
@@ -406,13 +407,13 @@ def test_a_missing_compiler_is_named(monkeypatch):
 
 def test_what_is_compiled_is_kept_unless_the_user_says_where(monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(_machine, "cache", lambda file: tmp_path / file)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
     awake().compile_core()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     awake().compile_core()
-    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "unasdiff_teach" / "inductor"
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "inductor"
 
 
 def test_any_number_of_shapes_is_compiled():
@@ -635,6 +636,9 @@ def test_help_has_examples_that_parse(invoke):
     for command in ("prior", "separator"):
         text = invoke(command, "--help").output
         assert f"unasdiff-teach train {command} --scale smoke" in " ".join(text.split())
+        assert " /" not in text.replace(" / ", ""), "no place outside the project"
+        if command == "prior":
+            assert [line for line in text.splitlines() if line.strip(" │").startswith("tensorboard --logdir runs/")]
     assert SeparatorTrainConfig.paper().steps == 500_000 and TrainConfig.paper().steps == 400_000
 
 

@@ -162,9 +162,15 @@ def recall(file: str, key: str) -> dict | None:
 
 
 def remember(file: str, key: str, value: dict) -> None:
-    """Keep a measurement for later runs; a cache that cannot be written does not stop anything."""
+    """Keep a measurement for later runs, in place of a damaged cache; one that cannot be written does not stop
+    anything.
+    """
     path = cache(file)
     with contextlib.suppress(OSError, ValueError, TypeError):
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            kept = {}
+        kept = kept if isinstance(kept, dict) else {}
         with replacing(path, shared=True) as partial:
             partial.write_text(json.dumps(kept | {key: value}, indent=1) + "\n", encoding="utf-8")

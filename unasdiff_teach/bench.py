@@ -29,6 +29,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from . import _machine
+from ._files import replacing
 from ._forms import FORMS, MODES, STEPS, applies, explicit_attention, plain_separate
 from ._forms import prior_of as _prior
 from ._forms import work_of as _work
@@ -185,17 +186,17 @@ def measure(config: BenchConfig, device: str = "cpu", report: Callable[[dict], N
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of `measure` with its facts: .json, or .parquet with the facts as columns."""
-    facts = table.attrs["facts"]
-    if path.suffix == ".json":
-        path.write_text(
-            json.dumps({"facts": facts, "rows": json.loads(table.to_json(orient="records"))}, indent=1) + "\n"
-        )
-    elif path.suffix == ".parquet":
-        plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in facts.items()}
-        table.assign(**{k: v for k, v in plain.items() if k not in table}).to_parquet(path, index=False)
-    else:
+    """Write a table of `measure` with its facts, whole or not at all: .json, or .parquet with the facts as columns."""
+    if path.suffix not in (".json", ".parquet"):
         raise ValueError(f"{path} must end in .json or .parquet")
+    facts = table.attrs["facts"]
+    with replacing(path) as partial:
+        if path.suffix == ".json":
+            rows = json.loads(table.to_json(orient="records"))
+            partial.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        else:
+            plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in facts.items()}
+            table.assign(**{k: v for k, v in plain.items() if k not in table}).to_parquet(partial, index=False)
 
 
 def facts(device: torch.device) -> dict:

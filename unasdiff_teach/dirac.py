@@ -12,7 +12,7 @@ from torch import Tensor
 from ._checks import one_of
 from .diffusion import Prior
 from .schedule import NoiseSchedule
-from .task import Label, NoiseSource, Separation, SeparationTask, countdown, normalised
+from .task import Label, NoiseSource, Separation, SeparationTask, checked_config, countdown, normalised
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def separate_dirac(
     Raises:
         ValueError: besides, a single source, or `constrained` outside the sources.
     """
-    config = config or DiracConfig()
+    config = checked_config(config or DiracConfig(), DiracConfig)
     task = SeparationTask(mixture, prior, labels, schedule, noise, sample_rate)
     if task.K < 2:
         raise ValueError("labels names one source; the Dirac sampler needs at least two")

@@ -136,28 +136,31 @@ def check_pesq() -> Finding:
 
 
 def check_corpus() -> Finding:
-    from importlib.resources import files
+    from .data.pocket_corpus import CORPORA
 
-    folder = files("unasdiff_teach") / "data" / "corpus"
-    clips = sum(1 for path in Path(str(folder)).rglob("*") if path.suffix in (".flac", ".ogg", ".wav"))
-    if clips:
-        return Finding("ok", "pocket corpus", f"{clips} sound files")
-    return Finding(
-        "fail", "pocket corpus", "not there", "install the package from a full checkout, or run: make corpus"
-    )
+    found = []
+    for name, folder in CORPORA.items():
+        clips = sum(1 for path in folder.rglob("*") if path.suffix in (".flac", ".ogg", ".wav"))
+        if not clips:
+            make = "make corpus" + (" RECORDINGS=DIR" if name == "recorded" else "")
+            todo = f"install the package from a full checkout, or run: {make}"
+            return Finding("fail", "corpora", f"no sound in {folder}", todo)
+        found.append(f"{clips} {name} sound files")
+    return Finding("ok", "corpora", ", ".join(found))
 
 
 def check_priors() -> Finding:
     import unasdiff_teach
 
     loaded = []
-    for name in ("pocket-speech", "pocket-sound"):
+    for name in ("pocket-speech", "pocket-sound", "recorded-speech", "recorded-sound"):
         try:
             prior = unasdiff_teach.priors.load(name)
         except Exception as error:  # whatever it is, the report goes on
-            return Finding("fail", "pocket priors", f"{name}: {error}", "use a full checkout, or run: make priors")
+            todo = "use a full checkout" + (", or run: make priors" if name.startswith("pocket") else "")
+            return Finding("fail", "priors", f"{name}: {error}", todo)
         loaded.append(f"{name} ({prior.sample_rate} Hz)")
-    return Finding("ok", "pocket priors", ", ".join(loaded))
+    return Finding("ok", "priors", ", ".join(loaded))
 
 
 def find_browser() -> str | None:

@@ -94,7 +94,7 @@ class SeparationTask:
     def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1, chain=False):
         mixtures = _checked(mixture)
         listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)
-        mixtures = mixtures.to(_working_dtype(mixtures, _checked_priors(list(prior) if listed else [prior])))
+        mixtures = mixtures.to(_working_dtype(mixtures, checked_priors(list(prior) if listed else [prior])))
         self.single, self.hypotheses = mixture.ndim == 1, hypotheses
         self.labels = [row for row in _label_rows(labels, len(mixtures)) for _ in range(hypotheses)]
         self.mixture = mixtures.repeat_interleave(hypotheses, 0)
@@ -203,7 +203,8 @@ def _checked(mixture: Tensor) -> Tensor:
     return mixture.detach().reshape(-1, mixture.shape[-1])
 
 
-def _checked_priors(priors: list[Prior]) -> list[Prior]:
+def checked_priors(priors: list[Prior]) -> list[Prior]:
+    """Raises TypeError for a prior that is none, such as the name of one."""
     for k, prior in enumerate(priors):
         if not callable(prior):
             name = isinstance(prior, str)

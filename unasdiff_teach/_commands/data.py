@@ -134,7 +134,7 @@ def mixtures(
     """The paper's five settings, 400 mixtures of 4 s each, in two placements, as FLAC and one Parquet file.
 
     \b
-    unasdiff-teach data mixtures --speech /data/vctk-mic1-16k --sound /data/fsdkaggle2018-16k --out /data/mixtures
+    unasdiff-teach data mixtures --speech data/vctk-mic1-16k --sound data/fsdkaggle2018-16k --out data/mixtures
     unasdiff-teach data mixtures --sound my_sounds-16k --out my_mixtures --task "2 sounds" --count 50
     """
     from ..data import full_mixtures, manifest

@@ -50,8 +50,8 @@ def reproduce(
     \b
     unasdiff-teach reproduce --out runs/smoke
     unasdiff-teach reproduce --scale pocket --out runs/pocket --dry-run
-    unasdiff-teach reproduce --scale paper --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out /data/paper
-    unasdiff-teach reproduce --scale paper --dry-run --out /data/paper      (the cost, before any data are there)
+    unasdiff-teach reproduce --scale paper --data data/vctk-mic1-16k --data data/fsdkaggle2018-16k --out data/paper
+    unasdiff-teach reproduce --scale paper --dry-run --out data/paper      (the cost, before any data are there)
     unasdiff-teach reproduce --out runs/try -p seed=1 -p count=2
     """
     from .. import reproduce as room

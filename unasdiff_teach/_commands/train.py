@@ -98,10 +98,11 @@ def prior(
 
     \b
     unasdiff-teach train prior --scale smoke --data pocket-speech --out runs/try
-    unasdiff-teach train prior --data /data/vctk-mic1-16k --out runs/speech --dry-run
-    unasdiff-teach train prior --data /data/fsdkaggle2018-16k --out runs/sound --devices 4 --compile
-    torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data /data/vctk-mic1-16k --out
-    /shared/speech tensorboard --logdir runs/speech/board
+    unasdiff-teach train prior --data data/vctk-mic1-16k --out runs/speech --dry-run
+    unasdiff-teach train prior --data data/fsdkaggle2018-16k --out runs/sound --devices 4 --compile
+    torchrun --nnodes 2 --nproc-per-node 8 ... -m unasdiff_teach.cli train prior --data data/vctk-mic1-16k \\
+        --out runs/speech
+    tensorboard --logdir runs/speech/board
     """
     from .. import precision as precisions
     from ..training import pocket, recipes, scales
@@ -174,9 +175,9 @@ def separator(
 
     \b
     unasdiff-teach train separator --scale smoke --data pocket-speech --data pocket-sound --out runs/try-expert
-    unasdiff-teach train separator --data /data/vctk-mic1-16k --data /data/fsdkaggle2018-16k --out runs/expert \\
+    unasdiff-teach train separator --data data/vctk-mic1-16k --data data/fsdkaggle2018-16k --out runs/expert \\
         --devices 4
-    unasdiff-teach train separator --data /data/vctk-mic1-16k --task "2 speech" --network conv-tasnet \\
+    unasdiff-teach train separator --data data/vctk-mic1-16k --task "2 speech" --network conv-tasnet \\
         --out runs/speakers
     """
     from ..data.mixing import TASKS

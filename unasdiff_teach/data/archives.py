@@ -50,13 +50,21 @@ class Archive:
 class Member:
     """One file of a data set, in an archive or in a folder: its name there, its bytes, and how to read it whole.
 
-    Reading opens the archive, which stays open for the next member; `close` closes it.
+    Reading opens the archive, which stays open for the next member; `close` closes it. `mark` tells another content of
+    the same size: the time of a file's last change in ns, or its checksum in an archive.
     """
 
     name: str
     size: int
     read: Callable[[], bytes]
     close: Callable[[], None] = lambda: None
+    mark: int | None = None
+
+    @classmethod
+    def of_file(cls, name: str, path: Path) -> Member:
+        """A file in a folder."""
+        state = path.stat()
+        return cls(name, state.st_size, path.read_bytes, mark=state.st_mtime_ns)
 
 
 class _Zip:
@@ -108,12 +116,14 @@ def members(root: Path, archive: Archive) -> list[Member]:
             raise ValueError(f"{path} is not a zip archive: {error}") from error
         source = _Zip(path)
         found = [
-            Member(f"{archive.name}/{info.filename}", info.file_size, partial(source.read, info), source.close)
+            Member(
+                f"{archive.name}/{info.filename}", info.file_size, partial(source.read, info), source.close, info.CRC
+            )
             for info in files
         ]
     elif folder := unpacked(root, archive):
         files = (place for place in folder.rglob("*") if place.is_file())
-        found = [Member(f.relative_to(root).as_posix(), f.stat().st_size, f.read_bytes) for f in files]
+        found = [Member.of_file(f.relative_to(root).as_posix(), f) for f in files]
     else:
         raise FileNotFoundError(f"neither {archive.name} nor {archive.unpacked}/ is in {root}")
     return sorted(found, key=lambda member: member.name)

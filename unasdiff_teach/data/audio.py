@@ -88,6 +88,16 @@ def quiet_decoder(path: str | Path) -> Iterator[list[str]]:
             words.extend(aside.read().decode(errors="replace").splitlines())
 
 
+def is_cut_ogg(file: BinaryIO) -> bool:
+    """Whether an open file of Ogg pages ends without the page that says it is the last."""
+    if file.read(4) != b"OggS":
+        return False
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**17))
+    tail = file.read()
+    last = tail.rfind(b"OggS")
+    return last < 0 or len(tail) < last + 6 or not tail[last + 5] & 4
+
+
 def resample(audio: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """`audio` [..., N] at another rate in Hz (a band-limited kernel of 64 zero crossings)."""
     if old_rate == new_rate:
@@ -120,7 +130,8 @@ def decode(
         with quiet_decoder(name):
             samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be read as audio: {error}") from error
+        why = getattr(error, "error_string", error)  # without the name of what was opened, which may be bytes in memory
+        raise ValueError(f"{name} cannot be read as audio: {why}") from error
     if samples.shape[0] == 0:
         raise ValueError(f"{name} holds no samples")
     audio = torch.from_numpy(samples).T

@@ -21,7 +21,7 @@ from pathlib import Path
 from .._files import Journal, file_hash, replacing
 from . import manifest as manifests
 from .archives import Member, room
-from .audio import decode, resample, write
+from .audio import decode, is_cut_ogg, resample, write
 from .manifest import Manifest, active_spans
 
 JOURNAL = "journal.jsonl"  # what has been converted, a line for each clip; the manifest is what is in use
@@ -198,12 +198,14 @@ def _convert_one(item: Item, folder: Path, sample_rate: int, mono: str) -> dict 
     return {
         "id": item.id, "path": item.path, "spans": spans, "samples": len(audio), "seconds": len(audio) / sample_rate,
         "gain_db": gain_db, "bytes": len(written), "sha256": hashlib.sha256(written).hexdigest(),
-        "source": item.member.name, "source_bytes": item.member.size,
+        "source": item.member.name, "source_bytes": item.member.size, "source_mark": item.member.mark,
     }  # fmt: skip
 
 
 def _cut_off(content: bytes) -> str | None:
-    """Why a WAV or AIFF file is not whole: libsndfile reads what is there of it and says nothing."""
+    """Why a WAV, AIFF or Ogg file is not whole: libsndfile reads what is there of it and says nothing."""
+    if is_cut_ogg(io.BytesIO(content)):
+        return "cut off: it ends before its last page"
     size = {b"RIFF": "<I", b"FORM": ">I"}.get(content[:4])
     if size is None or len(content) < 8:
         return None
@@ -232,11 +234,10 @@ def _done(journal: Journal, settings: Mapping[str, object]) -> dict[str, dict]:
 
 def _is_done(folder: Path, item: Item, row: dict | None) -> bool:
     """Whether this very recording has been converted, and its clip is still whole in size."""
-    if row is None or (row["source"], row["source_bytes"], row["path"]) != (
-        item.member.name,
-        item.member.size,
-        item.path,
-    ):
+    source = item.member
+    if row is None or (row["source"], row["source_bytes"], row["path"]) != (source.name, source.size, item.path):
+        return False
+    if row.get("source_mark", source.mark) != source.mark:  # older journals have none
         return False
     clip = folder / row["path"]
     return clip.is_file() and clip.stat().st_size == row["bytes"]

@@ -96,10 +96,8 @@ def draw(
 def _groups(manifest: Manifest, split: str) -> list[list[dict]]:
     """The clips of each class or speaker; a clip of an unknown speaker is a group of its own."""
     rows = manifest.clips(split)
-    key = "label" if manifest.kind == "sound" else "speaker"
     groups: dict[str, list[dict]] = {}
-    for row in rows.to_dict("records"):
-        name = row[key] if isinstance(row[key], str) else f"clip {row['id']}"
+    for name, row in zip(manifest.groups(rows), rows.to_dict("records"), strict=True):
         groups.setdefault(name, []).append(row)
     return [groups[name] for name in sorted(groups)]
 

@@ -55,7 +55,7 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
         elif group is None and kind == "sound":
             left_out.append((name, "it lies in no folder, which would name its class"))
         else:
-            found.append((name, Member(name, path.stat().st_size, path.read_bytes), split, group))
+            found.append((name, Member.of_file(name, path), split, group))
     if not any(split for _, _, split, _ in found):
         chosen = _test_names([(name, group) for name, _, _, group in found], kind, test)
         found = [(name, member, "test" if name in chosen else "train", group) for name, member, _, group in found]

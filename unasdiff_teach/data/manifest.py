@@ -125,6 +125,11 @@ class Manifest:
         index = {label: i for i, label in enumerate(self.labels)}
         return [index[label] for label in rows["label"]]
 
+    def groups(self, rows: pd.DataFrame) -> list[str]:
+        """Class of each row, or its speaker; a clip of an unknown speaker is a group of its own."""
+        names = rows["label" if self.kind == "sound" else "speaker"]
+        return [name if isinstance(name, str) else f"clip {clip}" for name, clip in zip(names, rows["id"], strict=True)]
+
     def read(self, path: str) -> Tensor:
         """A whole clip, float32 [N]. Raises FileNotFoundError or ValueError, with its name, if it cannot be read."""
         audio, rate = read(self.folder / path)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .._files import replacing
 from .audio import active_span
 from .mixing import LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, slug, synthesise
 from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
@@ -141,8 +142,9 @@ def draw_real_list(folder: Path) -> list[dict]:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write JSON with the same bytes on every system."""
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+    """Write JSON with the same bytes on every system, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def main() -> None:

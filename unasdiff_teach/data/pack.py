@@ -50,6 +50,9 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
         FileNotFoundError: the folder has no manifest, or lacks a file that it names.
     """
     torch.set_num_threads(1)
+    new, old = (root.with_name(f".{root.name}-{age}") for age in ("new", "old"))
+    if old.exists() and not root.exists():  # an earlier call was stopped between its last two steps
+        old.rename(root)
     credits = {row["file"]: row for row in manifest_rows(recorded)}
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
@@ -83,7 +86,6 @@ def pack(recorded: Path, root: Path = RECORDED) -> None:
             if (source := (root if name == "README.md" else recorded) / name).is_file():
                 shutil.copyfile(source, fresh / name)
         size = sum(path.stat().st_size for path in fresh.rglob("*"))
-        new, old = (root.with_name(f".{root.name}-{age}") for age in ("new", "old"))
         for left_over in (new, old):
             shutil.rmtree(left_over, ignore_errors=True)
         shutil.copytree(fresh, new)

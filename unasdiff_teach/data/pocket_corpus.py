@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import one_of
+from .._files import replacing
 from .audio import read
 
 SAMPLE_RATE = 8000
@@ -86,8 +87,8 @@ def manifest_rows(path: str | Path = CORPUS / "manifest.csv") -> list[dict[str, 
 
 
 def write_manifest(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
-    """Write a manifest, with the same bytes on every system."""
-    with open(path, "w", newline="\n", encoding="utf-8") as file:
+    """Write a manifest, with the same bytes on every system, whole or not at all."""
+    with replacing(path) as partial, open(partial, "w", newline="\n", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)

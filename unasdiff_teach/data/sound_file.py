@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._files import file_hash
-from .audio import quiet_decoder
+from .audio import is_cut_ogg, quiet_decoder
 
 SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
 SILENT_DB = -90.0
@@ -70,6 +70,8 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
                 audio, seen = _read(file, channels)
                 rate, promised = file.samplerate, file.frames
         sha256 = file_hash(path)
+        with open(path, "rb") as file:
+            cut = is_cut_ogg(file)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{path} cannot be read as sound: {error}{_advice(path)}") from error
     N = audio.shape[-1]
@@ -99,7 +101,7 @@ def read_recording(path: str | Path, channels: Literal["mid", "each"] = "each") 
     # libsndfile's words
     if promised < MOST and N < promised - SHORTEST * rate or "should be" in extra:
         warnings.append(f"the file's header promises another length; the {N / rate:.2f} s that are there are separated")
-    elif _is_cut_ogg(path):
+    elif cut:
         warnings.append(
             f"the file ends before its last page, as if it had been cut; the {N / rate:.2f} s that are there are"
             " separated"
@@ -167,17 +169,6 @@ def _read(file, channels: str) -> tuple[Tensor, _Seen]:
         audio[:, place:end] = block.mean(0, keepdim=True) if channels == "mid" else block
         place = end
     return audio[:, :place], seen
-
-
-def _is_cut_ogg(path: Path) -> bool:
-    """Whether a file of Ogg pages ends without the page that says it is the last."""
-    with open(path, "rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, path.stat().st_size - 2**17))
-        tail = file.read()
-    last = tail.rfind(b"OggS")
-    return last < 0 or not tail[last + 5] & 4
 
 
 def _advice(path: Path) -> str:

@@ -24,13 +24,13 @@ from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..precision import PRECISIONS, canonical
 from ..priors import NeuralPrior
-from . import lists
+from . import lists, nmf
 from .forms import choose_compiled, choose_precision, rate
 from .job import FACTS, Job, begun_in, check_words, device_of, ranks, sizes
 from .methods import Method
 from .run import ITEM, SHARDS, Key, Run, Scoring, Stored, stored
 from .share import share
-from .systems import Systems
+from .systems import NMF, Systems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +155,8 @@ def plan(job: Job) -> Plan:
             silent, strange = silent + len(loaded[part::parts]) - len(complete), strange + len(complete) - len(mixtures)
             for mixture in mixtures:
                 _check_fit(mixture, systems)
+                if NMF in job.methods:
+                    nmf.check_fit(mixture, lists.corpus(job.mixtures))
                 facts = facts or _facts(job, mixture)
             for name, method in methods.items():
                 items |= {(m.id, method.name, method.preset, job.seed) for m in mixtures}

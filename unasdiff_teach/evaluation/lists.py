@@ -11,6 +11,7 @@ from ..data import full_mixtures
 from ..data.mixing import TASKS, Mixture
 
 POCKET = "pocket"
+RECORDED = ("recorded", "recorded validation")
 
 
 def _real(task: str) -> list[Mixture]:
@@ -20,8 +21,8 @@ def _real(task: str) -> list[Mixture]:
 NAMED: Mapping[str, Callable[[str], list[Mixture]]] = {
     POCKET: partial(data.mixtures, split="test"),
     f"{POCKET} validation": partial(data.mixtures, split="validation"),
-    "recorded": partial(data.mixtures, split="test", corpus="recorded"),
-    "recorded validation": partial(data.mixtures, split="validation", corpus="recorded"),
+    RECORDED[0]: partial(data.mixtures, split="test", corpus="recorded"),
+    RECORDED[1]: partial(data.mixtures, split="validation", corpus="recorded"),
     "real": _real,
 }
 """Name -> the mixtures of a task. Those of "real" are in the folder `UNASDIFF_REAL_AUDIO`, and not in the package."""
@@ -33,8 +34,8 @@ def _named(name: str, task: str) -> list[Mixture]:
 
 
 def corpus(where: str) -> str:
-    """Which of `data.CORPORA` the mixtures of a list, or sounds of its classes, come from."""
-    return "recorded" if where.startswith("recorded") else "rendered"
+    """Which of `data.CORPORA` the mixtures of a list, or sounds of its classes, come from; "rendered" of a folder."""
+    return "recorded" if where in RECORDED else "rendered"
 
 
 def load(

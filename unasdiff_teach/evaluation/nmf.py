@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .. import data
+from ..data.pocket_corpus import SAMPLE_RATE
 from .masks import SILENT_BIN, spectrum, waveform
 from .methods import Method
 
@@ -29,11 +31,15 @@ class Dictionaries:
     Args:
         recordings: for each name, signals [length] to learn from.
         components: spectra of one dictionary.
+        sample_rate: of the recordings, in Hz; the spectra mean nothing at another one.
     """
 
-    def __init__(self, recordings: Mapping[str, list[Tensor]], components: Mapping[str, int]):
+    def __init__(
+        self, recordings: Mapping[str, list[Tensor]], components: Mapping[str, int], sample_rate: int = SAMPLE_RATE
+    ):
         from sklearn.decomposition import NMF
 
+        self.sample_rate = sample_rate
         self.spectra: dict[str, np.ndarray] = {}
         for name, signals in recordings.items():
             frames = torch.cat([spectrum(signal).abs() for signal in signals], 1).T.numpy() + EPS
@@ -53,13 +59,15 @@ class Dictionaries:
         """Explain the mixture [N] by the dictionaries of its sources; each then gets its share of every bin, [K, N].
 
         Raises:
-            ValueError: two sources share a dictionary, so that nothing tells them apart.
+            ValueError: two sources share a dictionary, so that nothing tells them apart; or one has none.
         """
         import numpy as np
         from sklearn.decomposition import non_negative_factorization
 
         if len(set(names)) < len(names):
             raise ValueError(f"sources are {', '.join(names)}; one dictionary cannot tell two sources apart")
+        if unknown := [name for name in names if name not in self.spectra]:
+            raise ValueError(f"there is no dictionary of {unknown[0]!r}; there are {', '.join(self.spectra)}")
         whole = spectrum(mixture)
         stacked = np.concatenate([self.spectra[name] for name in names])
         weights, _, _ = non_negative_factorization(
@@ -75,6 +83,17 @@ class Dictionaries:
         return waveform(power / power.sum(0) * whole, mixture.shape[-1])
 
 
+def check_fit(mixture: Mixture, corpus: str = "rendered") -> None:
+    """Raises ValueError if dictionaries learned from a corpus of the package cannot separate a mixture."""
+    if mixture.sample_rate != SAMPLE_RATE:
+        raise ValueError(
+            f"the dictionaries of 'nmf' are learned at {SAMPLE_RATE} Hz; {mixture.id!r} is at {mixture.sample_rate} Hz"
+        )
+    classes = data.pocket("sound", "train", corpus=corpus).labels
+    if unknown := [label for label in mixture.labels if label is not None and label not in classes]:
+        raise ValueError(f"{mixture.id!r} holds {unknown[0]!r}; 'nmf' has dictionaries of {', '.join(classes)}")
+
+
 def nmf(learn: Callable[[], Dictionaries], settings: str = "") -> Method:
     """NMF as a method named "nmf". It cannot take a mixture of two speakers: they would share one dictionary.
 
@@ -87,6 +106,10 @@ def nmf(learn: Callable[[], Dictionaries], settings: str = "") -> Method:
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         names = [[label or kind for kind, label in zip(m.kinds, m.labels, strict=True)] for m in mixtures]
         dictionaries = learned()
+        if (rate := mixtures[0].sample_rate) != dictionaries.sample_rate:
+            raise ValueError(
+                f"{mixtures[0].id!r} is at {rate} Hz; the dictionaries are at {dictionaries.sample_rate} Hz"
+            )
         return torch.stack([dictionaries.separate(m.mixture, n) for m, n in zip(mixtures, names, strict=True)]), 0
 
     return Method("nmf", run, settings=settings)

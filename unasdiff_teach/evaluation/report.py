@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._files import replacing
 from ..data.mixing import SPEECH_SOUND, TASKS
 from . import report_pages
 from .experiments import shipped as stored_part
@@ -109,18 +110,24 @@ def report(results: Sequence[str | Path], out: str | Path, shipped: bool = True)
     for name, (figure, caption, alt) in figures().items():
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110)
-        (out / f"figure{name}.png").write_bytes(file.getvalue())
+        _write(out / f"figure{name}.png", file.getvalue())
         pictures[f"figure{name}"] = (file.getvalue(), caption, alt)
     for number in TITLES:
-        table[table["table"] == number].to_csv(out / f"table{number}.csv", index=False)
-    used.to_csv(out / "provenance.csv", index=False)
+        _write(out / f"table{number}.csv", table[table["table"] == number].to_csv(index=False).encode())
+    _write(out / "provenance.csv", used.to_csv(index=False).encode())
     shown = {title: layout(table[table["table"] == number], METRICS[number]) for number, title in TITLES.items()}
     if len(compared):
         shown[f"SI-SDR: which differences from {BASELINE} are clear"] = as_shown(compared)
     contents = report_pages.Contents(shown, pictures, {o.name: o.scale for o in origins}, used, lines)
-    (out / "report.md").write_text(report_pages.markdown(contents), encoding="utf-8")
-    (out / "index.html").write_text(report_pages.html(contents), encoding="utf-8")
+    _write(out / "report.md", report_pages.markdown(contents).encode())
+    _write(out / "index.html", report_pages.html(contents).encode())
     return Report(out, table, compared, lines)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 # ------------------------------------------------------------------------------------------------------------ origins

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .. import _machine
 from ..precision import missing_compiler
 from .attention import constant_factors
 
@@ -25,8 +25,7 @@ def compiled(core: Core, device: torch.device, backend: str = "inductor") -> Cor
     if backend == "inductor":
         if missing := missing_compiler(device):
             raise RuntimeError(f"compiling the network needs {missing}, or leave compiling out")
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unasdiff_teach" / "inductor"
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_machine.cache("inductor")))
     torch.compiler.assume_constant_result(constant_factors)  # as a decorator it would load the compiler at import
     settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
     settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)

@@ -92,7 +92,7 @@ def load_prior(spec: str) -> NamedPrior:
 def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Source]:
     """The prior and the label of each name; the first prior that knows it.
 
-    Case, spaces and the signs - and _ matter only where names differ in nothing else.
+    Case, spaces and the signs - and _ matter only where names of one prior differ in nothing else.
 
     Raises:
         ValueError: fewer than two names; one that no prior knows; or one that means several.
@@ -114,7 +114,8 @@ def find_sources(names: Sequence[str], priors: Sequence[NamedPrior]) -> list[Sou
             close = difflib.get_close_matches(plain, known, 1) or [other for other in known if plain and plain in other]
             hint = f" (did you mean {known[close[0]][0].name!r}?)" if close else ""
             raise ValueError(f"no prior knows the source {name!r}{hint}; known are {', '.join(exact)}")
-        if len(matching) > 1 and len({id(s.prior) for s in matching}) == 1:
+        matching = [source for source in matching if source.prior is matching[0].prior]  # the first that knows it
+        if len(matching) > 1:
             raise ValueError(
                 f"the source {name!r} may be {' or '.join(repr(s.name) for s in matching)}; give the exact name"
             )

@@ -276,7 +276,7 @@ class Trainer:
         if self.skipped_in_row == MOST_SKIPPED:
             raise FloatingPointError(
                 f"the gradient is not finite in {MOST_SKIPPED} steps in a row, the last of them step {self.step}: look"
-                f" for damaged recordings, lower the learning rate, or use the precision 32-true; {self._kept()}"
+                f" for damaged recordings, lower the learning rate, or use the precision float32; {self._kept()}"
             )
 
     def _log(self) -> None:

@@ -1,5 +1,8 @@
 """Trains the shipped priors, resumable: `python -m unasdiff_teach.training.pocket [STAGE ...]`.
 
+A prior is written into the folder of the training; --ship also puts it, once it is finished, in the place of the one
+that comes with the package.
+
 Speech and sounds are first learned together by one network that is told the class, speech being one of them; the two
 priors then start from its weights and each goes on alone. What sounds have in common is so learned once.
 
@@ -29,6 +32,7 @@ from . import recipes
 from .crops import CropConfig, Crops
 from .prior import PriorTrainer, TrainConfig
 from .recipes import BRANCHES, SPEECH, STAGES
+from .state import read_state
 
 __getattr__ = _lazy.renamed(
     __name__,
@@ -148,11 +152,24 @@ def branch_of(stage: str, joint: PriorTrainer) -> dict[str, Tensor]:
     return branch(stage, joint.prior.labels, joint.ema)
 
 
+def _under_its_old_name(old: Path, new: Path, corpus: Corpus) -> str | None:
+    """What to do about a training on this corpus that was begun when those on recordings were called "pocket"."""
+    if new.exists() or not (old / "state.pt").is_file():
+        return None
+    if read_state(old / "state.pt", "cpu").get("identity", {}).get("data") != {"sha256": corpus.sha256}:
+        return None
+    return f"{old} holds a training on these recordings, which is called {new.name} now; rename it to {new} to go on"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", default=STAGES, help=f"default: {' '.join(STAGES)}, in this order")
     parser.add_argument(
-        "--folder", type=Path, default=Path("runs"), help="State and milestones go to FOLDER/pocket-STAGE."
+        "--folder",
+        type=Path,
+        default=Path("runs"),
+        help="State and milestones go to FOLDER/NAME, the prior to FOLDER/NAME.safetensors; NAME is pocket-STAGE, or"
+        " recorded-STAGE on real recordings.",
     )
     parser.add_argument("--recordings", type=Path, help="Train on this folder of real recordings instead.")
     parser.add_argument(
@@ -165,6 +182,9 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, help="Stop after so many minutes in all, loading included; the next call goes on."
     )
+    parser.add_argument(
+        "--ship", action="store_true", help="Put each finished prior in the place of the one that the package has."
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--threads", type=int, help="Threads to compute with; two branches can train side by side with one each."
@@ -172,14 +192,19 @@ def main() -> None:
     args, began = parser.parse_args(), time.monotonic()
     if unknown := set(args.stages) - set(STAGES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    if args.ship and args.recordings:
+        parser.error("--ship is for priors of the package's corpora; leave out --recordings, or --ship")
     if args.threads:
         torch.set_num_threads(args.threads)
     corpus = Corpus.recorded(args.recordings) if args.recordings else Corpus.shipped(args.corpus)
-    name = FAMILIES["rendered" if args.recordings else args.corpus]
-    home = args.folder if args.recordings else WEIGHTS
+    name = FAMILIES["recorded" if args.recordings else args.corpus]
     changes = {"save_minutes": 2} | ({"steps": args.steps} if args.steps else {})
     configs = {stage: recipes.stage_config(stage, **changes) for stage in STAGES}
     folder = {stage: args.folder / f"{name}-{stage}" for stage in STAGES}
+    if args.recordings:
+        for stage in STAGES:
+            if problem := _under_its_old_name(args.folder / f"pocket-{stage}", folder[stage], corpus):
+                parser.error(problem)
     for stage in STAGES:
         if stage not in args.stages:
             continue
@@ -195,9 +220,12 @@ def main() -> None:
                 parser.error(str(error))
         run = trainer(stage, folder[stage], configs[stage], start, corpus, args.device, **origin)
         finished = run.fit(seconds=args.minutes and max(1.0, 60 * args.minutes - (time.monotonic() - began)))
-        if args.recordings or finished:
-            run.export(home / f"{name}-{stage}.safetensors")
-        print(f"{stage}: step {run.step} of {run.config.steps}")
+        made = args.folder / f"{name}-{stage}.safetensors"
+        run.export(made)
+        print(f"{stage}: step {run.step} of {run.config.steps}, {made}")
+        if args.ship and finished:
+            run.export(WEIGHTS / made.name)
+            print(f"{stage}: shipped as {WEIGHTS / made.name}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ class Source:
         name: for cards. fingerprint: SHA-256 of what it holds.
         kind: "speech" or "sound". sample_rate: Hz. labels: class names; none for speech.
         crops: crops(subset, config, by_voice) draws from "train", "fit" (training clips without the lent validation
-            clips), "validation" or "test"; by_voice makes each speaker a class.
+            clips), "validation" or "test"; by_voice makes each speaker a class, and each
+            clip of an unknown one.
     """
 
     name: str
@@ -55,8 +56,8 @@ class Source:
         def crops(subset: str, config: CropConfig, by_voice: bool = False) -> ManifestCrops:
             chosen = manifest
             if by_voice:
-                rows = manifest.rows.assign(label=manifest.rows["speaker"])
-                chosen = replace(manifest, rows=rows, labels=tuple(sorted(set(rows["label"]))))
+                voices = manifest.groups(manifest.rows)
+                chosen = replace(manifest, rows=manifest.rows.assign(label=voices), labels=tuple(sorted(set(voices))))
             return ManifestCrops(chosen, subset, config.length / manifest.sample_rate, config)
 
         return cls(manifest.name, manifest.fingerprint, manifest.kind, manifest.sample_rate, manifest.labels, crops)

@@ -2,7 +2,8 @@
 
 Each NAME, such as pocket-conv-tasnet-speech-sound, is a corpus ("pocket" is the rendered one), a network and the kinds
 of sound that it takes apart: an expert for one task, trained on mixtures that are made on the fly by the rules of the
-test mixtures.
+test mixtures. It is written into the folder of the training; --ship also puts it in the place of the one that comes
+with the package.
 """
 
 from __future__ import annotations
@@ -86,7 +87,15 @@ def score(separator: Separator, name: str, split: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help=f"default: {' '.join(NAMES)}")
-    parser.add_argument("--folder", type=Path, default=Path("runs"), help="state and milestones go to FOLDER/NAME")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs"),
+        help="State and milestones go to FOLDER/NAME, the separator to FOLDER/NAME.safetensors.",
+    )
+    parser.add_argument(
+        "--ship", action="store_true", help="Put each separator in the place of the one that the package has."
+    )
     parser.add_argument("--threads", type=int, help="CPU threads; several names can train side by side with one each")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
@@ -100,7 +109,8 @@ def main() -> None:
         separator.net.load_state_dict(run.ema)
         separator.eval()
         scores = {split: round(score(separator, name, split), 2) for split in SCORED[NAMES[name][0]]}
-        run.export(WEIGHTS / f"{name}.safetensors", si_sdr_db=scores)
+        for home in (args.folder, WEIGHTS) if args.ship else (args.folder,):
+            run.export(home / f"{name}.safetensors", si_sdr_db=scores)
         print(f"{name}: mean SI-SDR " + ", ".join(f"{db} dB on the {split} mixtures" for split, db in scores.items()))
 
 
