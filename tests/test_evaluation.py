@@ -242,6 +242,17 @@ def test_floor_and_mask_stand_beside_stored_results():
     assert set(ev.summary(pd.concat([rows, stored])).index.get_level_values("method")) == {*means.index, "other"}
 
 
+def test_floor_and_mask_are_the_same_with_every_seed():
+    once, rows = ev.floor_and_mask(count=1), ev.floor_and_mask(count=1, seeds=experiments.SEEDS)
+    assert list(once["seed"].unique()) == [0] and tuple(rows["seed"].unique()) == experiments.SEEDS
+    assert (rows.dtypes == once.dtypes).all() and len(rows) == len(experiments.SEEDS) * len(once)
+    scores = ["mixture", "method", "source", "si_sdr", "pesq"]
+    for _, of_seed in rows.groupby("seed"):
+        pd.testing.assert_frame_equal(of_seed[scores].reset_index(drop=True), once[scores])
+    with pytest.raises(ValueError, match="seeds"):
+        ev.floor_and_mask(count=1, seeds=())
+
+
 def test_floor_and_mask_of_cut_mixtures_stand_beside_table_3():
     stored = experiments.shipped("table-3")
     rows = ev.floor_and_mask("2 speech", 2, seconds=1.0)

@@ -113,13 +113,13 @@ def evaluate(
 
     \b
     unasdiff-teach evaluate --method unprocessed --method recommended --count 4 --out runs/try
-    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --prior runs/speech --prior runs/sound \\
+    unasdiff-teach evaluate --mixtures data/mixtures --method hybrid --prior runs/speech --prior runs/sound \\
         --device cuda --out runs/table2 --dry-run
-    unasdiff-teach evaluate --mixtures /data/mixtures --method tf-locoformer --separator expert.safetensors \\
+    unasdiff-teach evaluate --mixtures data/mixtures --method tf-locoformer --separator expert.safetensors \\
         --task "2 speech" --out runs/table2
-    unasdiff-teach evaluate --mixtures /data/mixtures --method hybrid --task "2 speech" --seconds 2 \\
+    unasdiff-teach evaluate --mixtures data/mixtures --method hybrid --task "2 speech" --seconds 2 \\
         --prior runs/speech --out runs/table3
-    torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures /data/mixtures --method hybrid \\
+    torchrun --nproc-per-node 8 -m unasdiff_teach.cli evaluate --mixtures data/mixtures --method hybrid \\
         --device cuda --out runs/table2
     unasdiff-teach evaluate --experiment table-4 --processes 2 --out runs/table-4
     unasdiff-teach report --results runs/table2 --out report

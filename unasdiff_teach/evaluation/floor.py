@@ -18,6 +18,8 @@ from .methods import Method, oracle
 from .run import COLUMNS, Scoring, score
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from ..data.mixing import Mixture
@@ -67,7 +69,7 @@ def _spectra(corpus: str) -> dict[str, Tensor]:
 
 def floor_and_mask(
     task: str = SPEECH_SOUND, count: int | None = None, split: str = "test", corpus: str = "rendered",
-    seconds: float | None = None,
+    seconds: float | None = None, seeds: Sequence[int] = (0,),
 ) -> pd.DataFrame:  # fmt: skip
     """Rows of `BESIDE` for a task's fixed list, to stand beside stored results: "one spectrum", the floor, and
     "oracle phase-sensitive", the mask that reaches most.
@@ -76,15 +78,19 @@ def floor_and_mask(
         task, split, count, corpus: see `data.mixtures`.
         seconds: cut the mixtures to this length around their middle, as for Table 3; tasks are then called
             "2 speech, 1 s".
+        seeds: of the results that the rows shall stand beside, as `experiments.SEEDS` for Table 4. Neither filter nor
+            mask draws anything: the rows are scored once and the same for every seed.
 
     Returns:
-        Columns as in `run.COLUMNS`, scored as by default.
+        Columns as in `run.COLUMNS`, scored as by default; a row for each source of each mixture, method and seed.
 
     Raises:
-        ValueError: as `data.mixtures`, or the mixtures do not last so long.
+        ValueError: as `data.mixtures`; the mixtures do not last so long; or no seeds.
     """
     import pandas as pd
 
+    if not seeds:
+        raise ValueError("seeds must name at least one, got none")
     filters = Method(
         "one spectrum",
         lambda group, seeds: (torch.stack([one_spectrum(mixture, corpus) for mixture in group]), 0),
@@ -94,4 +100,5 @@ def floor_and_mask(
     if seconds is not None:
         chosen = [middle(mixture, seconds) for mixture in chosen]
     items = [item for method in (filters, oracle("phase-sensitive")) for item in score(method, chosen, 0, Scoring())]
-    return pd.DataFrame([row for item in items for row in item], columns=list(COLUMNS)).astype(COLUMNS)
+    rows = pd.DataFrame([row for item in items for row in item], columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.concat([rows.assign(seed=seed) for seed in seeds], ignore_index=True).astype(COLUMNS)
