@@ -46,7 +46,7 @@ RULES: dict[str, Guidance] = {
 }
 FIGURE = ("dps", "dsg", "hybrid")  # the columns of Figure 2
 FIDDLE, CHIME = "Violin_or_fiddle", "Chime"
-COUNT = 20  # test mixtures
+COUNT = 40  # test mixtures
 KEPT = 12  # estimates of each run of Figure 2 that are shipped
 GRID = 2**10  # steps per unit of their samples, 45 dB below a source of RMS 0.05
 CURVES, ESTIMATES = "conflict_curves.parquet", "conflict_estimates.flac"
