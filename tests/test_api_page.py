@@ -85,6 +85,11 @@ def test_signatures_are_those_of_the_code():
     assert written(vars(ut.NoiseSchedule)["linear"]).startswith("(T: int = 200, ")  # without the class itself
 
 
+def test_paths_begin_at_the_package():
+    assert api.shown(ut.data.CORPORA["rendered"]) == "Path('unasdiff_teach/data/corpus')"
+    assert api.shown({"a": Path("/elsewhere")}) == repr({"a": Path("/elsewhere")}) and api.shown(1.5) == "1.5"
+
+
 def test_docstrings_are_taken_apart():
     shown = api.docstring(
         "First `code` sentence,\nand |x|, *y* and x_ as they are.\n\nArgs:\n    a, b: two\n        lines.\n    c:"

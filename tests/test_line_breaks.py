@@ -50,6 +50,7 @@ def test_words_are_no_units():
 
 def test_names_break_after_points_and_underscores():
     assert breakable("NoiseSchedule.alpha_bar") == "NoiseSchedule.<wbr/>alpha_<wbr/>bar"
+    assert breakable("--dry-run") == '<span class="keep-together">--dry-run</span>'
     assert breakable("a.py::test_b") == "a.<wbr/>py::<wbr/>test_<wbr/>b"
     assert breakable("ReconstructionLoss.__call__(estimate)") == "ReconstructionLoss.__<wbr/>call__(estimate)"
     assert breakable("StepRecord.x0_hat") == "StepRecord.<wbr/>x0_<wbr/>hat" and breakable("0.5") == "0.5"

@@ -426,6 +426,29 @@ def opened(browser, html):
 
 
 @pytest.mark.browser
+def test_a_prediction_is_written_down_revealed_and_followed(opened):
+    tab = opened("book/13_full_evaluation")
+    box = tab.locator(".admonition.tip").first
+    questions = box.locator("ol > li")
+    assert box.locator(".guess").count() == questions.count() == 5
+    first = questions.nth(0)
+    first.locator("input").fill("3 dB")
+    first.locator("input").press("Enter")
+    assert "Prediction 1: more than 10 dB" in first.locator(".revealed").inner_text()
+    first.locator("button").click()
+    assert first.locator(".revealed").count() == 0
+    fourth = questions.nth(3)
+    fourth.locator("button").click()
+    assert "samplers of different kinds" in fourth.locator(".revealed").inner_text()
+    tab.reload()
+    assert first.locator("input").input_value() == "3 dB", "guesses stay"
+    first.locator(".to-answer a").click()
+    target = tab.locator("#prediction-1")
+    assert tab.url.endswith("#prediction-1") and target.evaluate("e => e.getBoundingClientRect().top") < 900
+    assert tab.evaluate("document.querySelectorAll('#prediction-1').length") == 1
+
+
+@pytest.mark.browser
 def test_code_is_printed_whole(opened):
     tab = opened("book/07_guidance_schedules", width=700)
     tab.emulate_media(media="print")

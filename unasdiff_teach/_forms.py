@@ -47,7 +47,8 @@ def plain_separate(mixture: Tensor, prior: NeuralPrior, K: int, schedule: NoiseS
     """Algorithm 1 with the released code's constants, one source at a time: what `separate` gives for `authors()`.
 
     Args:
-        mixture: [N]. noise: as for `separate`.
+        mixture: [N].
+        noise: as for `separate`.
 
     Returns:
         K sources without labels, [K, N].

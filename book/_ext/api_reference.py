@@ -146,7 +146,7 @@ class Api(SphinxDirective):
         signature += [addnodes.desc_addname("", prefix), addnodes.desc_name("", name), *parameters(value)]
         content = addnodes.desc_content()
         if kind == "data":
-            signature += addnodes.desc_annotation("", f" = {value!r}")
+            signature += addnodes.desc_annotation("", f" = {shown(value)}")
         else:
             content += docstring(inspect.getdoc(value) or "", names_of(value))
         if not owner:
@@ -194,6 +194,11 @@ def kind_of(value: object, owner: str = "") -> str:
     return "function" if callable(value) else "data"
 
 
+def shown(value: object) -> str:
+    """`repr`, with paths from the package on: a page does not say where it was built."""
+    return re.sub(r"\w+Path\('[^']*/(?=unasdiff_teach/)([^']*)'\)", r"Path('\1')", repr(value))
+
+
 def signature_of(value: object) -> inspect.Signature | None:
     """Of anything that is called; None for what is not, such as a property."""
     value = getattr(value, "__func__", value)
@@ -235,7 +240,7 @@ def argument(parameter: inspect.Parameter) -> str:
     if typed:
         written += f": {annotation(parameter.annotation)}"
     if parameter.default is not parameter.empty:
-        default = repr(parameter.default)
+        default = shown(parameter.default)
         written += (" = " if typed else "=") + ("..." if default.startswith("<") else default)
     return written
 

@@ -15,6 +15,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 UNIT = re.compile(r"(?<=\d) (?=(?:%|dB|k?Hz|m?s|[kMG]B|nat|bits?)(?!\w))")
 NAME = re.compile(r'(?<=<span class="pre">)[^<]+(?=</span>)')
+OPTION = re.compile(r"--?[a-z][\w-]*")
 MARK = re.compile(r"[.,;:!?)’”]*")
 VERBATIM = nodes.FixedTextElement | nodes.literal | nodes.math | nodes.raw
 
@@ -62,7 +63,11 @@ def _break_names(app: Sphinx, page: str, template: str, context: dict, doctree) 
 
 
 def breakable(name: str) -> str:
-    """The same name in HTML, with a place for a break after each point and each run of underscores."""
+    """The same name in HTML, with a place for a break after each point and each run of underscores; an option of a
+    command is never broken at its hyphens.
+    """
+    if OPTION.fullmatch(name):
+        return f'<span class="keep-together">{name}</span>'
     return re.sub(r"(?<=[^\W_])(?!\.\d)([._]+|::)(?=[^\W_])", r"\1<wbr/>", name)
 
 

@@ -19,7 +19,7 @@ def setup(app: Sphinx) -> dict:
     app.add_config_value("comments_config", {}, "html")
     # The tools in the pages: listening player, scrubber, explorer, plane. Pages without one are left as they are.
     app.add_css_file("tools.css")
-    for script in ("tools.js", "explorer.js", "plane.js"):
+    for script in ("tools.js", "explorer.js", "plane.js", "predict.js"):
         app.add_js_file(script, loading_method="defer")
     app.connect("html-page-context", _point_to_static)
     app.connect("build-finished", _keep_only_svg_mathjax, priority=900)  # after the copy

@@ -151,7 +151,8 @@ def _variable_length(value: int) -> bytes:
 def midi_file(label: str, rngs: Sequence[Random], seconds: Sequence[float], slot: float) -> bytes:
     """Bytes of a MIDI file with one phrase of class `label` every `slot` seconds.
 
-    rngs: one `random.Random` for each phrase. seconds: length of each phrase.
+    rngs: one `random.Random` for each phrase.
+    seconds: length of each phrase.
     The first phrase begins at `slot` / 2, so that set-up messages have time.
     """
     events = []

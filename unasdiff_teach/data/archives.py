@@ -33,7 +33,8 @@ class Archive:
     """One file of a published data set.
 
     Attributes:
-        name: file name. url: where it is published.
+        name: file name.
+        url: where it is published.
         digest: "sha256:..." or "md5:...", as published.
         unpacked: folder that unpacking it makes, which is taken where the archive itself is not there.
         size: bytes, where they are known.

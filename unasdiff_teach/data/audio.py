@@ -167,7 +167,8 @@ def write(path: str | Path, audio: Tensor, sample_rate: int, subtype: str = "PCM
     The file appears whole or not at all: it is written beside its place and then renamed.
 
     audio: floating [N]; samples beyond -1..1 are clipped, with a warning.
-    sample_rate: Hz. subtype: libsndfile's name of the sample format (ignored for .ogg).
+    sample_rate: Hz.
+    subtype: libsndfile's name of the sample format (ignored for .ogg).
     Raises ValueError for an ending that is not known, for audio that is empty, not mono, not
     floating, or that holds NaN or infinite samples.
     """

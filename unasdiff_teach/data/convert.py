@@ -86,7 +86,8 @@ def convert(
 
     Args:
         folder: where the data set goes; made if its parent is there.
-        name, kind, labels: of the manifest. about: what else its readers should know, of JSON values.
+        name, kind, labels: of the manifest.
+        about: what else its readers should know, of JSON values.
         sample_rate: Hz.
         mono: what to do with several channels, see `audio.read`.
         workers: threads; by default one for each core, eight at most.

@@ -37,7 +37,8 @@ def slug(task: str) -> str:
 class MixtureRules:
     """How single sources become a mixture (the paper's section on mixture generation).
 
-    length: samples of the canvas. sample_rate: Hz.
+    length: samples of the canvas.
+    sample_rate: Hz.
     level_db: each source's RMS is drawn uniformly between these, in dB.
     rms_over: "canvas", silence included (the code), or "active", the samples that the source
         occupies (difference 23 between paper and code).
@@ -100,7 +101,8 @@ class Part:
 class Mixture:
     """A mixture and what it is made of, K sources on a canvas of N samples.
 
-    mixture: float32 [N]. sources: float32 [K, N]; they sum to the mixture (but for noise, if the
+    mixture: float32 [N].
+    sources: float32 [K, N]; they sum to the mixture (but for noise, if the
     rules add any). parts: how each source was cut, placed and scaled.
 
     Of a fixed list also: id, task, split, clip_ids [K], kinds [K] ("speech" or "sound"),
@@ -169,7 +171,9 @@ def _place(lengths: Sequence[int], rules: MixtureRules, generator: torch.Generat
 def build(clips: Sequence[Tensor], parts: Sequence[Part], rules: MixtureRules, noise: Tensor | None = None) -> Mixture:
     """Cut, place, scale and add clips. Nothing is random here but `noise`.
 
-    clips: K tensors [N_k]. parts: K of `Part`. noise: None or [N], added to the mixture.
+    clips: K tensors [N_k].
+    parts: K of `Part`.
+    noise: None or [N], added to the mixture.
     Returns a `Mixture`. Raises ValueError if a part of a clip is silent or does not fit.
     """
     sources = torch.zeros(len(clips), rules.length)
@@ -197,7 +201,8 @@ def synthesise(clips: Sequence[Tensor], rules: MixtureRules, seed: int | torch.G
     A clip longer than the canvas is cropped at random, a shorter one is placed; then each source
     is scaled to a level drawn from `rules.level_db` (rounded to 0.001 dB, as the code does).
 
-    clips: K floating tensors [N_k] at `rules.sample_rate`. seed: an integer or a torch.Generator.
+    clips: K floating tensors [N_k] at `rules.sample_rate`.
+    seed: an integer or a torch.Generator.
     Returns a `Mixture`; its `parts` and `build` make it again.
     Raises ValueError for no clips, and for a clip that is empty, silent, not mono or not finite.
     """

@@ -31,7 +31,8 @@ class Plan:
 
     Attributes:
         name: what is there beforehand, or what is made.
-        trained: names of the trainings. evaluated: names of what is sampled, as in `evaluation_flops`.
+        trained: names of the trainings.
+        evaluated: names of what is sampled, as in `evaluation_flops`.
         training, sampling: FLOP of each.
     """
 

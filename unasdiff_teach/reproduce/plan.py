@@ -39,7 +39,9 @@ def prepare(
     """Check everything that can be checked before the work.
 
     Args:
-        scale: one of `SCALES`. data: folders or manifests of data sets. out: folder of the run.
+        scale: one of `SCALES`.
+        data: folders or manifests of data sets.
+        out: folder of the run.
         given: parameters of the notebooks; each goes to those that have it.
         device: None is CUDA at paper scale where there is one, else the CPU.
         needs_data: False allows to plan the paper's scale before its data are there.

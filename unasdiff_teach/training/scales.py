@@ -26,7 +26,8 @@ class Source:
     """Recordings of one kind: a converted data set, or the kind's part of the pocket corpus.
 
     Attributes:
-        name: for cards. fingerprint: SHA-256 of what it holds.
+        name: for cards.
+        fingerprint: SHA-256 of what it holds.
         kind: "speech" or "sound". sample_rate: Hz. labels: class names; none for speech.
         crops: crops(subset, config, by_voice) draws from "train", "fit" (training clips without the lent validation
             clips), "validation" or "test"; by_voice makes each speaker a class, and each
