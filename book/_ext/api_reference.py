@@ -44,7 +44,9 @@ def setup(app: Sphinx) -> dict:
 
 
 def public(room: str) -> dict[str, object]:
-    """Name -> object of a room: its `__all__`, or for a single file the classes and functions that it defines."""
+    """Name -> object of a room: its `__all__`, but for what it passes on from another room; or for a single file the
+    classes and functions that it defines.
+    """
     module = importlib.import_module(f"{PACKAGE}.{room}")
     names = getattr(module, "__all__", None) or [
         name
@@ -53,7 +55,22 @@ def public(room: str) -> dict[str, object]:
         and (inspect.isclass(value) or inspect.isfunction(value))
         and value.__module__ == module.__name__
     ]
-    return {name: getattr(module, name) for name in names if not isinstance(getattr(module, name), ModuleType)}
+    found = {name: getattr(module, name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if not isinstance(value, ModuleType) and not _shown_elsewhere(name, value, room)
+    }
+
+
+def _shown_elsewhere(name: str, value: object, room: str) -> bool:
+    """Whether another public room defines this, and shows it."""
+    package, _, rest = getattr(value, "__module__", "").partition(".")
+    home = rest.partition(".")[0]
+    if package != PACKAGE or home == room or home.startswith("_"):
+        return False
+    module = importlib.import_module(f"{PACKAGE}.{home}")
+    return name in getattr(module, "__all__", vars(module))
 
 
 def members(cls: type) -> dict[str, object]:
