@@ -177,6 +177,17 @@ def test_each_prediction_leads_to_its_answer(page):
             assert re.search(rf"predictions? (\d and )?{number}", text)
 
 
+def test_each_chapter_opens_with_its_result(page):
+    soup = soup_of(page)
+    pictures = soup.select(".opening-picture")
+    assert len(pictures) == (1 if page.stem[:2].isdigit() else 0)
+    for picture in pictures:
+        figure = soup.find(id=picture.a["href"].removeprefix("#"))
+        assert figure.img["src"] == picture.img["src"] and picture.img["alt"]
+        assert figure.select_one(".caption-number").get_text().strip() in picture.get_text()
+        assert picture.find_parent("section").find(["h1", "h2"]).name == "h1", "at the chapter's beginning"
+
+
 def test_no_table_has_a_row_of_names_alone(page):
     for row in soup_of(page).select("table.dataframe thead tr + tr"):
         texts = [cell.get_text().strip() for cell in row.find_all("th")]
