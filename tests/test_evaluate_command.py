@@ -334,11 +334,8 @@ def test_settings():
         assert systems.setting(name, preset) == systems.Setting(config, preset)
     assert systems.setting("hybrid, t*=200", "authors").config.init == "noise"
     schedule, corrector = ut.NoiseSchedule.linear(), ut.AnalyticalConfig.authors()
-    assert (
-        systems.calls(corrector, schedule) == 200 + 149
-        and systems.calls(corrector.replace(corrector=False), schedule) == 200
-    )
-    assert systems.calls(ut.SeparationConfig.authors().replace(start="init_step"), schedule) == 150
+    assert corrector.calls(schedule) == 200 + 149 and corrector.replace(corrector=False).calls(schedule) == 200
+    assert ut.SeparationConfig.authors().replace(start="init_step").calls(schedule) == 150
 
 
 def test_a_configuration_of_ones_own_has_its_own_name(room, tmp_path):

@@ -253,6 +253,8 @@ def test_command_line():
     result = CliRunner().invoke(app, ["version"])
     assert result.exit_code == 0
     assert result.stdout.strip() == version("unasdiff-teach") == unasdiff_teach.__version__
+    assert CliRunner().invoke(app, ["--version"]).stdout == result.stdout
+    assert "separate talk.wav --sources" in CliRunner().invoke(app, ["--help"]).stdout
     assert "doctor" in CliRunner().invoke(app, ["--help"]).stdout
 
 

@@ -41,10 +41,6 @@ class Cost:
     waiting: float = 1.0
 
 
-def steps(config: SeparationConfig, schedule: NoiseSchedule) -> int:
-    return config.steps or (schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule))
-
-
 @dataclass(frozen=True)
 class Forecast:
     """What a separation will do: its sources, of which all priors are on `device`, and N samples of each of `signals`
@@ -61,7 +57,8 @@ class Forecast:
 
     def cost(self, memory: float, precision: str) -> Cost:
         """The chunk that fits into `memory`, and what the whole then takes."""
-        count, gradient = steps(self.config, self.schedule), self.config.guidance.needs_gradient
+        count = self.config.calls(self.schedule) // self.config.hypotheses
+        gradient = self.config.guidance.needs_gradient
         signals = self.signals * self.config.hypotheses
         counts = [len(self.windows.starts(self.N, shift_at(t))) for t in self.schedule.index.tolist()]
         groups: dict[int, list[Source]] = {}
@@ -112,7 +109,7 @@ class Forecast:
         if not networks:
             return False, ""
         windows = self.N * self.signals / (self.windows.size - self.windows.overlap)
-        passes = steps(self.config, self.schedule) * self.config.hypotheses * len(self.sources) * windows
+        passes = self.config.calls(self.schedule) * len(self.sources) * windows
         compiled, line = precisions.compiling(asked, self.device, passes > COMPILED)
         for net in networks if compiled else ():
             net.compile_core()

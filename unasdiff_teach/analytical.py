@@ -58,6 +58,11 @@ class AnalyticalConfig:
     def replace(self, **changes) -> AnalyticalConfig:
         return replace(self, **changes)
 
+    def calls(self, schedule: NoiseSchedule) -> int:
+        """Network calls for each source, as `Separation.calls` will count them."""
+        corrected = (schedule.index > 0) & (schedule.index < self.corrector_below)
+        return len(schedule) + int(self.corrector * corrected.sum())
+
     def __post_init__(self):
         one_of("normalize", self.normalize, ("none", "peak"))
         one_of("layout", self.layout, ("rows", "chain"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
+from typing import Annotated
 
 import typer
 
@@ -16,7 +17,12 @@ from unasdiff_teach._commands.train import app as train
 
 app = typer.Typer(
     name="unasdiff-teach",
-    help="Teach, run and extend audio separation with diffusion source priors.",
+    help="""Teach, run and extend audio separation with diffusion source priors.
+
+\b
+unasdiff-teach separate talk.wav --sources speech,violin_or_fiddle
+unasdiff-teach doctor
+""",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -36,6 +42,21 @@ def version() -> None:
         typer.echo(installed_version("unasdiff-teach"))
     except PackageNotFoundError:  # used from a source tree that was never installed
         typer.echo("unknown (not installed)")
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

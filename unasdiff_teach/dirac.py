@@ -39,6 +39,10 @@ class DiracConfig:
     def replace(self, **changes) -> DiracConfig:
         return replace(self, **changes)
 
+    def calls(self, schedule: NoiseSchedule) -> int:
+        """Network calls for each source, as `Separation.calls` will count them."""
+        return self.steps or len(schedule)
+
     def __post_init__(self):
         one_of("normalize", self.normalize, ("none", "peak"))
         if self.langevin < 0:

@@ -119,6 +119,10 @@ class SeparationConfig:
             schedule = schedule.respace(self.steps, self.spacing, last)
         return schedule, schedule.position(self.init_step) if self.start == "init_step" else len(schedule) - 1
 
+    def calls(self, schedule: NoiseSchedule) -> int:
+        """Network calls for each source, as `Separation.calls` will count them."""
+        return self.hypotheses * (self.chain(schedule)[1] + 1)
+
     def __post_init__(self):
         if isinstance(self.guidance, type) or not isinstance(self.guidance, Guidance):
             raise TypeError(f"guidance is {self.guidance!r}; a rule has needs_gradient, direction and step")

@@ -17,7 +17,6 @@ from ..guidance import CQT, DPS, DSG, Guidance, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
 from ..precision import PRECISIONS, canonical
 from ..priors.named import load_prior
-from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig
 from ..separators import Separator
 from .choice import CHOICES
@@ -98,19 +97,6 @@ def variants(base: SeparationConfig) -> dict[str, SeparationConfig]:
     rows |= {terms: base.replace(loss=replace(base.loss, **weights)) for terms, weights in LOSSES.items()}
     rows |= {f"s_floor={floor}": base.replace(guidance=replace(base.guidance, s_floor=floor)) for floor in FLOORS}
     return {f"hybrid, {what}": config for what, config in rows.items()}
-
-
-def calls(config: Config, schedule: NoiseSchedule) -> int:
-    """Network calls for each source, as `Separation.calls` will count them."""
-    if isinstance(config, DiracConfig):
-        return config.steps or len(schedule)
-    if isinstance(config, AnalyticalConfig):
-        corrected = (
-            int(((schedule.index > 0) & (schedule.index < config.corrector_below)).sum()) if config.corrector else 0
-        )
-        return len(schedule) + corrected
-    last = schedule.position(config.init_step) + 1 if config.start == "init_step" else len(schedule)
-    return config.hypotheses * (config.steps or last)
 
 
 def guided(config: Config) -> bool:
@@ -218,7 +204,7 @@ class Systems:
             return 0, 0.0
         kinds = TASKS[task]
         schedule = getattr(self.priors[kinds[0]], "schedule", None)
-        n = calls(config, schedule) if schedule else 0
+        n = config.calls(schedule) if schedule else 0
         return n * len(kinds), n * sum(
             work(self.priors[kind], "guided" if guided(config) else "forward") for kind in kinds
         )

@@ -95,7 +95,7 @@ def evaluation_flops(run: Reproduction) -> dict[str, float]:
     """
     from ..data.mixing import SPEECH_SOUND, TASKS
     from ..evaluation import experiments
-    from ..evaluation.systems import SAMPLERS, Config, calls, guided, setting, variants
+    from ..evaluation.systems import SAMPLERS, Config, guided, setting, variants
     from ..networks import TriplePathConfig
     from ..networks.budget import flops
     from ..schedule import NoiseSchedule
@@ -108,7 +108,7 @@ def evaluation_flops(run: Reproduction) -> dict[str, float]:
     schedule = NoiseSchedule.linear()
 
     def cost(config: Config, tasks: Sequence[str], seconds: float, count: int) -> int:
-        one = calls(config, schedule) * flops(network, round(seconds * rate), "guided" if guided(config) else "forward")
+        one = config.calls(schedule) * flops(network, round(seconds * rate), "guided" if guided(config) else "forward")
         return one * count * sum(len(TASKS[task]) for task in tasks)
 
     def work(methods: Sequence[str], tasks: Sequence[str], seconds: float) -> int:
