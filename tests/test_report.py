@@ -14,7 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from unasdiff_teach.cli import app
-from unasdiff_teach.evaluation import conflict, evidence, experiments, load_results, mean_interval, paper_table, summary
+from unasdiff_teach.evaluation import (
+    conflict,
+    evidence,
+    experiments,
+    load_results,
+    mean_interval,
+    paper_table,
+    rate_interval,
+    summary,
+)  # fmt: skip
 from unasdiff_teach.evaluation import report as room
 from unasdiff_teach.evaluation.run import COLUMNS
 
@@ -189,11 +198,11 @@ def test_numbers_of_a_run_stand_beside_the_papers(tmp_path, plain):
     assert (failed["paper"], failed["mean"]) == (29.8, pytest.approx(100 / 3))
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     shown = f"{expected.mean:.2f} [{expected.low:.2f}, {expected.high:.2f}]"
-    pesq = mean_interval([1.5, 2.5, 3.5])
+    pesq, rate = mean_interval([1.5, 2.5, 3.5]), rate_interval([0.0, 0.0, 100.0])
     assert (
         f"| 2 speech | hybrid | {path} | authors | 6.11 | {shown} | 1.62 | 2.50 [{pesq.low:.2f}, {pesq.high:.2f}]"
-        " | 29.8 | 33.3 [0.0, 100.0] | 3 |" in text
-    ), "a rate ends at 0 and 100 %"
+        f" | 29.8 | 33.3 [{rate.low:.1f}, {rate.high:.1f}] | 3 |" in text
+    ), "a rate has its own interval, within 0 and 100 %"
     assert f"| 2 speech | dps | {path} | authors | 1.87 | 3.00 | 1.43 | 1.50 | 46.5 | 0.0 | 1 |" in text, (
         "one mixture has no interval"
     )

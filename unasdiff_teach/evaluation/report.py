@@ -218,10 +218,7 @@ def cells(origin: Origin, table: int) -> pd.DataFrame:
             beside = beside_paper(rows, table, length).reset_index()
             beside = pd.concat([beside, _beyond(rows, table, set(paper["method"]))], ignore_index=True)
         parts.append(beside.assign(table=table, length=length or "", results=origin.name))
-    found = pd.concat(parts, ignore_index=True).reindex(columns=CELLS)
-    rates = found["metric"] == "failure"
-    found.loc[rates, ["low", "high"]] = found.loc[rates, ["low", "high"]].clip(0, 100)  # of per cent
-    return found
+    return pd.concat(parts, ignore_index=True).reindex(columns=CELLS)
 
 
 def _tasks_of(results: pd.DataFrame, length: str) -> list[str]:
