@@ -47,8 +47,8 @@ def posterior_mean(x_t: Tensor, x0_hat: Tensor, t: int | Tensor, schedule: Noise
 def reverse_weights(t: int, schedule: NoiseSchedule, renoise: float | None = None) -> tuple[float, float, float]:
     """What x_{t-1} is made of: weights of x0_hat, of x_t, and of fresh noise.
 
-    Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised to the level of t - 1
-    anew, and the fraction `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of
+    Without `renoise` these are the posterior's (`posterior_step`). With it x0_hat is noised again, to the level of
+    t - 1, and the fraction `renoise` (0..1) of that noise is fresh, the rest what x_t says that it was (the family of
     DDIM, Song et al. 2021): 0 is deterministic, 1 keeps nothing of x_t.
     """
     if renoise is None:

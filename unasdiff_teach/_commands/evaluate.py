@@ -188,7 +188,7 @@ def report(
     """
     from ..evaluation.report import report as draw
 
-    with errors("what is written stays, and the same command writes all anew"):
+    with errors("what is written stays, and the same command writes all again"):
         made = draw(results or [], out, shipped)
         own = made.cells[made.cells["paper"].notna()]
         for (number, name), rows in own.groupby(["table", "results"], sort=False):

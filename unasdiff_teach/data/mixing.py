@@ -102,8 +102,8 @@ class Mixture:
     """A mixture and what it is made of, K sources on a canvas of N samples.
 
     mixture: float32 [N].
-    sources: float32 [K, N]; they sum to the mixture (but for noise, if the
-    rules add any). parts: how each source was cut, placed and scaled.
+    sources: float32 [K, N]; they sum to the mixture (but for noise, if the rules add any).
+    parts: how each source was cut, placed and scaled.
 
     Of a fixed list also: id, task, split, clip_ids [K], kinds [K] ("speech" or "sound"),
     labels [K] (None for speech, the class for a sound), voices [K] (None for a sound, and for a

@@ -38,8 +38,8 @@ class Clip:
     """One clip of the corpus.
 
     label: voice or speaker, or name of the sound class.
-    heard: whether a prior may have been trained on this
-    voice (always True for sounds: their classes are all heard, their test clips are not).
+    heard: whether a prior may have been trained on this voice (always True for sounds: their classes are all heard,
+    their test clips are not).
     text: the sentence, or the seed of the phrase; empty for a recording.
     length: samples.
     """

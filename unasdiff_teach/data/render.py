@@ -223,7 +223,7 @@ def render_clips(root: Path, folder: Path) -> list[Row]:
 def render(root: str | Path = CORPUS) -> None:
     """Render the corpus, then put it in place of the one below `root`.
 
-    In the package's own folder the lists of mixtures are drawn anew as well.
+    In the package's own folder the lists of mixtures are drawn again as well.
     """
     check_programs()
     torch.set_num_threads(1)

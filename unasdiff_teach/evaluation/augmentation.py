@@ -35,7 +35,7 @@ CHANGES = {
     "two of a class": {"layered": 0.5},
 }
 EXAMPLES = 192  # of each kind, that are denoised
-LEARNING_RATE = 3e-4  # a third of the one that made the priors: they are trained on, not made anew
+LEARNING_RATE = 3e-4  # a third of the one that made the priors: they are trained on, not made from nothing
 
 
 def examples(change: str, kind: str, labels: tuple[str, ...]) -> CropConfig | None:

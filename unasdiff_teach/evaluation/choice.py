@@ -108,4 +108,4 @@ HYPOTHESES = {
     "best of four in hindsight": partial(choice, _hindsight),
 }
 CHOICES = HYPOTHESES | {"best orders in hindsight": in_the_best_orders}
-"""Name -> (name, priors, config) -> the method; blind is the one with the least `prior_error`."""
+"""Name -> (name, priors, config, **how) -> the method; blind is the one with the least `prior_error`."""

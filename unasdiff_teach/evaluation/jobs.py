@@ -3,7 +3,7 @@ will.
 
 Every process appends what it has scored to a journal of its own, OUT/shards/N/results.jsonl; no file has two writers,
 and none is ever cut. What a call finds in any of them is not done again, whoever did it. `results.parquet` is the
-union of all journals, written anew when the work is done. Mixtures are separated in batches that do not depend on the
+union of all journals, written again when the work is done. Mixtures are separated in batches that do not depend on the
 number of processes, with noise that depends on a mixture's identifier alone, so neither do the results.
 """
 

@@ -67,8 +67,8 @@ class Report:
     Attributes:
         folder: with index.html, report.md, tableN.csv, provenance.csv and the figures.
         cells: one row for each number of the paper and each origin, and for what the paper does not have: table,
-            length, task, method, results, preset, metric, paper, mean, low, high (95 % t interval), n, left_out; NaN
-            where something is missing.
+            length, task, method, results, preset, metric, paper, mean, low, high (95 %: Student's t, of "failure"
+            Wilson's), n, left_out; NaN where something is missing.
         comparisons: see `comparisons`.
         missing: lines that name the cells of the paper for which there is no result.
     """

@@ -126,7 +126,7 @@ def denoising_db(
     prior: NeuralPrior, corpus: Corpus, kinds: Sequence[str] = ("speech", "sound"), examples: int | None = None
 ) -> dict[str, float]:
     """How far the error of the denoised signal lies below the signal, in dB, mean over validation examples of 1 s
-    (`EXAMPLES` of each kind) and `LEVELS`.
+    (`examples` of each kind, by default `EXAMPLES`) and `LEVELS`.
     """
     found, examples = {}, examples or EXAMPLES
     for kind in kinds:

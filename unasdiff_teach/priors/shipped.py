@@ -19,7 +19,7 @@ def available() -> list[str]:
 
 
 def load(name: str) -> NeuralPrior:
-    """A shipped prior, ready to separate with; each is read from its file anew.
+    """A shipped prior, ready to separate with; each call reads its file.
 
     "pocket-speech" and "pocket-sound" are the two of the book, "recorded-speech" and "recorded-sound" those of real
     speakers and real sounds. "pocket-joint", from which the first two were trained on, knows the classes of both;

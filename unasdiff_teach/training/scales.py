@@ -28,10 +28,11 @@ class Source:
     Attributes:
         name: for cards.
         fingerprint: SHA-256 of what it holds.
-        kind: "speech" or "sound". sample_rate: Hz. labels: class names; none for speech.
+        kind: "speech" or "sound".
+        sample_rate: Hz.
+        labels: class names; none for speech.
         crops: crops(subset, config, by_voice) draws from "train", "fit" (training clips without the lent validation
-            clips), "validation" or "test"; by_voice makes each speaker a class, and each
-            clip of an unknown one.
+            clips), "validation" or "test"; by_voice makes each speaker a class, and each clip of an unknown speaker.
     """
 
     name: str

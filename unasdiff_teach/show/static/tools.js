@@ -280,7 +280,7 @@
       make("button", { type: "button", class: "tool-answer", onclick: () => answer(0) }, "X is A"),
       make("button", { type: "button", class: "tool-answer", onclick: () => answer(1) }, "X is B"));
     const box = make("details", { class: "tool-abx" }, make("summary", {}, "Blind test: can you hear the difference?"),
-      make("p", {}, `X is one of two sounds, drawn by chance anew in each of ${TRIALS} trials. The keys A, B and X switch; the score comes at the end.`),
+      make("p", {}, `X is one of two sounds, drawn by chance in each of ${TRIALS} trials. The keys A, B and X switch; the score comes at the end.`),
       make("div", { class: "tool-bar" }, make("label", {}, "A ", pair[0]), make("label", {}, "B ", pair[1]), start), trial, status);
     const heard = (letter) => () => { if (active) hear(letter); };
     return { box, keys: { a: heard("A"), b: heard("B"), x: heard("X") } };
