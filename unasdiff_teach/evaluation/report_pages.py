@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 INTRODUCTION = (
     "Numbers of the paper beside those of this package: the mean over mixtures and its 95 % interval (Student's t; of"
     " failure rates Wilson's); n is the number of mixtures. The two were measured on different data, by different"
-    " priors and, at pocket scale, at half the rate and length (PESQ is narrow band at 8 kHz): what can be compared is the order of methods. Two"
+    " priors and, at pocket scale, at half the rate and length (PESQ is narrow band at 8 kHz): what can be compared is"
+    " the order of methods. Two"
     " methods are told apart by their differences on the same mixtures, in the last table, and not by whether their"
     " intervals overlap: its p are corrected over all rows of one table and one place (Holm), and where no difference"
     " is clear, it says how large one would have been seen four times in five (resolvable)."
