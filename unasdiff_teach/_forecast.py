@@ -57,7 +57,7 @@ class Forecast:
 
     def cost(self, memory: float, precision: str) -> Cost:
         """The chunk that fits into `memory`, and what the whole then takes."""
-        count = self.config.calls(self.schedule) // self.config.hypotheses
+        count = self.config.run_length(self.schedule)
         gradient = self.config.guidance.needs_gradient
         signals = self.signals * self.config.hypotheses
         counts = [len(self.windows.starts(self.N, shift_at(t))) for t in self.schedule.index.tolist()]

@@ -106,23 +106,27 @@ def place(partial: Path, out: Path, replaces: str | None) -> Path:
     if replaces is not None and report_hash(out) == replaces and not strangers(out):
         out.rename(aside)
     try:
-        for number in range(1, 1000):
-            free = out if number == 1 else out.with_name(f"{out.name}-{number}")
-            if free.is_file() or free.is_dir() and any(free.iterdir()):
-                continue
-            try:
-                partial.replace(free)  # fails where something has appeared this very moment
-            except OSError:
-                if not free.exists():
-                    raise
-                continue
-            shutil.rmtree(aside, ignore_errors=True)
-            return free
-        raise OSError(f"{out} and 999 numbered names beside it are taken")
+        taken = _take_a_name(partial, out)
     except BaseException:
         if aside.exists() and not out.exists():
             aside.rename(out)
         raise
+    shutil.rmtree(aside, ignore_errors=True)
+    return taken
+
+
+def _take_a_name(partial: Path, out: Path) -> Path:
+    """Move a folder to `out`, or beside it with the first number that is free."""
+    for number in range(1, 1000):
+        free = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        if free.is_file() or free.is_dir() and any(free.iterdir()):
+            continue
+        try:
+            return partial.replace(free)  # fails where something has appeared this very moment
+        except OSError:
+            if not free.exists():
+                raise
+    raise OSError(f"{out} and 999 numbered names beside it are taken")
 
 
 def write_sounds(

@@ -161,7 +161,7 @@ class Job:
     @property
     def _progress(self) -> tuple[int, int]:
         """Steps that an earlier run has done, and their number in all."""
-        return self.state.steps, self.config.calls(self.schedule) // self.config.hypotheses
+        return self.state.steps, self.config.run_length(self.schedule)
 
     def run(self, progress: bool = False) -> Path:
         """Separate, and write the folder: whole or not at all. After a stop the same job goes on where it was.

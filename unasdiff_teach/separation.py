@@ -119,9 +119,13 @@ class SeparationConfig:
             schedule = schedule.respace(self.steps, self.spacing, last)
         return schedule, schedule.position(self.init_step) if self.start == "init_step" else len(schedule) - 1
 
+    def run_length(self, schedule: NoiseSchedule) -> int:
+        """Steps of one run."""
+        return self.chain(schedule)[1] + 1
+
     def calls(self, schedule: NoiseSchedule) -> int:
         """Network calls for each source, as `Separation.calls` will count them."""
-        return self.hypotheses * (self.chain(schedule)[1] + 1)
+        return self.hypotheses * self.run_length(schedule)
 
     def __post_init__(self):
         if isinstance(self.guidance, type) or not isinstance(self.guidance, Guidance):

@@ -7,24 +7,21 @@ change. What was stopped goes on; commands with other seeds may run side by side
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from .._files import Journal, locked
 from ..priors.shipped import load
 from ..training.crops import CropConfig
 from ..training.pocket import BRANCHES, Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SECONDS, crop, prior_config
+from .comparison import options, results, run, store
 from .experiments import RESULTS
-from .search import denoising_db, store
+from .search import denoising_db
 
 TABLE = RESULTS / "augmentation.parquet"
-LOG = "results.jsonl"
 BEFORE, SAME = "not trained on", "as before"
 MANY_AT_ONCE = ("Bark", "Fire_crackling", "Rain", "Rooster", "Sea_waves")
 CHANGES = {
@@ -48,10 +45,12 @@ def examples(change: str, kind: str, labels: tuple[str, ...]) -> CropConfig | No
     return replace(crop(SECONDS[kind]), **changes)
 
 
-def work(change: str, kind: str, seed: int, steps: int, out: Path) -> None:
-    """Train one prior on under one change and score it; one more line in OUT/results.jsonl."""
+def work(change: str, kind: str, seed: int, steps: int, out: Path) -> dict[str, float]:
+    """Train one prior on under one change, and score it: processor seconds, and how far its error lies below the
+    validation examples, in dB.
+    """
     corpus, prior = Corpus.shipped("recorded"), load(f"recorded-{kind}")
-    line = {"change": change, "kind": kind, "seed": seed, "steps": steps, "seconds": 0.0}
+    seconds = 0.0
     if change != BEFORE:
         cut = examples(change, kind, prior.labels)
         draw = corpus.crops((kind,), "train", prior.labels, cut)
@@ -59,14 +58,12 @@ def work(change: str, kind: str, seed: int, steps: int, out: Path) -> None:
         start = {key: value.float() for key, value in prior.net.state_dict().items()}
         folder = out / f"{change.replace(' ', '-')}-{kind}-{seed}-{steps}"
         description = {"corpus": corpus.name, "sha256": corpus.sha256, "started_from": f"recorded-{kind}"}
-        run = PriorTrainer(folder, prior_config(kind, corpus.sounds), config, draw, description, start=start)
+        trainer = PriorTrainer(folder, prior_config(kind, corpus.sounds), config, draw, description, start=start)
         began = time.process_time()
-        run.fit()
-        line["seconds"] = round(time.process_time() - began, 1)
-        prior.net.load_state_dict(run.ema)
-    line["denoising_db"] = denoising_db(prior, corpus, (kind,), EXAMPLES)[kind]
-    with locked(out, "augmentation", patience=60.0):
-        Journal(out / LOG).append(line)
+        trainer.fit()
+        seconds = round(time.process_time() - began, 1)
+        prior.net.load_state_dict(trainer.ema)
+    return {"seconds": seconds, "denoising_db": denoising_db(prior, corpus, (kind,), EXAMPLES)[kind]}
 
 
 def planned(seeds: list[int], steps: int) -> list[tuple[str, str, int, int]]:
@@ -83,26 +80,16 @@ def collect(out: Path, path: Path = TABLE) -> None:
     """Write what has been scored so far to the package, with where it was computed."""
     import pandas as pd
 
-    table = pd.DataFrame(Journal(out / LOG).read())
+    table = pd.DataFrame(results(out))
     store(table.sort_values(["kind", "seed", "change"], ignore_index=True), path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/augmentation"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
-    args = parser.parse_args()
+    args = options(__doc__, "augmentation").parse_args()
     if args.collect:
         return collect(args.out)
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
     names = ("change", "kind", "seed", "steps")
-    done = {tuple(line[name] for name in names) for line in Journal(args.out / LOG).read()}
-    for run in planned(args.seeds, args.steps):
-        if run not in done:
-            work(*run, args.out)
+    run(args.out, names, planned(args.seeds, args.steps), partial(work, out=args.out))
 
 
 if __name__ == "__main__":

@@ -8,26 +8,23 @@ validation clips, which were never compressed. What was stopped goes on; command
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from .._files import Journal, locked
 from ..data.pack import encode
 from ..data.pocket_corpus import Clip
 from ..networks import TriplePathConfig
 from ..priors.neural import read
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
+from .comparison import options, results, run, store
 from .experiments import RESULTS
-from .search import denoising_db, joint, store
+from .search import denoising_db, joint
 
 TABLE = RESULTS / "codec.parquet"
-LOG = "results.jsonl"
 CODECS = ("none", "vorbis")
 
 
@@ -51,50 +48,38 @@ def compressed(corpus: Corpus) -> Corpus:
     return replace(corpus, clips=clips)
 
 
-def work(codec: str, seed: int, steps: int, recordings: Path, out: Path, network: TriplePathConfig) -> None:
-    """Train and score one network; one more line in OUT/results.jsonl."""
+def work(codec: str, seed: int, steps: int, recordings: Path, out: Path) -> dict[str, float]:
+    """Train and score one network: how far its error lies below the validation clips, for each kind, in dB."""
     raw = Corpus.recorded(recordings)
     corpus = compressed(raw) if codec == "vorbis" else raw
-    prior, draw = joint(corpus, network, 1.0)
+    prior, draw = joint(corpus, TriplePathConfig.pocket(1 + len(raw.sounds)), 1.0)
     config = TrainConfig.pocket(steps=steps, batch=16, seed=seed)
-    run = PriorTrainer(
+    trainer = PriorTrainer(
         out / f"{codec}-{seed}-{steps}", prior, config, draw, {"corpus": f"{corpus.name}, codec {codec}"}
     )
-    run.fit()
-    path = run.folder / "last.safetensors"
-    run.export(path)
-    found = {f"denoising_{kind}_db": db for kind, db in denoising_db(read(path), raw).items()}
-    with locked(out, "codec", patience=60.0):
-        Journal(out / LOG).append({"codec": codec, "seed": seed, "steps": steps} | found)
+    trainer.fit()
+    path = trainer.folder / "last.safetensors"
+    trainer.export(path)
+    return {f"denoising_{kind}_db": db for kind, db in denoising_db(read(path), raw).items()}
 
 
 def collect(out: Path, path: Path = TABLE) -> None:
     """Write what has been scored so far to the package, with where it was computed."""
     import pandas as pd
 
-    store(pd.DataFrame(Journal(out / LOG).read()).sort_values(["seed", "codec"]), path)
+    store(pd.DataFrame(results(out)).sort_values(["seed", "codec"]), path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "codec")
     parser.add_argument(
         "--recordings", type=Path, required=True, help="Folder with manifest.csv and the recordings that it names."
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/codec"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--collect", action="store_true", help="Write what has been scored so far to the package.")
     args = parser.parse_args()
     if args.collect:
         return collect(args.out)
-    torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
-    network = TriplePathConfig.pocket(1 + len(Corpus.recorded(args.recordings).sounds))
-    done = {(line["codec"], line["seed"], line["steps"]) for line in Journal(args.out / LOG).read()}
-    for seed in args.seeds:
-        for codec in CODECS:
-            if (codec, seed, args.steps) not in done:
-                work(codec, seed, args.steps, args.recordings, args.out, network)
+    planned = [(codec, seed, args.steps) for seed in args.seeds for codec in CODECS]
+    run(args.out, ("codec", "seed", "steps"), planned, partial(work, recordings=args.recordings, out=args.out))
 
 
 if __name__ == "__main__":

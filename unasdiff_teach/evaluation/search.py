@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._files import Journal, locked, replacing
+from .._files import replacing
 from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
 from ..data.recordings import recorded_mixtures
@@ -39,14 +38,15 @@ from ..training.crops import Crops
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
+from .comparison import record, results, store
 from .experiments import RESULTS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 TODAY = "today"
 TABLE = RESULTS / "network_search.parquet"
-CLOCK, RESULTS_LOG = "clock.json", "results.jsonl"
+CLOCK = "clock.json"
 LEVELS = (10, 20, 40, 80)  # steps t of the chain where sources come apart: noise at 0.08 to 0.65 of full scale
 EXAMPLES = 48  # of speech, and as many of sounds, that are denoised
 MIXTURES = 12  # that are separated
@@ -177,13 +177,7 @@ def work(name: str, minutes: float, recordings: Path, out: Path, mixtures: int =
         "tflop": gflop * run.step / 1e3, "gflops_per_second": gflop * run.step / spent,
         "denoising_speech_db": denoised["speech"], "denoising_sound_db": denoised["sound"], "si_sdr": separated,
     }  # fmt: skip
-    with locked(out, "search", patience=60.0):  # candidates that are trained side by side end when they will
-        Journal(out / RESULTS_LOG).append(line)
-
-
-def results(out: Path) -> list[dict]:
-    """What has been scored so far."""
-    return Journal(out / RESULTS_LOG).read()
+    record(out, line)
 
 
 def collect(out: Path, path: Path = TABLE) -> None:
@@ -194,13 +188,6 @@ def collect(out: Path, path: Path = TABLE) -> None:
     common = int(table["si_sdr"].str.len().min())
     table["si_sdr"] = table["si_sdr"].str[:common]
     store(table, path)
-
-
-def store(table: pd.DataFrame, path: Path) -> None:
-    """Write a table, with where it was computed."""
-    table["machine"] = f"{platform.machine()}, 1 thread, torch {torch.__version__}"
-    with replacing(path) as partial:
-        table.to_parquet(partial, index=False)
 
 
 def best(scored: list[dict], minutes: float, count: int) -> list[str]:
