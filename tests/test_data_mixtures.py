@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 import torch
 
-from unasdiff_teach.data import MixtureRules, mixtures, pocket, real_mixtures, synthesise
+from unasdiff_teach.data import MixtureRules, mixture_lists, mixtures, pocket, real_mixtures, synthesise
 from unasdiff_teach.data.audio import rms_db
-from unasdiff_teach.data.mixing import TASKS, Part, build
+from unasdiff_teach.data.mixing import SPEECH_SOUND, TASKS, Part, build
 from unasdiff_teach.data.mixture_lists import Deck, draw_list
 from unasdiff_teach.data.pocket_corpus import SOUND_CLASSES, UNHEARD_VOICES
 
@@ -39,8 +39,7 @@ def check_list(items, task, split):
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_lists(task, split):
     items = mixtures(task, split)
-    count = {"test": 20, "validation": 12}[split]
-    assert len(items) == (2 * count if task == "1 speech + 1 sound" else count)
+    assert len(items) == (40 if split == "test" else 24 if task == SPEECH_SOUND else 12)
     check_list(items, task, split)
     known = {clip.id for kind in ("speech", "sound") for clip in pocket(kind, split)}
     classes, used = Counter(), Counter()
@@ -54,7 +53,9 @@ def test_lists(task, split):
             assert heard == (voice not in UNHEARD_VOICES) and (heard or split == "test")
         classes.update(label for label in item.labels if label)
         used.update(item.clip_ids)
-    assert max(used.values()) == 1
+    # The two unheard voices have 20 clips, and half of 80 voices are unheard.
+    assert max(used.values()) == (2 if (task, split) == ("2 speech", "test") else 1)
+    assert len({frozenset(item.clip_ids) for item in items}) == len(items)
     if classes:
         assert set(classes) == set(SOUND_CLASSES)
         assert max(classes.values()) - min(classes.values()) <= 2
@@ -69,13 +70,22 @@ def test_main_list_balances_voices_and_classes():
     assert len(voices) == 8 and min(voices.values()) >= 3
 
 
-def test_lists_come_from_their_seed():
+@pytest.mark.parametrize(("task", "split"), [("2 speech", "validation"), ("2 sounds", "test")])
+def test_lists_come_from_their_seed(task, split):
     # What is committed is what the script draws.
-    drawn = draw_list("2 speech", "validation")
-    for entry, item in zip(drawn, mixtures("2 speech", "validation"), strict=True):
+    for entry, item in zip(draw_list(task, split), mixtures(task, split), strict=True):
         assert entry["id"] == item.id
         assert tuple(source["clip"] for source in entry["sources"]) == item.clip_ids
         assert tuple(source["level_db"] for source in entry["sources"]) == item.levels_db
+
+
+def test_a_list_grows_by_a_block_and_keeps_what_it_has(monkeypatch):
+    monkeypatch.setitem(mixture_lists.BLOCKS, "test", (20,))
+    first = draw_list("2 sounds", "test")
+    assert len(first) == 20
+    monkeypatch.setitem(mixture_lists.BLOCKS, "test", (20, 3))
+    more = draw_list("2 sounds", "test")
+    assert len(more) == 23 and more[:20] == first
 
 
 def test_list_arguments():

@@ -148,8 +148,8 @@ def test_the_network_is_told_beta_of_the_training_chain(respaced):
     prior = NeuralPrior(net, schedule, 16000, condition="beta")
     s = schedule.respace(10) if respaced else schedule
     for t in range(len(s)):
-        prior(torch.zeros(1, 8), s.index[t].expand(1))
-    assert told == pytest.approx(schedule.beta[s.index].tolist(), rel=1e-6)
+        prior(torch.zeros(1, 8), s.timesteps[t].expand(1))
+    assert told == pytest.approx(schedule.beta[s.timesteps].tolist(), rel=1e-6)
 
 
 def test_an_unknown_condition_and_classes_are_refused():

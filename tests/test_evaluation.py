@@ -760,7 +760,7 @@ def test_a_method_knows_all_else_that_changes_a_network():
     assert len(made) == 1 + len(others), "each differs in one thing"
     assert ev.fingerprint(neural_prior(two_cycles)).split()[0] == words.split()[0], "these very weights"
     respaced = NoiseSchedule.linear().respace(10)
-    moved = NoiseSchedule(respaced.beta, respaced.alpha_bar, respaced.index + 1, 200)
+    moved = NoiseSchedule(respaced.beta, respaced.alpha_bar, respaced.timesteps + 1, 200)
     settings = [ev.sampling("hybrid", {}, None, schedule=schedule).settings for schedule in (None, respaced, moved)]
     assert len(set(settings)) == 3
 

@@ -21,8 +21,8 @@ def test_the_chain_keeps_a_third_of_the_signal():
 def test_respacing_keeps_exactly_the_steps_asked_for(spacing, steps):
     r = S.respace(steps=steps, spacing=spacing)
     assert len(r) == steps
-    assert (r.index.diff() > 0).all() and r.index[0] == 0 and r.index[-1] == 199
-    assert torch.equal(r.alpha_bar, S.alpha_bar[r.index])
+    assert (r.timesteps.diff() > 0).all() and r.timesteps[0] == 0 and r.timesteps[-1] == 199
+    assert torch.equal(r.alpha_bar, S.alpha_bar[r.timesteps])
     assert torch.allclose(torch.cumprod(1 - r.beta, 0), r.alpha_bar)
 
 
@@ -47,12 +47,22 @@ def test_log_snr_spacing_is_even_where_the_indices_allow():
         (lambda: S.respace(1), "2..200"),
         (lambda: S.respace(201), "2..200"),
         (lambda: S.respace(20, "cosine"), "log_snr"),
-        (lambda: S.position(0), "1..200"),
+        (lambda: S.index_of(0), "1..200"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_old_names_of_the_schedule_warn():
+    with pytest.warns(DeprecationWarning, match="index is now timesteps"):
+        assert torch.equal(S.index, S.timesteps)
+    with pytest.warns(DeprecationWarning, match="position is now index_of"):
+        assert S.position(150) == S.index_of(150) == 149
+    with pytest.warns(DeprecationWarning, match="index is now timesteps"):
+        made = ut.NoiseSchedule(S.beta, S.alpha_bar, index=S.timesteps, T_train=200)
+    assert torch.equal(made.timesteps, S.timesteps)
 
 
 def test_forward_noise_has_the_stated_mean_and_variance():

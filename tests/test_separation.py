@@ -352,7 +352,7 @@ def test_records_describe_the_update():
         noise=lambda kind, i, shape: torch.zeros(shape),
         on_step=records.append,
     )
-    assert [r.t for r in records] == result.schedule.index.flip(0).tolist()
+    assert [r.t for r in records] == result.schedule.timesteps.flip(0).tolist()
     for r in records:
         update = r.g_prior + r.gamma[:, None] * r.g_cond
         assert torch.allclose(r.x_prev, r.x_t + update, atol=1e-5)
@@ -446,7 +446,7 @@ def test_the_loop_starts_where_it_is_told():
     assert ut.separate(y, LOW, [0, 0], S, base.replace(start="init_step"), on_step=records.append).calls == 150
     assert records[0].t == 149
     respaced = ut.separate(y, LOW, [0, 0], S, base.replace(start="init_step", steps=25))
-    assert respaced.calls == 25 and respaced.schedule.index[-1] == 149
+    assert respaced.calls == 25 and respaced.schedule.timesteps[-1] == 149
 
 
 def test_the_initial_state_is_eq_12():
@@ -462,7 +462,7 @@ def test_the_initial_state_is_eq_12():
         first.append,
     )
     s = S.respace(2)
-    ab = s.alpha_bar[s.position(150)]
+    ab = s.alpha_bar[s.index_of(150)]
     assert torch.allclose(first[0].x_t, (ab.sqrt() * y + (1 - ab).sqrt()).float().expand(2, N), atol=1e-6)
 
 

@@ -60,7 +60,7 @@ class Forecast:
         count = self.config.run_length(self.schedule)
         gradient = self.config.guidance.needs_gradient
         signals = self.signals * self.config.hypotheses
-        counts = [len(self.windows.starts(self.N, shift_at(t))) for t in self.schedule.index.tolist()]
+        counts = [len(self.windows.starts(self.N, shift_at(t))) for t in self.schedule.timesteps.tolist()]
         groups: dict[int, list[Source]] = {}
         for source in self.sources:
             groups.setdefault(id(source.prior.prior), []).append(source)
@@ -120,7 +120,7 @@ class Forecast:
         names = getattr(source.prior.prior, "labels", ())
         x_t = torch.randn(1, self.windows.size, generator=torch.Generator().manual_seed(0)).to(self.device)
         label = names.index(source.label) if source.label is not None else None
-        return x_t, self.schedule.index[:1].to(self.device), label
+        return x_t, self.schedule.timesteps[:1].to(self.device), label
 
     def _pass(self, source: Source, most: int, memory: float, precision: str) -> Pass:
         gradient = self.config.guidance.needs_gradient

@@ -55,14 +55,14 @@ def plain_separate(mixture: Tensor, prior: NeuralPrior, K: int, schedule: NoiseS
     """
     s, rule, loss, N = schedule, Hybrid.authors(), ReconstructionLoss(), len(mixture)
     length = -(-N // loss.n_groups)
-    alpha_bar = s.at(s.alpha_bar, s.position(150), mixture)
+    alpha_bar = s.at(s.alpha_bar, s.index_of(150), mixture)
     e = noise("init", 0, (N,)).to(mixture)
     sources = [alpha_bar.sqrt() * mixture + (1 - alpha_bar).sqrt() * e for _ in range(K)]
     for i, t in enumerate(reversed(range(len(s)))):
         sources = [x.detach().requires_grad_() for x in sources]
         estimates = []
         for x in sources:
-            eps = prior(x[None], s.index[t : t + 1].to(mixture.device))[0]
+            eps = prior(x[None], s.timesteps[t : t + 1].to(mixture.device))[0]
             estimates.append(tweedie(x, eps, t, s, clamp=1.0))
         total = sum(estimates)
         groups = sum(torch.linalg.vector_norm((mixture - total)[n : n + length]) for n in range(0, N, length))

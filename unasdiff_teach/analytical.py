@@ -60,7 +60,7 @@ class AnalyticalConfig:
 
     def calls(self, schedule: NoiseSchedule) -> int:
         """Network calls for each source, as `Separation.calls` will count them."""
-        corrected = (schedule.index > 0) & (schedule.index < self.corrector_below)
+        corrected = (schedule.timesteps > 0) & (schedule.timesteps < self.corrector_below)
         return len(schedule) + int(self.corrector * corrected.sum())
 
     def __post_init__(self):
@@ -95,7 +95,7 @@ def separate_analytical(
     with torch.no_grad():
         x = task.noise("init").expand(task.shape)
         for t in countdown(len(s) - 1, progress):
-            x0_hat = tweedie(x, task.eps(x, s.index[t]), t, s, config.clamp)
+            x0_hat = tweedie(x, task.eps(x, s.timesteps[t]), t, s, config.clamp)
             z = task.noise("step") if t else torch.zeros_like(x)
             sample = posterior_mean(x, x0_hat, t, s) + s.at(s.sigma, t, x) * z
             calls += 1
@@ -109,7 +109,7 @@ def separate_analytical(
                     total = total + y - x.sum(1)
                     x = sample + config.coefficient * total[:, None]
 
-            if config.corrector and 0 < s.index[t] < config.corrector_below:
+            if config.corrector and 0 < s.timesteps[t] < config.corrector_below:
                 x = _corrector(x, y, task, t, s, config.corrector_snr)
                 calls += 1
     return Separation(task.unbatch(x / scale[:, None]), calls, s)
@@ -117,7 +117,7 @@ def separate_analytical(
 
 def _corrector(x: Tensor, y: Tensor, task: SeparationTask, t: int, s: NoiseSchedule, snr: float) -> Tensor:
     """Langevin step of the released code, whose score has the sign of the noise prediction (a true one has minus)."""
-    score = task.eps(x, s.index[t]) / (1 - s.at(s.alpha_bar, t, x)).sqrt()
+    score = task.eps(x, s.timesteps[t]) / (1 - s.at(s.alpha_bar, t, x)).sqrt()
     z = task.noise("corrector")
     size = torch.linalg.vector_norm
     step = 2 * (1 - s.at(s.beta, t, x)) * (snr * size(z, dim=-1, keepdim=True) / size(score, dim=-1, keepdim=True)) ** 2

@@ -87,7 +87,7 @@ def ancestral_sample(
     """
     x_t = (torch.randn(shape, generator=generator) if x_T is None else x_T).to(device)
     for t in reversed(range(len(schedule))):
-        eps = prior(x_t, schedule.index[t].to(device).expand(shape[0]), label)
+        eps = prior(x_t, schedule.timesteps[t].to(device).expand(shape[0]), label)
         x0_hat = tweedie(x_t, eps, t, schedule, clamp)
         x_t = posterior_step(x_t, x0_hat, t, schedule, torch.randn(shape, generator=generator).to(x_t))
     return x_t
@@ -98,5 +98,5 @@ def denoising_loss(
 ) -> Tensor:
     """Mean squared error of the predicted noise for each signal, the simple loss of DDPM. x0 [B, N] -> [B]."""
     x_t = forward_noise(x0, t, noise, schedule)
-    eps = prior(x_t, schedule.index.to(t.device)[t], label)
+    eps = prior(x_t, schedule.timesteps.to(t.device)[t], label)
     return (eps - noise).square().mean(-1)

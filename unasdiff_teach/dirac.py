@@ -94,7 +94,7 @@ def separate_dirac(
         for t in countdown(len(s) - 1, progress):
             sigma = float(s.noise_to_signal[t])
             below = float(s.noise_to_signal[t - 1]) if t else 0.0
-            eps = task.eps(s.at(s.alpha_bar, t, u).sqrt() * u, s.index[t])
+            eps = task.eps(s.at(s.alpha_bar, t, u).sqrt() * u, s.timesteps[t])
             # The score of u is -eps / sigma, so that du/dsigma = -sigma (score - score of the constrained source) is:
             slope = eps - eps[:, last : last + 1]
             langevin = config.langevin if t else 0.0  # the last step removes noise, and adds none

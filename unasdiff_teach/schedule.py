@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._lazy import renamed_arguments
 
+
+@renamed_arguments(index="timesteps", position="index_of")
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
     """A discrete variance-preserving chain of `len(schedule)` steps, index 0 (least noise) to T - 1 (most noise).
@@ -22,13 +25,13 @@ class NoiseSchedule:
     Attributes:
         beta: [T], fraction of power replaced by noise in each step.
         alpha_bar: [T], fraction of the signal's power that is left at each step, strictly decreasing, in (0, 1).
-        index: [T] integers, what each step tells the prior: 0..T-1, or the original indices after `respace`.
+        timesteps: [T] integers, what each step tells the prior: 0..T-1, or the original ones after `respace`.
         T_train: number of steps of the chain that the prior was trained on.
     """
 
     beta: Tensor
     alpha_bar: Tensor
-    index: Tensor
+    timesteps: Tensor
     T_train: int
 
     @classmethod
@@ -99,28 +102,28 @@ class NoiseSchedule:
         value = table[torch.as_tensor(t, device="cpu")].to(like.dtype).to(like.device)
         return value.reshape(value.shape + (1,) * (like.ndim - value.ndim)) if value.ndim else value
 
-    def position(self, step: int) -> int:
-        """The last position whose prior index is below `step` (counted from 1, as the paper's t* = 150 is).
+    def index_of(self, step: int) -> int:
+        """The last index whose timestep is below `step` (counted from 1, as the paper's t* = 150 is).
 
         Raises:
             ValueError: `step` lies outside 1..T_train.
         """
         if not 1 <= step <= self.T_train:
             raise ValueError(f"step {step} is outside 1..{self.T_train}")
-        return max(int(torch.searchsorted(self.index, step, right=False)) - 1, 0)
+        return max(int(torch.searchsorted(self.timesteps, step, right=False)) - 1, 0)
 
     def respace(
         self, steps: int, spacing: Literal["log_snr", "time"] = "log_snr", last: int | None = None
     ) -> NoiseSchedule:
         """Keep `steps` of the steps, the first and the last among them, evenly spaced in log-SNR or in time.
 
-        Where steps even in log-SNR would fall between two indices, at low noise, every index is kept and the rest is
-        spread over what remains. `index` remembers what each kept step tells the prior.
+        Where steps even in log-SNR would fall between two of them, at low noise, every one is kept and the rest is
+        spread over what remains. `timesteps` remembers what each kept step tells the prior.
 
         Args:
             steps: 2..len(self).
             spacing: "log_snr" or "time".
-            last: position of the noisiest step kept; by default the last one.
+            last: index of the noisiest step kept; by default the last one.
 
         Raises:
             ValueError: an argument is out of range.
@@ -138,7 +141,7 @@ class NoiseSchedule:
             raise ValueError(f"spacing is {spacing!r}; accepted are 'log_snr' and 'time'")
         alpha_bar = self.alpha_bar[keep]
         beta = 1 - alpha_bar / torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
-        return NoiseSchedule(beta, alpha_bar, self.index[keep], self.T_train)
+        return NoiseSchedule(beta, alpha_bar, self.timesteps[keep], self.T_train)
 
 
 def _even_in(axis: Tensor, steps: int) -> Tensor:

@@ -115,9 +115,9 @@ class SeparationConfig:
     def chain(self, schedule: NoiseSchedule) -> tuple[NoiseSchedule, int]:
         """The schedule that a run takes, and the position in it of the first step."""
         if self.steps is not None:
-            last = schedule.position(self.init_step) if self.start == "init_step" else None
+            last = schedule.index_of(self.init_step) if self.start == "init_step" else None
             schedule = schedule.respace(self.steps, self.spacing, last)
-        return schedule, schedule.position(self.init_step) if self.start == "init_step" else len(schedule) - 1
+        return schedule, schedule.index_of(self.init_step) if self.start == "init_step" else len(schedule) - 1
 
     def run_length(self, schedule: NoiseSchedule) -> int:
         """Steps of one run."""
@@ -199,13 +199,13 @@ def algorithm_1(
     c = [None if c is None else torch.tensor([c], device=y.device) for c in labels]
     # Lines 1-2, Eq. 12: all start from the mixture with the noise of step t*.
     epsilon = torch.randn(N, generator=generator).to(y)
-    x_t = forward_noise(y, s.position(t_star), epsilon, s).repeat(K, 1)
+    x_t = forward_noise(y, s.index_of(t_star), epsilon, s).repeat(K, 1)
     # Line 3: from the most noise to the least.
     for t in reversed(range(len(s))):
         x_t.requires_grad_()
         # Lines 4-6, Eq. 5: what each prior takes its source to be; it returns the
         # noise, a multiple of the score.
-        told = s.index[t : t + 1].to(y.device)
+        told = s.timesteps[t : t + 1].to(y.device)
         noises = [prior(x_t[k : k + 1], told, c[k]) for k, prior in enumerate(priors)]
         eps = torch.cat(noises)
         x0_hat = tweedie(x_t, eps, t, s)
@@ -275,7 +275,7 @@ def separate(
         # Lines 4-6: Tweedie's estimates, for all sources at once.
         x_t = x_t.detach().requires_grad_(rule.needs_gradient)
         with torch.set_grad_enabled(rule.needs_gradient):
-            x0_hat = tweedie(x_t, task.eps(x_t, s.index[t]), t, s, config.clamp)
+            x0_hat = tweedie(x_t, task.eps(x_t, s.timesteps[t]), t, s, config.clamp)
             # Lines 10-14: where their sum misses the mixture, and where that sends the states.
             from_x0, from_xt, sigma = reverse_weights(t, s, config.renoise)
             estimates = Estimates(y, x_t, x0_hat, t, s, from_x0, config.loss)
@@ -290,7 +290,7 @@ def separate(
             x_prev, gamma = rule.step(mean, noise, direction, _norm(direction, config.grad_norm), t, s)
             if on_step is not None:
                 record = x_t, x0_hat, estimates.loss, mean - x_t, direction, gamma, x_prev
-                on_step(StepRecord(step, int(s.index[t]), *(task.unbatch(value.detach()) for value in record)))
+                on_step(StepRecord(step, int(s.timesteps[t]), *(task.unbatch(value.detach()) for value in record)))
         x_t = x_prev
         if state is not None:
             state.save(step + 1, x_t)
@@ -303,7 +303,7 @@ def separate(
 def _initial_state(y: Tensor, task: SeparationTask, s: NoiseSchedule, config: SeparationConfig) -> Tensor:
     """Algorithm 1, line 2, and Eq. 12: every source starts from the noised mixture; or from noise alone. [B, K, N]."""
     e = task.noise("init", shared=config.init_noise == "shared")
-    x_t = forward_noise(y[:, None], s.position(config.init_step), e, s) if config.init == "mixture" else e
+    x_t = forward_noise(y[:, None], s.index_of(config.init_step), e, s) if config.init == "mixture" else e
     return x_t.expand(task.shape)
 
 

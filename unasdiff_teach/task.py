@@ -269,7 +269,7 @@ def _fitting_schedule(priors: list[Prior], schedule: NoiseSchedule | None) -> No
         schedule = trained[0]
     for own in trained:
         fits = own.T_train == schedule.T_train and torch.allclose(
-            own.alpha_bar[schedule.index], schedule.alpha_bar, atol=1e-6
+            own.alpha_bar[schedule.timesteps], schedule.alpha_bar, atol=1e-6
         )
         if not fits:
             raise ValueError(

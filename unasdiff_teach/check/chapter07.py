@@ -108,7 +108,7 @@ def hybrid_strength(answer):
 def floor_wins(answer):
     """answer(schedule, s_floor, sigma_scale) -> at how many steps s_floor is above sigma_scale sigma(t)."""
     s = NoiseSchedule.linear()
-    few = s.respace(33, last=s.position(150))
+    few = s.respace(33, last=s.index_of(150))
 
     def count(schedule, floor, scale):
         return int((scale * schedule.sigma < floor).sum())

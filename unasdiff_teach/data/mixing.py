@@ -238,8 +238,8 @@ def mixtures(
     Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test
     voices, and all real ones, neither. Sounds in one mixture differ in class, speakers in voice.
 
-    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". Of recordings there are 40
-    test mixtures of each and 24 for validation; rendered, as many of the first task, 20 and 12 of the others.
+    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". There are 40 test
+    mixtures of each; for validation 24 of recordings, and 24 rendered ones of the first task, 12 of the others.
     split: "validation" or "test". count: only the first `count`; None gives all. corpus: "rendered" or "recorded".
 
     Returns a list of `Mixture`, speech first in each.

@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -21,8 +22,13 @@ from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, V
 
 VERSION = "1"
 SEED = 7
-COUNT = {"test": 20, "validation": 12}
-COUNT_SPEECH_SOUND = {"test": 40, "validation": 24}
+BLOCKS = {"test": (20, 20), "validation": (12,)}
+BLOCKS_SPEECH_SOUND = {"test": (40,), "validation": (24,)}
+"""How many mixtures are drawn at a time. A list grows by a further block, which leaves those before it as they are."""
+STRIDES = ((0, 4, 2), (0, 5, 4), (0, 6, 9), (0, 7, 8))
+"""Places of the sounds of a mixture in the order of the classes, for twelve mixtures at a time: other classes meet each
+time, and none meets itself.
+"""
 SOUND_SECONDS = (1.0, 2.0)
 REAL_COUNT = 10
 DRAWS = 30
@@ -72,12 +78,12 @@ def draw(clips: Sequence[tuple[Tensor, Callable[[], float]]], rng: random.Random
     return None
 
 
-def voices_of(task: str, split: str, count: int, rng: random.Random) -> list[list[str]]:
-    """Voices of each mixture [count][speakers]; in the test split half of them are unheard."""
+def voices_of(task: str, split: str, numbers: Iterable[int], rng: random.Random) -> list[list[str]]:
+    """Voices of each mixture of `numbers` [mixtures][speakers]; in the test split half of them are unheard."""
     heard, unheard = Deck(HEARD_VOICES, rng), Deck(UNHEARD_VOICES, rng)
     speakers = TASKS[task].count("speech")
     result = []
-    for i in range(count):
+    for i in numbers:
         chosen = []
         for k in range(speakers):
             # Every combination of heard and unheard comes equally often; the extra shift after
@@ -91,7 +97,7 @@ def voices_of(task: str, split: str, count: int, rng: random.Random) -> list[lis
 def draw_list(task: str, split: str) -> list[dict]:
     """The list of one task and split, as it is stored."""
     rng = random.Random(f"{SEED} {task} {split}")
-    count = (COUNT_SPEECH_SOUND if task == SPEECH_SOUND else COUNT)[split]
+    blocks = (BLOCKS_SPEECH_SOUND if task == SPEECH_SOUND else BLOCKS)[split]
     decks = {
         label: Deck([clip for clip in pocket(kind, split) if clip.label == label], rng)
         for kind in ("speech", "sound")
@@ -100,22 +106,18 @@ def draw_list(task: str, split: str) -> list[dict]:
     # One order of the classes, repeated: each appears equally often (give or take one).
     order = rng.sample(SOUND_CLASSES, len(SOUND_CLASSES))
     sounds = TASKS[task].count("sound")
-    spoken = voices_of(task, split, count, rng)
     entries = []
-    for i in range(count):
-        # Strides keep the classes of one mixture apart and their combinations changing.
-        classes = [order[(i + k * (1 + 3 * k + i // 12)) % 12] for k in range(sounds)]
-        seconds = {"speech": lambda: 2.0, "sound": lambda: rng.uniform(*SOUND_SECONDS)}
-        speech, parts = [decks[voice].deal() for voice in spoken[i]], None
-        while parts is None:
-            clips = speech + [decks[label].deal() for label in classes]
-            parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
-        entries.append(
-            {
-                "id": f"{slug(task)}_{split}_{i:02d}",
-                "sources": [{"clip": clip.id, **part} for clip, part in zip(clips, parts)],
-            }
-        )
+    for last, count in zip(accumulate(blocks), blocks):
+        numbers = range(last - count, last)
+        for i, voices in zip(numbers, voices_of(task, split, numbers, rng)):
+            classes = [order[(i + stride) % 12] for stride in STRIDES[i // 12][:sounds]]
+            seconds = {"speech": lambda: 2.0, "sound": lambda: rng.uniform(*SOUND_SECONDS)}
+            speech, parts = [decks[voice].deal() for voice in voices], None
+            while parts is None:
+                clips = speech + [decks[label].deal() for label in classes]
+                parts = draw([(clip.audio, seconds[clip.kind]) for clip in clips], rng)
+            sources = [{"clip": clip.id, **part} for clip, part in zip(clips, parts)]
+            entries.append({"id": f"{slug(task)}_{split}_{i:02d}", "sources": sources})
     return entries
 
 

@@ -205,7 +205,7 @@ def kept_steps(steps: int) -> list[int]:
     last among them.
     """
     schedule = NoiseSchedule.linear(steps)
-    return (steps - 1 - schedule.respace(min(KEPT, steps)).index).flip(0).tolist()
+    return (steps - 1 - schedule.respace(min(KEPT, steps)).timesteps).flip(0).tolist()
 
 
 def estimates(results: Path = RESULTS) -> dict[str, Tensor]:

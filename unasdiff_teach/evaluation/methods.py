@@ -172,7 +172,7 @@ def _words(value: object) -> str:
         value = torch.as_tensor(value).detach().cpu()
         return f"{list(value.shape)} {_crc(value.double())}"
     if isinstance(value, NoiseSchedule):
-        return f"{len(value)} steps {_crc(value.alpha_bar, value.index)} of {value.T_train}"
+        return f"{len(value)} steps {_crc(value.alpha_bar, value.timesteps)} of {value.T_train}"
     if isinstance(value, Mapping):
         value = sorted((str(key), _words(entry)) for key, entry in value.items())
     if isinstance(value, Sequence):

@@ -54,7 +54,7 @@ def curves(values: Mapping[str, float]) -> dict[str, np.ndarray]:
     schedule = NoiseSchedule.linear(values["T"], values["beta_min"], values["beta_max"])
     rules = DPS(), DSG(values["sigma_scale"]), Hybrid(values["s_floor"], values["sharpness"], values["sigma_scale"])
     tensors = {
-        "t": schedule.index + 1,
+        "t": schedule.timesteps + 1,
         "beta": schedule.beta,
         "alpha_bar": schedule.alpha_bar,
         "log_snr": schedule.log_snr,

@@ -116,7 +116,7 @@ def schedule_curves(schedule: NoiseSchedule) -> Figure:
     }
     figure, axes = _stacked(4.6, 2, 2, sharex=True)
     for axis, colour, (title, (values, unit)) in zip(axes.flat, PALETTE, curves.items()):
-        axis.plot(schedule.index + 1, values, color=colour)
+        axis.plot(schedule.timesteps + 1, values, color=colour)
         axis.set(title=title, ylabel=unit)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes[0, 1].set_ylim(0, 1.02)
@@ -142,7 +142,9 @@ def guidance_curves(rules: Sequence[Strength] | Mapping[str, Strength], schedule
     axis = axes[0, 0]
     for (name, rule), colour, dash in zip(rules.items(), _cycle(PALETTE, len(rules)), _cycle(DASHES, len(rules))):
         strength = rule.strength(schedule)
-        axis.plot(schedule.index + 1, strength.where(strength > 0, torch.nan), color=colour, linestyle=dash, label=name)
+        axis.plot(
+            schedule.timesteps + 1, strength.where(strength > 0, torch.nan), color=colour, linestyle=dash, label=name
+        )
     axis.set(xlabel=STEP_LABEL, ylabel=r"strength, $\gamma(t)$ without $\sqrt{N} / \|g\|$", yscale="log")
     figure.legend(loc="outside upper center", ncols=min(len(rules), 4))
     return figure

@@ -96,7 +96,7 @@ class Drawn(GradientRule):
 
     def strength(self, schedule: NoiseSchedule) -> Tensor:
         """gamma(t) without sqrt(N) / norm, [T]."""
-        return torch.from_numpy(np.exp(np.interp(schedule.index + 1, KNOTS, np.log(self.strengths))))
+        return torch.from_numpy(np.exp(np.interp(schedule.timesteps + 1, KNOTS, np.log(self.strengths))))
 
     def gamma(self, schedule: NoiseSchedule, t: int, norm: Tensor, N: int) -> Tensor:
         """gamma(t) for gradients of L2 norm `norm` [...] over N samples, [...]."""
@@ -141,7 +141,7 @@ def _noised(t: int, seed: int) -> dict:
         s = NoiseSchedule.linear(T)
         x = forward_noise(x0, t - 1, _noise(T, seed), s)
         guess = tweedie(
-            x, torch.cat([prior(x[k : k + 1], s.index[t - 1 : t]) for k, prior in enumerate(PRIORS)]), t - 1, s
+            x, torch.cat([prior(x[k : k + 1], s.timesteps[t - 1 : t]) for k, prior in enumerate(PRIORS)]), t - 1, s
         )
     away = np.abs(guess.numpy()[..., None] - MEANS[:, None])  # from each hill, [2, N, 2]
     return {
