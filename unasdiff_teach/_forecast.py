@@ -19,7 +19,6 @@ MEMORY = 2e9  # bytes for what the priors remember for the gradient
 STATE = 150  # bytes for each sample of each source and run: states, noise, estimates
 GRAPH = 1.3  # times what the priors' graphs take: the loss has one, too
 ROWS = 8  # windows at once on a CPU, which gains nothing from more
-COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class Forecast:
             return False, ""
         windows = self.N * self.signals / (self.windows.size - self.windows.overlap)
         passes = self.config.calls(self.schedule) * len(self.sources) * windows
-        compiled, line = precisions.compiling(asked, self.device, passes > COMPILED)
+        compiled, line = precisions.compiling(asked, self.device, passes >= precisions.COMPILED)
         for net in networks if compiled else ():
             net.compile_core()
         return compiled, line

@@ -9,6 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,14 @@ def name(device: str = "cpu") -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def version(package: str) -> str | None:
+    """Of an installed package; None where it is not installed, as when a source tree is run."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def cache(file: str) -> Path:

@@ -24,6 +24,7 @@ from ._checks import one_of
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTO = "auto"
+COMPILED = 5000  # passes of a network on a GPU, from which compiling it pays
 _ALIASES = {"32-true": "float32", "bf16-mixed": "bfloat16"}  # the words of earlier versions
 _FILE = "precision.json"
 _GAIN = 1.15  # so many times as fast bfloat16 must be: it also rounds
@@ -149,7 +150,7 @@ def compiling(asked: bool | None, device: str | torch.device, long: bool) -> tup
             False,
             "networks: not compiled, for want of a compiler here; the eager form computes the same, more slowly",
         )
-    return True, "networks: compiled, so that the first steps take minutes (--no-compile does without)"
+    return True, "networks: compiled, which takes minutes for each size and process (--no-compile does without)"
 
 
 def _native(device: str | torch.device) -> bool:

@@ -1,9 +1,8 @@
-"""In which form the networks of a job compute, precision and compiled or not, and how fast that may be."""
+"""In which precision the networks of a job compute, and how fast that may be."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -14,8 +13,6 @@ from ..precision import AUTO, PRECISIONS, canonical
 from .choice import CHOICES
 from .job import Job, begun_in, device_of, ranks
 from .systems import Systems, guided, setting
-
-COMPILED = 5000  # network calls on a GPU, from which compiling pays
 
 
 def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tuple[str, list[str]]:
@@ -54,19 +51,6 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
     choice = precision.choose(AUTO, device, key, work)
     prior.to(where)
     return choice.precision, [f"precision: {choice.why}"]
-
-
-def choose_compiled(job: Job, calls: int) -> tuple[Job, list[str]]:
-    """The job with its choice whether to compile, and a line about it where there was one."""
-    if job.compile is False or job.compile is None and (job.device != "cuda" or calls < COMPILED):
-        return replace(job, compile=False), []
-    if not precision.has_compiler(job.device):
-        return replace(job, compile=False), [
-            "networks: not compiled, for want of a compiler here; the eager form computes the same"
-        ]
-    return replace(job, compile=True), [
-        "networks: compiled, which takes minutes for each size and process (--no-compile does without)"
-    ]
 
 
 def rate(job: Job) -> tuple[float, str]:

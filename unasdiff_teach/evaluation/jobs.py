@@ -22,10 +22,10 @@ from .._console import duration
 from .._files import locked, replacing
 from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
-from ..precision import PRECISIONS, canonical
+from ..precision import COMPILED, PRECISIONS, canonical, compiling
 from ..priors import NeuralPrior
 from . import lists, nmf
-from .forms import choose_compiled, choose_precision, rate
+from .forms import choose_precision, rate
 from .job import FACTS, Job, begun_in, check_words, device_of, ranks, sizes
 from .methods import Method
 from .run import ITEM, SHARDS, Key, Run, Scoring, Stored, stored
@@ -191,8 +191,9 @@ def plan(job: Job) -> Plan:
         *why,
     ]
     if left:
-        job, how = choose_compiled(job, work_left["calls"])
-        lines.extend(how)
+        compiled, line = compiling(job.compile, job.device, work_left["calls"] >= COMPILED)
+        job = replace(job, compile=compiled)
+        lines.extend([line] if line else [])
         lines.append(
             f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about"
             f" {duration(seconds)} (the progress bar will know better)"

@@ -16,6 +16,7 @@ from ..analytical import AnalyticalConfig, separate_analytical
 from ..diffusion import Prior
 from ..dirac import DiracConfig, separate_dirac
 from ..metrics import best_permutation
+from ..precision import autocast
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, separate
 from ..separators import Separator
@@ -53,7 +54,7 @@ def sampling(
     preset: str = "",
     schedule: NoiseSchedule | None = None,
     device: str | torch.device = "cpu",
-    precision: torch.dtype = torch.float32,
+    precision: str = "float32",
 ) -> Method:
     """Diffusion sampling as a method: `separate`, `separate_analytical` or `separate_dirac`, as the type of `config`
     says.
@@ -64,10 +65,10 @@ def sampling(
             mixture.
         config, schedule: see `separate`.
         device: where to separate.
-        precision: of the networks' products; with `torch.bfloat16` norms, transforms and states stay in float32.
+        precision: of the networks' products; with "bfloat16" norms, transforms and states stay in float32.
     """
 
-    @_autocast(device, precision)
+    @autocast(device, precision)
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
         sampler = {SeparationConfig: separate, AnalyticalConfig: separate_analytical, DiracConfig: separate_dirac}[
             type(config)
@@ -86,8 +87,8 @@ def sampling(
     settings = [str(config), *(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
     if schedule is not None:
         settings.append(_words(schedule))
-    if precision != torch.float32:
-        settings.append(f"products in {str(precision).removeprefix('torch.')}")
+    if precision != "float32":
+        settings.append(f"products in {precision}")
     return Method(name, run, preset, ", ".join(settings))
 
 
@@ -134,10 +135,6 @@ def oracle(kind: str = "ratio") -> Method:
         return oracle_mask(torch.stack([m.mixture for m in mixtures]), sources, kind), 0
 
     return Method(f"oracle {kind}", run, settings=f"n_fft={N_FFT}, hop={HOP}")
-
-
-def _autocast(device: str | torch.device, precision: torch.dtype) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, precision, enabled=precision != torch.float32)
 
 
 def fingerprint(model: Prior | nn.Module) -> str:

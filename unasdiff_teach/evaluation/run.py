@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .._files import Journal, locked, replacing
+from .._machine import version
 from ..metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 from .methods import Method
 
@@ -339,14 +339,7 @@ def _machine() -> str:
 
 def _versions() -> str:
     names = ("unasdiff-teach", "torch", "pesq")
-    return ", ".join(f"{name} {_version(name)}" for name in names)
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
+    return ", ".join(f"{name} {version(name) or 'unknown'}" for name in names)
 
 
 def _check_names(what: str, names: list) -> None:

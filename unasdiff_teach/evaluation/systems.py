@@ -15,7 +15,7 @@ from ..diffusion import Prior
 from ..dirac import DiracConfig
 from ..guidance import CQT, DPS, DSG, Guidance, Hybrid
 from ..networks import DiffWave, TriplePathUNet, budget
-from ..precision import PRECISIONS, canonical
+from ..precision import canonical
 from ..priors.named import load_prior
 from ..separation import SeparationConfig
 from ..separators import Separator
@@ -177,7 +177,7 @@ class Systems:
                 " is for"
             )
         priors = {kind: self.priors[kind] for kind in sorted(set(kinds))}
-        how = {"device": device, "precision": PRECISIONS[canonical(precision)]}
+        how = {"device": device, "precision": canonical(precision)}
         if name in CHOICES:
             return CHOICES[name](name, priors, **how)
         found = setting(name, preset, own)

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import _machine
 from .._files import locked, replacing
 from .notebooks import NOTEBOOKS, execute, source_hash
 
@@ -104,17 +105,10 @@ def environment(book: Path) -> dict:
             "gpus": gpus,
         },
         "python": platform.python_version(),
-        "packages": {name: version for name in sorted(names) if (version := _version(name))},
+        "packages": {name: version for name in sorted(names) if (version := _machine.version(name))},
         "commit": _git(book, "rev-parse", "HEAD"),
         "changed since": (_git(book, "status", "--porcelain", "--untracked-files=no") or "").splitlines(),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git(folder: Path, *words: str) -> str | None:
