@@ -45,8 +45,7 @@ def guidance_bound(answer):
 @checker("6.2", "the step that a source needs")
 def needed_step(answer):
     """answer(g_prior [K, N], g_cond [K, N]) -> the RMS [K] of the shortest guidance step, gamma g_cond, that makes up
-    for the
-    prior: g_bound times the RMS of g_cond. Negative where the prior helps."""
+    for the prior: g_bound times the RMS of g_cond. Negative where the prior helps."""
     g_prior, g_cond = noise(2, 50), torch.tensor([[1.0], [0.1]]) * noise(2, 50, seed=1)
     needed = conflict.guidance_bound(g_prior, g_cond) * g_cond.square().mean(-1).sqrt()
     rms = "the RMS of N samples is their L2 norm over sqrt(N)"

@@ -20,9 +20,8 @@ def listing(root: str | Path, kind: str, test: float = 0.1, licence: str | None 
 
     Sounds lie as CLASS/FILE, speech as SPEAKER/FILE, or as FILE where the speaker is not known. Above them there may
     be folders "train", "validation" and "test"; without these a fraction `test` is taken out for test, by a hash of
-    the names, so that it stays
-    the same when recordings are added: of every class, or of the speakers where there are several, since a test voice
-    should be a new one.
+    the names, so that it stays the same when recordings are added: of every class, or of the speakers where there are
+    several, since a test voice should be a new one.
 
     Left out, and named: sounds without a class, and audio files of kinds that are not read. Other files are passed
         over.

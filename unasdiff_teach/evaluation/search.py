@@ -2,10 +2,9 @@
 --recordings DIR`.
 
 Every candidate is trained alike, from nothing and by one thread, on an equal clock of processor seconds, which other
-work
-on the machine stretches little: one network for speech and all classes of sound, a constant learning rate and averaged
-weights, so that each moment of a run is a result. In each round the best go on, and today's configuration with them.
-A search that was stopped goes on where it was.
+work on the machine stretches little: one network for speech and all classes of sound, a constant learning rate and
+averaged weights, so that each moment of a run is a result. In each round the best go on, and today's configuration with
+them. A search that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -40,9 +38,6 @@ from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
 from .comparison import record, results, store
 from .experiments import RESULTS
-
-if TYPE_CHECKING:
-    pass
 
 TODAY = "today"
 TABLE = RESULTS / "network_search.parquet"

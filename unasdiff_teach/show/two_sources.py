@@ -2,8 +2,8 @@
 in it.
 
 Both sources are signals of N independent samples, and every sample of the mixture is the same y. Sample n of the
-sources is a
-point of a plane: a run of `separate` moves N points, and where they should land is known. `plane_of_sources` draws it.
+sources is a point of a plane: a run of `separate` moves N points, and where they should land is known.
+`plane_of_sources` draws it.
 """
 
 from __future__ import annotations
