@@ -60,6 +60,7 @@ def test_the_plain_form_keeps_the_weights_of_its_attention():
     assert kept == {"plain": 2, "fast": 0}
 
 
+@pytest.mark.slow
 def test_a_step_of_training_learns_and_leaves_the_prior_as_it_was_made(tiny):
     config = bench.BenchConfig(
         "pocket", 0.2, (3,), modes=("training",), forms=("fast",), repeats=1
@@ -75,6 +76,7 @@ def test_a_step_of_training_learns_and_leaves_the_prior_as_it_was_made(tiny):
         bench.BenchConfig(batches=(3,), modes=("guided",))
 
 
+@pytest.mark.slow
 def test_rows_say_what_they_measure(tiny, tmp_path):
     config = bench.BenchConfig("pocket", 0.5, (1, 2), modes=("forward", "guided"), repeats=2)
     seen = []
@@ -131,6 +133,7 @@ def test_memory_is_that_of_the_call_alone():
     assert math.isnan(bench._peak(lambda: None, torch.device("meta")))
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_is_named(tiny):
     config = bench.BenchConfig("pocket", 0.2, (1,))
     case = bench._Case(config, TINY, "fast", "forward", 1, "cpu")
@@ -170,6 +173,7 @@ def test_what_cannot_be_measured_is_refused(change, message):
         bench.BenchConfig(**change)
 
 
+@pytest.mark.slow
 def test_the_command_shows_its_cost_and_writes(tiny, tmp_path):
     from typer.testing import CliRunner
 

@@ -338,6 +338,7 @@ def test_numbers_of_the_readme():
     assert len(calls) == 1 and f"in {calls[0]} calls of each network" in page
 
 
+@pytest.mark.slow
 def test_numbers_of_the_readme_on_real_recordings():
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     results = experiments.shipped("recorded-test")

@@ -133,6 +133,7 @@ def test_one_process_gives_what_evaluate_gives(room, straight, tmp_path):
     assert one["si_sdr"].nunique() == len(one) and one["si_sdr"].std() > 0.1, "there is something to agree on"
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_agrees_and_goes_on_with_what_is_there(room, straight, tmp_path):
     """Three here, one in `straight`, and two in the tests below."""
     processes = 3
@@ -153,6 +154,7 @@ def test_any_number_of_processes_agrees_and_goes_on_with_what_is_there(room, str
     same(load_results(tmp_path), straight)  # as of a run that is not finished
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_stops_all_and_what_is_finished_stays(room, straight, tmp_path):
     shutil.copytree(room / "list", tmp_path / "list")
     last = tmp_path / "list" / "paper" / "2speech" / "004_2.flac"
@@ -171,6 +173,7 @@ def test_a_process_that_fails_stops_all_and_what_is_finished_stays(room, straigh
     same(plain, straight[straight["method"] == "unprocessed"].reset_index(drop=True))
 
 
+@pytest.mark.slow
 def test_ranks_of_torchrun_share_and_the_last_one_writes(room, straight, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
@@ -256,6 +259,7 @@ def test_workers_end_with_the_command_that_is_killed(room, tmp_path):
 # ------------------------------------------------------------------------------------------------------------ methods
 
 
+@pytest.mark.slow
 def test_every_method_runs_and_costs_what_was_said(room, tmp_path):
     names = (*(name for name in systems.METHODS if name != "nmf"), "hybrid, t*=175", "hybrid, time")
     todo = job(
@@ -302,6 +306,7 @@ def test_a_triple_path_prior_and_its_cost(room, tmp_path):
     assert set(found["method"]) == {"recommended"} and set(found["network_calls"]) == {40}
 
 
+@pytest.mark.slow
 def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
     """Products in bfloat16 give nearly the same scores, under settings of their own; a compiled network gives the
     same.
@@ -387,7 +392,7 @@ def test_scoring_is_a_choice(room, tmp_path):
 
 def test_the_shipped_lists_are_a_word(tmp_path):
     lines = check(Job("pocket", tmp_path / "out", ("unprocessed", "hybrid"), tasks=("3 sounds",)))
-    assert lines[0] == "20 x '3 sounds' of pocket, 2 s at 8000 Hz" and "12,000 network calls" in lines[-1]
+    assert lines[0] == "40 x '3 sounds' of pocket, 2 s at 8000 Hz" and "24,000 network calls" in lines[-1]
     assert not (tmp_path / "out").exists(), "to check writes nothing"
 
 

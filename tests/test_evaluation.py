@@ -152,6 +152,7 @@ def test_pesq_of_speech(pocket):
     assert ev.pesq_score(speech.repeat(2), speech.repeat(2), 16000, "nb").mode == "nb"
 
 
+@pytest.mark.slow
 def test_pesq_of_minutes():
     """In a process of its own: with more utterances than its code has room for, PESQ takes the interpreter with it."""
     code = """

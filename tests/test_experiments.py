@@ -65,6 +65,7 @@ def words(settings):
     return re.split(r"(?:, )?(?:\w+ prior|separator) \w{8}", settings)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_stored_results_are_those_of_the_experiment_and_of_the_shipped_weights(name):
     """Every method, task and seed that it names, and no other; the configuration in words; the checksums of the
@@ -403,6 +404,7 @@ def test_table_2_can_be_made_again(tmp_path, exact):
     pd.testing.assert_frame_equal(same_table, found)
 
 
+@pytest.mark.slow
 def test_table_4_goes_on_and_stands_beside_the_papers(tmp_path, exact, monkeypatch):
     chosen = ["hybrid", "hybrid, time", "hybrid, time+group", "hybrid, time+stft"]
     assert set(measure("table-4", tmp_path, exact, chosen[:1], 1, progress=False)["method"]) == {"hybrid"}

@@ -65,6 +65,7 @@ def test_import_is_light():
     assert int(count) < 200, f"{count} modules beyond torch's: {sorted(packages)}"
 
 
+@pytest.mark.slow
 def test_no_name_hides_a_module():
     """`import unasdiff_teach.data.mixing as m` gives the module; a function of that name in its package would take its
     place.
@@ -178,6 +179,7 @@ def test_ranges_of_the_package_admit_the_pins():
         assert pins[ranged.name] in ranged.specifier, ranged
 
 
+@pytest.mark.slow
 def test_every_requirement_is_used():
     files = [ROOT / "Makefile", ROOT / "_config.yml", ROOT / "pyproject.toml"]
     for folder in ("unasdiff_teach", "scripts", "book", "tests"):

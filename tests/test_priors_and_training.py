@@ -355,6 +355,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     assert resumed.card()["loss"] == straight.card()["loss"]
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path):
     g = torch.Generator().manual_seed(9)
     x0, label = tone_crops()(16, g)

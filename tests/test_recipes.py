@@ -71,6 +71,7 @@ def test_the_priors_of_three_commands_are_the_same(tmp_path, tiny, monkeypatch):
             assert made.keys() == other.keys() and all(made[key].equal(other[key]) for key in made), path
 
 
+@pytest.mark.slow
 def test_the_priors_of_the_package_stay_unless_asked(tmp_path, tiny, monkeypatch, capsys):
     make(tmp_path, monkeypatch)
     assert (tmp_path / "states" / "pocket-joint.safetensors").is_file() and not (tmp_path / "made").exists()
@@ -80,6 +81,7 @@ def test_the_priors_of_the_package_stay_unless_asked(tmp_path, tiny, monkeypatch
     assert "training.pocket --ship" in (Path(__file__).parent.parent / "Makefile").read_text()
 
 
+@pytest.mark.slow
 def test_priors_of_recordings_are_called_so_and_an_old_folder_is_named(tmp_path, tiny, monkeypatch, capsys):
     corpus = replace(pocket.Corpus.shipped(), sha256="theirs")
     monkeypatch.setattr(pocket.Corpus, "recorded", lambda folder: corpus)

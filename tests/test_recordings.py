@@ -233,6 +233,7 @@ def test_denoising_of_a_prior_that_predicts_no_noise(folder):
         assert value == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_candidate_is_trained_by_the_clock_and_goes_on(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "candidates", lambda classes: {"tiny": search.Candidate(TINY, batch=2, seconds=0.5)})
     monkeypatch.setattr(search, "EXAMPLES", 2)
@@ -335,6 +336,7 @@ def test_each_change_of_the_examples_is_one_change():
     assert len(set(runs)) == len(runs) == 2 + 2 * (5 + 4)
 
 
+@pytest.mark.slow
 def test_every_change_is_trained_alike_and_done_once(folder, tmp_path, monkeypatch):
     def config(stage, sounds=SOUND_CLASSES):
         labels = tuple(sounds) if stage == "sound" else ()

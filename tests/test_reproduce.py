@@ -177,6 +177,7 @@ def test_half_the_steps_are_half_the_cost():
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_leaves_notebooks_logs_and_its_environment(tmp_path, book):
     out = tmp_path / "run"
     done = call("--out", out, "--book", book, "-p", "seed=5")

@@ -359,6 +359,7 @@ LEAST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", separators.available())
 def test_the_shipped_separators(name):
     separator = separators.load(name)

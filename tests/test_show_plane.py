@@ -130,6 +130,7 @@ def test_sliders_end_where_runs_turn_chaotic(rule, chaotic):
     assert (change > 1e-6) == chaotic
 
 
+@pytest.mark.slow
 def test_each_control_redraws_and_goes_back():
     plane = show.plane_of_sources(*CONTROLS, rule="Hybrid", t=60)
     start, before = plane.values, plane.picture.value

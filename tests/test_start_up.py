@@ -65,6 +65,7 @@ except SystemExit as end:
     assert shown.returncode == 0 and "Usage: unasdiff-teach [OPTIONS] COMMAND" in shown.stdout and not shown.stderr
 
 
+@pytest.mark.slow
 def test_the_page_of_a_separation_needs_no_figures(tmp_path):
     code = f"""
 import torch

@@ -81,6 +81,7 @@ def test_nan_without_end_stops_and_the_last_good_state_stays(tmp_path):
     assert trainer(tmp_path, RARE).fit(progress=False), "with sound data it goes on"
 
 
+@pytest.mark.slow
 def test_skipped_steps_survive_a_stop(tmp_path):
     bad, short = {1, 2, 5}, replace(RARE, steps=7)
     poisoned(tmp_path / "straight", bad, short).fit(progress=False)
@@ -105,6 +106,7 @@ def test_making_a_trainer_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_dry_run_beside_a_training_leaves_its_files(tmp_path):
     words = [
         "prior",
@@ -219,6 +221,7 @@ def test_other_steps_under_a_cosine_are_refused_unless_asked_for(tmp_path):
     assert read(tmp_path / "step_000020.safetensors").card["rescheduled"] == run.card()["rescheduled"]
 
 
+@pytest.mark.slow
 def test_other_steps_at_a_constant_rate_change_nothing(tmp_path):
     constant = replace(CONFIG, cosine=False)
     train(tmp_path / "parts", replace(constant, steps=10))

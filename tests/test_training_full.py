@@ -70,6 +70,7 @@ def one_of_two(rank, port, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path, straight, children):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -416,6 +417,7 @@ def test_what_is_compiled_is_kept_unless_the_user_says_where(monkeypatch, tmp_pa
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == tmp_path / "inductor"
 
 
+@pytest.mark.slow
 def test_any_number_of_shapes_is_compiled():
     net = awake().compile_core(backend="eager")
     with torch.no_grad():
@@ -471,6 +473,7 @@ def test_validation_shows_the_averaged_weights_by_noise_level(tmp_path):
         assert found == pytest.approx(float(expected), rel=5e-3)
 
 
+@pytest.mark.slow
 def test_watching_changes_no_weight(tmp_path, straight):
     run = train(
         tmp_path,
@@ -486,6 +489,7 @@ def test_a_level_beyond_the_chain_is_refused(tmp_path):
         trainer(tmp_path, validation=crops(), validation_config=ValidationConfig(levels=(0, 200)))
 
 
+@pytest.mark.slow
 def test_the_board_holds_losses_audio_and_spectrograms(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -562,6 +566,7 @@ def manifests(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_train_prior_says_what_it_costs_trains_and_goes_on(tmp_path, manifests, invoke):
     words = (
         "prior",
