@@ -69,8 +69,8 @@ def judged(claims: Mapping[str, Claim]) -> pd.DataFrame:
     Returns:
         Indexed by claim: mean, low, high (t interval), n (differences), p_holm, resolvable, needed (see
         `mixtures_needed`, for what matters), tasks (the words of `judge` for each task, corrected among the tasks of
-        this claim), unit, matters and verdict. A claim about every task whose opposite is clear in one of them is "the
-        opposite".
+        this claim), unit, matters, small (whether the interval lies within what matters, as that of a difference can
+        that is clear) and verdict. A claim about every task whose opposite is clear in one of them is "the opposite".
 
     Raises:
         ValueError: as `verdict`.
@@ -87,7 +87,10 @@ def judged(claims: Mapping[str, Claim]) -> pd.DataFrame:
             row["resolvable"] = resolvable_difference(spread, interval.n)
             row["needed"] = mixtures_needed(spread, claim.matters)
         counts = ", ".join(f"{parts.count(one)} {one}" for one in dict.fromkeys(sorted(parts)))
-        rows.append(row | {"tasks": counts, "unit": claim.unit, "matters": claim.matters, "verdict": words})
+        small = -claim.matters < interval.low and interval.high < claim.matters
+        rows.append(
+            row | {"tasks": counts, "unit": claim.unit, "matters": claim.matters, "small": small, "verdict": words}
+        )
     return pd.DataFrame(rows, index=list(claims)).drop(columns="left_out")
 
 
