@@ -36,7 +36,9 @@ Workers = Annotated[int | None, typer.Option(help="Threads that convert; by defa
 @app.command()
 def vctk(
     root: Root,
-    microphone: Annotated[str, typer.Option(help="mic1 (all 110 speakers) or mic2 (without p280 and p315).")] = "mic1",
+    microphone: Annotated[
+        str, typer.Option(help="Microphone: mic1 (all 110 speakers) or mic2 (without p280 and p315).")
+    ] = "mic1",
     download: Download = True,
     mirror: Mirror = None,
     yes: Yes = False,
@@ -89,9 +91,12 @@ def fsdkaggle2018(
 @app.command()
 def folder(
     root: Annotated[
-        Path, typer.Option(help="CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like.")
+        Path,
+        typer.Option(
+            help="Folder of recordings: CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like."
+        ),
     ],
-    kind: Annotated[str, typer.Option(help="speech or sound.")],
+    kind: Annotated[str, typer.Option(help="Kind of the recordings: speech or sound.")],
     out: Annotated[Path | None, typer.Option(help="Where the data set goes; by default ROOT-16k beside it.")] = None,
     test: Annotated[float, typer.Option(help="Fraction for test, where there are no folders train and test.")] = 0.1,
     licence: Annotated[str | None, typer.Option(help="Licence of the recordings, for the manifest.")] = None,
@@ -126,7 +131,9 @@ def mixtures(
     speech: Annotated[Path | None, typer.Option(help="Converted speech, for tasks with speech.")] = None,
     sound: Annotated[Path | None, typer.Option(help="Converted sounds, for tasks with sounds.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
-    placement: Annotated[str, typer.Option(help="paper (its text), authors (the released code), or both.")] = "both",
+    placement: Annotated[
+        str, typer.Option(help="Placement of the sources: paper (its text), authors (the released code), or both.")
+    ] = "both",
     split: Annotated[str, typer.Option(help="Clips to mix: test, validation or train.")] = "test",
     count: Annotated[int, typer.Option(help="Mixtures of each task and placement.")] = 400,
     seed: Annotated[int, typer.Option(help="Random seed for the choice, placement and levels of the clips.")] = 7,

@@ -36,13 +36,13 @@ COMPILED = 2000  # steps on a GPU, from which compiling pays
 STOPPED = "the same command goes on from the last saved state"
 
 ScaleOption = Annotated[
-    str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")
+    str, typer.Option(help="Scale: paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")
 ]
 Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
 Devices = Annotated[
     int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: cuda where there is one.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
 Minutes = Annotated[
@@ -83,9 +83,11 @@ def prior(
     save_minutes: SaveMinutes = None,
     reschedule: Reschedule = False,
     board: Annotated[
-        bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")
+        bool, typer.Option(help="Log losses, generated audio and spectrograms for TensorBoard, in OUT/board.")
     ] = True,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Keep fewer activations: least memory, a third more time.")
+    ] = False,
     compile: Compile = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -152,9 +154,9 @@ def separator(
     ],
     out: Out,
     task: Annotated[
-        str, typer.Option(help='Such as "1 speech + 1 sound", "2 sounds" or "2 speech".')
+        str, typer.Option(help='Task, such as "1 speech + 1 sound", "2 sounds" or "2 speech".')
     ] = "1 speech + 1 sound",
-    network: Annotated[str, typer.Option(help="conv-tasnet or tf-locoformer.")] = "tf-locoformer",
+    network: Annotated[str, typer.Option(help="Network: conv-tasnet or tf-locoformer.")] = "tf-locoformer",
     scale: ScaleOption = "paper",
     devices: Devices = 1,
     device: Device = None,
