@@ -265,7 +265,7 @@ class _StandIn:
     def __init__(self, *_, **__):
         pass
 
-    def __setstate__(self, _):
+    def __setstate__(self, _: object):
         pass
 
 

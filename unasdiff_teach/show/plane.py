@@ -214,7 +214,7 @@ class Plane(VBox):
         """The settings that are drawn; `plane_numbers(**values)` has the picture's numbers."""
         return self.start | {name: control.value for name, control in self.controls.items()}
 
-    def _redraw(self, change=None) -> None:
+    def _redraw(self, change: dict | None = None) -> None:
         self.picture.value = _draw(self.values)
 
     def _repr_html_(self) -> str:
@@ -266,7 +266,7 @@ def _options(name: str, drawn: bool) -> list[tuple]:
     return [(f"{value:g}", value) for value in accepted]
 
 
-def _control(name: str, options: list[tuple], value) -> SelectionSlider | Dropdown:
+def _control(name: str, options: list[tuple], value: object) -> SelectionSlider | Dropdown:
     look = {"description": CONTROLS[name][1], "layout": Layout(width="100%", max_width="310px")}
     look |= {"style": {"description_width": "6.5em"}, "options": options, "value": value}
     if isinstance(CONTROLS[name][0], dict):
