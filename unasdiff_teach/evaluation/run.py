@@ -65,10 +65,11 @@ SHARDS = "shards"  # of a folder in which several processes work: one run for ea
 class Scoring:
     """How estimates are scored (difference 24 between paper and code).
 
-    zero_mean: remove means before SI-SDR.
-    permute: see `best_permutation`; sources are of one kind here if they agree in kind and label.
-
     Speech is scored with PESQ as well, where the rate allows it (8 or 16 kHz).
+
+    Attributes:
+        zero_mean: remove means before SI-SDR.
+        permute: see `best_permutation`; sources are of one kind here if they agree in kind and label.
     """
 
     zero_mean: bool = True

@@ -105,7 +105,7 @@ class GammaExplorer(HBox):
         self.picture.value = _draw(self.values, self.start)
 
     def _repr_html_(self) -> str:
-        # Without a kernel the page computes: book/_static/explorer.js puts sliders of its own in this place.
+        # Without a kernel the page computes: static/explorer.js puts sliders of its own in this place.
         setting = {
             "start": self.start,
             "controls": CONTROLS,

@@ -33,8 +33,7 @@ from .two_sources import (
     settings,
 )
 
-# A picture is drawn once. What moves are the paths of `_paths`; in a page, book/_static/plane.js computes these same
-# paths.
+# A picture is drawn once. What moves are the paths of `_paths`; in a page, static/plane.js computes these same paths.
 
 FRAME = {
     "LEFT": 34,
@@ -218,7 +217,7 @@ class Plane(VBox):
         self.picture.value = _draw(self.values)
 
     def _repr_html_(self) -> str:
-        # Without a kernel the page computes: book/_static/plane.js puts controls of its own above this picture.
+        # Without a kernel the page computes: static/plane.js puts controls of its own above this picture.
         view = self.start["view"]
         setting = {
             "start": self.start,
