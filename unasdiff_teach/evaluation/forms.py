@@ -53,7 +53,7 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
     return choice.precision, [f"precision: {choice.why}"]
 
 
-def rate(job: Job) -> tuple[float, str]:
+def flop_rate(job: Job) -> tuple[float, str]:
     """FLOP per second that all processes may reach, and who they are."""
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1
