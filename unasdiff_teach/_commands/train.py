@@ -224,9 +224,8 @@ def _start(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     before = _choices(out).get("threads")
-    if (
-        threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ
-    ):  # others would round otherwise
+    # another number of threads would round otherwise
+    if threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(before)
         line = f"threads: {before}, as the training began (--threads chooses)"
     else:
@@ -276,8 +275,8 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
 
 
 def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> bool:
-    """Choose the precision, say what it costs, train, and write the averaged weights. Returns whether there is more to
-    do: all steps are made, or none was to be.
+    """Choose the precision, say what it costs, train, and write the averaged weights. Returns whether nothing is left
+    to do: all steps are made, or none was to be.
     """
     import torch
 

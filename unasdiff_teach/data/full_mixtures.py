@@ -45,9 +45,8 @@ COLUMNS = {
     "level_db": "float64",
     "file": "string",  # of the source, from the folder of the list
     "mixture_file": "string",
-    "file_gain": (
-        "float64"
-    ),  # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
+    # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
+    "file_gain": "float64",
 }
 
 

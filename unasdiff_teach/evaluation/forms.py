@@ -27,7 +27,7 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
     if before := begun_in(job):
         return before, [f"precision: {before}, as the folder has begun"]
     if ranks()[1] > 1:  # each process measures something else, and all must agree
-        chosen = "bfloat16" if job.device == "cuda" else "float32"
+        chosen = "bfloat16" if job.device.startswith("cuda") else "float32"
         return chosen, [f"precision: {chosen}, the usual choice for {job.device}; several processes do not measure"]
     (mixture,) = job.load(next(iter(sizes)), 0, next(iter(sizes.values())))
     configs = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 import zlib
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._files import Journal, locked, replacing
-from .._machine import version
+from .._machine import cores, version
 from ..metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 from .methods import Method
 
@@ -335,7 +334,7 @@ def _device(device: torch.device) -> str:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads"
 
 
 def _versions() -> str:

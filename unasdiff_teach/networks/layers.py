@@ -110,9 +110,8 @@ def norm(h: Tensor) -> Tensor:
         else (None, None)
     )
     kind = h.device.type
-    with (
-        torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext()
-    ):  # which would make it float32 on a GPU
+    # autocast would make it float32 on a GPU
+    with torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext():
         return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
 
 

@@ -158,9 +158,8 @@ def _draw(values: Mapping) -> str:
         parts += [text(a, TOP + SIDE + 20, label, "middle"), text(LEFT - 5, b + 6, label, "end")]
     parts += [text(LEFT + SIDE / 2, TOP + SIDE + 44, "source x¹", "middle"), text(4, TOP - 10, "source x²")]
     if view == "run":
-        ridge = (
-            np.stack([LINE, Y - LINE])[:, NEAR] + 0.65 * DENSITY[NEAR]
-        )  # a density of 1, drawn at right angles to the line
+        # the density, drawn at right angles to the line
+        ridge = np.stack([LINE, Y - LINE])[:, NEAR] + 0.65 * DENSITY[NEAR]
         outline = " ".join(f"{a:.1f} {b:.1f}" for a, b in _place(ridge[:, ::10]))
         (a, b), (c, d) = _place(np.array([[Y - REACH, REACH], [REACH, Y - REACH]]))
         parts += [
@@ -270,6 +269,5 @@ def _control(name: str, options: list[tuple], value: object) -> SelectionSlider 
     look |= {"style": {"description_width": "6.5em"}, "options": options, "value": value}
     if isinstance(CONTROLS[name][0], dict):
         return Dropdown(**look)
-    return SelectionSlider(
-        continuous_update=name == "t", **look
-    )  # a new run takes half a second; its steps are then at hand
+    # a new run takes half a second; its steps are then at hand
+    return SelectionSlider(continuous_update=name == "t", **look)
