@@ -162,7 +162,8 @@ def is_literal(span: str) -> bool:
 ROOMS = (
     "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks data priors"
     " reconstruction guidance task metrics separation analytical dirac conflict long_audio separators show training"
-    " evaluation check _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli __main__"
+    " evaluation check _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli"
+    " __main__"
 ).split()
 
 

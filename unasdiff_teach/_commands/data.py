@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._console import duration, errors
+from . import say_next
 
 if TYPE_CHECKING:
     from ..data.archives import Archive
@@ -218,8 +219,9 @@ def _obtain(
 
 
 def _finish(result: Result, published: dict[str, int]) -> None:
-    """Say what was made and what was left out."""
+    """Say what was made, what was left out, and what to do next."""
     from ..data.convert import LEFT_OUT
+    from ..training.recipes import SCALES
 
     manifest = result.manifest
     rows = manifest.rows
@@ -234,3 +236,7 @@ def _finish(result: Result, published: dict[str, int]) -> None:
     if len(result.left_out) > 10:
         typer.echo(f"and {len(result.left_out) - 10} more, all in {manifest.folder / LEFT_OUT}")
     typer.echo(f"{result.converted} clips converted now, {len(rows)} in all: {manifest.folder}")
+    scale = next(name for name, scale in SCALES.items() if scale.sample_rate in (None, manifest.sample_rate))
+    say_next(
+        "train", "prior", "--data", manifest.folder, "--scale", scale, "--out", f"runs/{manifest.name}", "--dry-run"
+    )

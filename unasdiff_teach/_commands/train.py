@@ -17,7 +17,7 @@ from .._checks import one_of
 from .._console import duration, errors
 from .._files import replacing
 from .._machine import check_device, free_disk, use_threads
-from . import Compile, Precision, Threads, say
+from . import Compile, Precision, Threads, say, say_next
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -140,10 +140,13 @@ def prior(
                     return _end()
                 minutes = minutes and max(0.01, minutes - (time.monotonic() - began) / 60)
                 trainer = branch()
-            finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
+            finished = finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
         else:
             trainer = scales.prior_trainer(chosen, source, out, changes, **looking)
-            finish(trainer, chosen.seconds, out / "prior.safetensors", minutes)
+            finished = finish(trainer, chosen.seconds, out / "prior.safetensors", minutes)
+        if finished and not dry_run and fabric.is_global_zero:
+            sources = ",".join((2 * trainer.prior.labels)[:2]) or "speech,speech"
+            say_next("separate", "RECORDING.wav", "--sources", sources, "--prior", out / "prior.safetensors")
         _end()
 
 
@@ -182,6 +185,7 @@ def separator(
     unasdiff-teach train separator --data data/vctk-mic1-16k --task "2 speech" --network conv-tasnet \\
         --out runs/speakers
     """
+    from ..data import POCKET_RATE
     from ..data.mixing import TASKS
     from ..training import recipes, scales, separators
 
@@ -201,7 +205,13 @@ def separator(
         else:
             trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
         length = chosen.cut(trainer.model.sample_rate).length
-        _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
+        result = out / "separator.safetensors"
+        if _train(trainer, length, result, precision, minutes, dry_run) and not dry_run and fabric.is_global_zero:
+            mixtures = "pocket" if trainer.model.sample_rate == POCKET_RATE else "MIXTURES"
+            say_next(
+                "evaluate", "--mixtures", mixtures, "--task", task, "--method", network, "--separator", result, "--out",
+                out / "evaluation",
+            )  # fmt: skip
         _end()
 
 
