@@ -160,9 +160,10 @@ def is_literal(span: str) -> bool:
 
 # In the order in which a signal walks through them: each imports only from those before it.
 ROOMS = (
-    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks priors reconstruction"
-    " guidance task metrics separation analytical dirac conflict long_audio separators data show training evaluation"
-    " check _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli __main__"
+    "_lazy _checks _files _console _machine precision cost schedule diffusion _measure networks data priors"
+    " reconstruction guidance task metrics separation analytical dirac conflict long_audio separators show training"
+    " evaluation check _expectation _forecast _result separate_file _forms bench reproduce _commands doctor cli"
+    " __main__"
 ).split()
 
 

@@ -1221,6 +1221,7 @@ def test_command_fetches_converts_and_resumes(root, server, vctk_archive):
         "published: 44455",
         "left out: ",
         "7 clips converted now, 7 in all",
+        f"next: unasdiff-teach train prior --data {root / 'vctk-mic1-16k'} --scale paper --out runs/vctk",
     ):
         assert words in done.output
     assert "conversion of 44 hours of audio: about 22 minutes on one core" in done.output

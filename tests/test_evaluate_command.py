@@ -25,6 +25,7 @@ from unasdiff_teach.cli import app
 from unasdiff_teach.data import full_mixtures, write
 from unasdiff_teach.data.mixing import TASKS, MixtureRules, synthesise
 from unasdiff_teach.evaluation import evaluate, jobs, lists, load_results, systems
+from unasdiff_teach.evaluation.job import device_of
 from unasdiff_teach.evaluation.jobs import Job, check, plan, run
 from unasdiff_teach.evaluation.run import ITEM, stored
 from unasdiff_teach.networks import DiffWaveConfig
@@ -397,6 +398,16 @@ def test_the_shipped_lists_are_a_word(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------------- wrong inputs
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cpu", ["cpu"] * 3), ("cuda", ["cuda:0", "cuda:1", "cuda:0"])])
+def test_processes_take_the_gpus_in_turn(monkeypatch, device, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("unasdiff_teach.evaluation.job.check_device", lambda _: None)
+    own = Job("pocket", Path("out"), ("unprocessed",), device=device)
+    assert [device_of(own, i) for i in range(3)] == chosen
+    assert device_of(replace(own, device="cuda:1"), 0) == "cuda:1", "a GPU that is named is taken"
 
 
 @pytest.mark.parametrize(

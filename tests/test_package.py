@@ -108,9 +108,9 @@ print([t for t in seen if not t[1].endswith((".so", ".pyd"))])
 # ---------------------------------------------------------------------------------------------- layering
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """The rooms that a file imports, inside its functions too."""
-    here = path.relative_to(PACKAGE).parts
+def imports(path: Path) -> set[str]:
+    """What of the package a file imports, inside its functions too: dotted names of modules, or of what is in them."""
+    here = ("unasdiff_teach", *path.relative_to(PACKAGE).parts)
     found = set()
 
     def walk(node):
@@ -118,22 +118,16 @@ def imported_rooms(path: Path) -> set[str]:
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
                 continue
             if isinstance(child, ast.Import):
-                names = [alias.name for alias in child.names]
-                found.update(n.split(".")[1] for n in names if n.startswith("unasdiff_teach."))
+                found.update(alias.name for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
-                module = (child.module or "").split(".") if child.module else []
-                if child.level:  # relative: drop `level` parts from this file's own position
-                    module = [*here[: len(here) - child.level], *module]
-                elif module[:1] == ["unasdiff_teach"]:
-                    module = module[1:]
-                else:
-                    continue
-                found.update(module[:1] or [alias.name for alias in child.names])
+                # relative: drop `level` parts from this file's own position
+                module = [*(here[: len(here) - child.level] if child.level else ()), *filter(None, [child.module])]
+                found.update(".".join([*module, alias.name]) for alias in child.names)
             else:
                 walk(child)
 
     walk(ast.parse(path.read_text(encoding="utf-8")))
-    return found & set(ROOMS)
+    return {name for name in found if name.startswith("unasdiff_teach.")}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +137,24 @@ def test_rooms_import_only_from_rooms_above(path):
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     assert room in ROOMS, "a new room: give it a place in ROOMS and in the README"
     above = set(ROOMS[: ROOMS.index(room) + 1])
-    assert imported_rooms(path) <= above
+    assert {name.split(".")[1] for name in imports(path)} & set(ROOMS) <= above
+
+
+def test_no_modules_import_each_other():
+    """Not even through others, nor inside functions: again and again modules are taken away that import nothing which
+    is left, or that nothing left imports, until circles and what lies between two of them remain.
+    """
+    dotted = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    paths = {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+    # a name that is no module is in the module before its last dot
+    left = {
+        name: {found if found in paths else found.rpartition(".")[0] for found in imports(path)} - {name}
+        for name, path in paths.items()
+    }
+    for _ in paths:
+        used = set().union(*left.values())
+        left = {name: needed & left.keys() for name, needed in left.items() if name in used and needed & left.keys()}
+    assert not left
 
 
 def test_no_file_of_the_library_is_long():

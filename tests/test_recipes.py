@@ -166,6 +166,11 @@ def test_the_length_of_a_stage_is_said_once():
         assert training.samples == recipes.SECONDS[training.name] * recipes.SAMPLE_RATE
 
 
+def test_a_plan_without_data_does_not_train(tmp_path):
+    with pytest.raises(ValueError, match="planned without data"):
+        plan("paper")[0].run(tmp_path)
+
+
 def test_a_dry_run_shows_both_stages_and_writes_nothing(tmp_path):
     done = train(tmp_path / "run", "--dry-run", "--precision", "float32")
     assert done.stdout.count("million parameters") == 2 and "together" in done.stdout

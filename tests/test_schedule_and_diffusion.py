@@ -11,7 +11,7 @@ S = ut.NoiseSchedule.linear()
 
 
 def test_the_chain_keeps_a_third_of_the_signal():
-    assert len(S) == 200 and S.index.tolist() == list(range(200))
+    assert len(S) == 200 and S.timesteps.tolist() == list(range(200))
     assert float(S.alpha_bar[-1]) == pytest.approx(0.132, abs=5e-4)
     assert float(S.sigma[0]) == 0
 

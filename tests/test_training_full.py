@@ -590,6 +590,8 @@ def test_train_prior_says_what_it_costs_trains_and_goes_on(tmp_path, manifests, 
     assert other.exit_code == 1 and "steps was 10, is now 20" in other.output and "reschedule" in other.output
     again = invoke(*words, "--no-board", "--reschedule")
     assert again.exit_code == 0 and "goes on at step 10" in again.output
+    assert "next: unasdiff-teach separate RECORDING.wav --sources bell,drum --prior " in again.output
+    assert "next:" not in dry.output
     prior = read(tmp_path / "prior.safetensors")
     assert prior.labels == ("bell", "drum") and prior.sample_rate == 8000 and prior.card["steps"] == 20
     assert prior.card["data"]["corpus"] == "small sound" and len(prior.card["data"]["sha256"]) == 64
@@ -616,6 +618,7 @@ def test_train_separator_on_manifests(tmp_path, manifests, invoke, task, kinds):
     done = invoke(*words, "--steps", 4)
     assert done.exit_code == 0, done.output
     separator = ut.separators.read(tmp_path / "separator.safetensors")
+    assert f"next: unasdiff-teach evaluate --mixtures pocket --task '{task}' --method conv-tasnet" in done.output
     assert separator.sample_rate == 8000 and separator.card["steps"] == 4
     assert separator.kinds == (("speech", "speech") if task == "2 speech" else ("speech", "sound"))
 

@@ -65,10 +65,10 @@ def renamed_arguments(**names: str) -> Callable[[type], type]:
             return names[old]
 
         @wraps(made)
-        def init(self, *arguments, **named):
+        def init(self: object, *arguments, **named) -> None:
             made(self, *arguments, **named | {new_name(old): named.pop(old) for old in names.keys() & named.keys()})
 
-        def get(self, name: str) -> object:
+        def get(self: object, name: str) -> object:
             if name in names:
                 return getattr(self, new_name(name))
             if inherited:

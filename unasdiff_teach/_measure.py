@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +104,9 @@ class PeakMemory(TorchFunctionMode):
         self.peak = self._now = 0
         self._alive: dict[int, weakref.ref] = {}
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable, types: Iterable[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         made = function(*args, **(kwargs or {}))
         given = {id(leaf.untyped_storage()) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         for leaf in tree_leaves(made):
@@ -115,8 +118,8 @@ class PeakMemory(TorchFunctionMode):
         self.peak = max(self.peak, self._now)
         return made
 
-    def _forget(self, key: int, size: int):
-        def forget(_):
+    def _forget(self, key: int, size: int) -> Callable[[weakref.ref], None]:
+        def forget(_: weakref.ref) -> None:
             if self._alive.pop(key, None) is not None:
                 self._now -= size
 

@@ -18,9 +18,8 @@ from .data.sound_file import write_sound
 from .show.sound import file_name
 
 REPORT = "separation.json"
-NAME_BYTES = (
-    200  # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
-)
+# of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
+NAME_BYTES = 200
 ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
 
 

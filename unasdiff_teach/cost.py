@@ -71,7 +71,9 @@ class CostCounter(TorchDispatchMode):
     def total(self) -> Cost:
         return sum(self.costs.values(), Cost())
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Iterable[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         with self:  # in inference mode, composite operations come here before they are taken apart
             result = func.decompose(*args, **kwargs)

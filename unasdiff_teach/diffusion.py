@@ -11,7 +11,7 @@ from torch import Tensor
 from .schedule import NoiseSchedule
 
 Prior = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""eps = prior(x_t [M, N], t [M] (what the schedule's `index` says), label [M] or None), eps [M, N]."""
+"""eps = prior(x_t [M, N], t [M] (what the schedule's `timesteps` say), label [M] or None), eps [M, N]."""
 
 
 def forward_noise(x0: Tensor, t: int | Tensor, noise: Tensor, schedule: NoiseSchedule) -> Tensor:

@@ -15,9 +15,8 @@ from .task import exchanges
 Permute = Literal["none", "kind", "all"]
 
 PESQ_MODES = {8000: "nb", 16000: "wb"}
-PESQ_SECONDS = (
-    20.0  # of a piece: utterances and pauses of 0.2 s each, as short as PESQ knows them, then stay below its 50
-)
+# of a piece: utterances and pauses of 0.2 s each, as short as PESQ knows them, then stay below its 50
+PESQ_SECONDS = 20.0
 PESQ_LOWEST = 1.0  # the "bad" end of the MOS scale; the mappings of P.862.1 and P.862.2 start at 0.999
 SILENT = 1e-24  # energy: an amplitude of 1e-12, 100 dB below one step of 16 bits
 
@@ -88,9 +87,8 @@ def best_permutation(
     if estimate.ndim < 2:
         raise ValueError(f"estimate has shape {list(estimate.shape)}; accepted is [..., K, N]")
     candidates = torch.tensor(_allowed(estimate.shape[-2], permute, kinds), device=estimate.device)
-    scores = _si_sdr(
-        estimate.unsqueeze(-2), reference.unsqueeze(-3), zero_mean, 1e-8
-    )  # [..., K estimates, K references]
+    # [..., K estimates, K references]
+    scores = _si_sdr(estimate.unsqueeze(-2), reference.unsqueeze(-3), zero_mean, 1e-8)
     scores = scores[..., candidates, torch.arange(len(candidates[0]), device=estimate.device)]  # [..., permutations, K]
     best = scores.mean(-1).argmax(-1)
     return candidates[best], scores.take_along_dim(best[..., None, None], -2).squeeze(-2)

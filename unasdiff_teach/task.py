@@ -91,7 +91,17 @@ class SeparationTask:
     prior is given all sources of a mixture as one signal.
     """
 
-    def __init__(self, mixture, prior, labels, schedule, noise, sample_rate, hypotheses=1, chain=False):
+    def __init__(
+        self,
+        mixture: Tensor,
+        prior: Prior | Sequence[Prior],
+        labels: Sequence[Label] | Sequence[Sequence[Label]],
+        schedule: NoiseSchedule | None,
+        noise: int | Sequence[int] | NoiseSource,
+        sample_rate: int | None,
+        hypotheses: int = 1,
+        chain: bool = False,
+    ):
         mixtures = _checked(mixture)
         listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)
         mixtures = mixtures.to(_working_dtype(mixtures, checked_priors(list(prior) if listed else [prior])))
@@ -223,7 +233,7 @@ def _working_dtype(mixtures: Tensor, priors: list[Prior]) -> torch.dtype:
     return torch.promote_types(mixtures.dtype, torch.float32)
 
 
-def _label_rows(labels, batch: int) -> list[list[Label]]:
+def _label_rows(labels: Sequence[Label] | Sequence[Sequence[Label]], batch: int) -> list[list[Label]]:
     """[B][K] labels from K labels or [B][K]; arrays as well as lists."""
     labels = [row.tolist() if hasattr(row, "tolist") else row for row in labels]
     if not labels:
@@ -287,7 +297,7 @@ def _check_rates(priors: list[Prior], sample_rate: int | None) -> None:
         raise ValueError(f"the mixture is at {sample_rate} Hz, the prior at {rates.pop()} Hz; resample the mixture")
 
 
-def _noise_source(noise, batch: int, single: bool) -> NoiseSource:
+def _noise_source(noise: int | Sequence[int] | NoiseSource, batch: int, single: bool) -> NoiseSource:
     if callable(noise):
         return noise
     seeds = [int(noise) + b for b in range(batch)] if isinstance(noise, Integral) else [int(seed) for seed in noise]

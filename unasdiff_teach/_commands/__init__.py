@@ -6,6 +6,7 @@ Nothing here imports torch, pandas or any room before a command runs, so that `-
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -33,3 +34,8 @@ def say(line: str) -> None:
     """Print a line, unless there is nothing to say."""
     if line:
         typer.echo(line)
+
+
+def say_next(*words: object) -> None:
+    """Print the command of this package that comes next, as a shell takes it."""
+    typer.echo(f"next: {shlex.join(['unasdiff-teach', *map(str, words)])}")

@@ -23,17 +23,22 @@ def bench(
         list[int] | None, typer.Option(help="Sources at once, repeated; default: 1 to 32, on a CPU 1 and 2.")
     ] = None,
     mode: Annotated[
-        list[str] | None, typer.Option(help="forward, guided or training, repeated; default: the first two.")
+        list[str] | None,
+        typer.Option(help="Kind of work, repeated: forward, guided or training; default: the first two."),
     ] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option(help="plain, fast, checkpointed or compiled, repeated; default: the first three."),
+        typer.Option(
+            help="Form of the network, repeated: plain, fast, checkpointed or compiled; default: the first three."
+        ),
     ] = None,
     sources: Annotated[int, typer.Option(help="Sources of a mixture in guided steps.")] = 2,
     precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16; default: float32, on a GPU bfloat16.")
+        str | None, typer.Option(help="Precision: float32 or bfloat16; default: float32, on a GPU bfloat16.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device: cpu, cuda or mps; default: cuda where there is one.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of each process.")] = None,
     repeats: Annotated[int, typer.Option(help="Times that each measurement is made; the median counts.")] = 3,
     profile: Annotated[bool, typer.Option("--profile", help="Also list the kernels that take longest.")] = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .._console import duration, errors
+from . import say_next
 
 if TYPE_CHECKING:
     from ..data.archives import Archive
@@ -36,7 +37,9 @@ Workers = Annotated[int | None, typer.Option(help="Threads that convert; by defa
 @app.command()
 def vctk(
     root: Root,
-    microphone: Annotated[str, typer.Option(help="mic1 (all 110 speakers) or mic2 (without p280 and p315).")] = "mic1",
+    microphone: Annotated[
+        str, typer.Option(help="Microphone: mic1 (all 110 speakers) or mic2 (without p280 and p315).")
+    ] = "mic1",
     download: Download = True,
     mirror: Mirror = None,
     yes: Yes = False,
@@ -89,9 +92,12 @@ def fsdkaggle2018(
 @app.command()
 def folder(
     root: Annotated[
-        Path, typer.Option(help="CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like.")
+        Path,
+        typer.Option(
+            help="Folder of recordings: CLASS/FILE or SPEAKER/FILE, under train, validation and test if you like."
+        ),
     ],
-    kind: Annotated[str, typer.Option(help="speech or sound.")],
+    kind: Annotated[str, typer.Option(help="Kind of the recordings: speech or sound.")],
     out: Annotated[Path | None, typer.Option(help="Where the data set goes; by default ROOT-16k beside it.")] = None,
     test: Annotated[float, typer.Option(help="Fraction for test, where there are no folders train and test.")] = 0.1,
     licence: Annotated[str | None, typer.Option(help="Licence of the recordings, for the manifest.")] = None,
@@ -126,7 +132,9 @@ def mixtures(
     speech: Annotated[Path | None, typer.Option(help="Converted speech, for tasks with speech.")] = None,
     sound: Annotated[Path | None, typer.Option(help="Converted sounds, for tasks with sounds.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
-    placement: Annotated[str, typer.Option(help="paper (its text), authors (the released code), or both.")] = "both",
+    placement: Annotated[
+        str, typer.Option(help="Placement of the sources: paper (its text), authors (the released code), or both.")
+    ] = "both",
     split: Annotated[str, typer.Option(help="Clips to mix: test, validation or train.")] = "test",
     count: Annotated[int, typer.Option(help="Mixtures of each task and placement.")] = 400,
     seed: Annotated[int, typer.Option(help="Random seed for the choice, placement and levels of the clips.")] = 7,
@@ -211,8 +219,9 @@ def _obtain(
 
 
 def _finish(result: Result, published: dict[str, int]) -> None:
-    """Say what was made and what was left out."""
+    """Say what was made, what was left out, and what to do next."""
     from ..data.convert import LEFT_OUT
+    from ..training.recipes import SCALES
 
     manifest = result.manifest
     rows = manifest.rows
@@ -227,3 +236,7 @@ def _finish(result: Result, published: dict[str, int]) -> None:
     if len(result.left_out) > 10:
         typer.echo(f"and {len(result.left_out) - 10} more, all in {manifest.folder / LEFT_OUT}")
     typer.echo(f"{result.converted} clips converted now, {len(rows)} in all: {manifest.folder}")
+    scale = next(name for name, scale in SCALES.items() if scale.sample_rate in (None, manifest.sample_rate))
+    say_next(
+        "train", "prior", "--data", manifest.folder, "--scale", scale, "--out", f"runs/{manifest.name}", "--dry-run"
+    )

@@ -35,10 +35,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help=(
-                "Repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended, oracle binary, oracle"
-                " ratio, oracle wiener, "
-                "nmf, conv-tasnet or tf-locoformer; or a row of Table 4, as 'hybrid, t*=175'. Of an experiment: only"
-                " these."
+                "Method to score, repeated: unprocessed, dps, dsg, hybrid, cqt, analytical, dirac, recommended,"
+                " oracle binary, oracle ratio, oracle wiener, nmf, conv-tasnet or tf-locoformer; or a row of Table 4,"
+                " as 'hybrid, t*=175'. With --experiment: only these of its methods."
             )
         ),
     ] = None,
@@ -46,7 +45,7 @@ def evaluate(
         str | None,
         typer.Option(
             help=(
-                "One of the book's, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
+                "Experiment of the book, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
                 " speech-and-sound, beyond, real, two-voices,"
                 " recorded-tuning, recorded-validation, recorded-test, rendered-control, unseen or conflict."
             )
@@ -56,22 +55,24 @@ def evaluate(
         str,
         typer.Option(
             help=(
-                "Folder that `unasdiff-teach data mixtures` wrote; or a list of the package: pocket, recorded,"
-                " 'recorded validation'."
+                "Mixtures: a folder that `unasdiff-teach data mixtures` wrote, or a list of the package: pocket,"
+                " recorded, 'recorded validation'."
             )
         ),
     ] = "pocket",
     task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given several times.")] = None,
     preset: Annotated[
         str,
-        typer.Option(help="Of the guidance rules: authors, paper or short; recommended for methods without gradients."),
+        typer.Option(
+            help="Settings of the guidance rules: authors, paper or short; recommended: of methods without gradients."
+        ),
     ] = "authors",
     prior: Annotated[
         list[str],
         typer.Option(
             help=(
-                "[KIND=]WHERE, repeated: as in `separate`. KIND is speech or sound; default: sound for a prior with"
-                " classes."
+                "Prior, repeated, as [KIND=]WHERE: as in `separate`. KIND is speech or sound; default: sound for a"
+                " prior with classes."
             )
         ),
     ] = ["pocket-speech", "pocket-sound"],
@@ -85,22 +86,32 @@ def evaluate(
     seconds: Annotated[
         float | None, typer.Option(help="Cut mixtures to this length around their middle (Table 3).")
     ] = None,
-    placement: Annotated[str, typer.Option(help="Of a written list: paper or authors.")] = "paper",
+    placement: Annotated[
+        str, typer.Option(help="Placement of the sources, of a written list: paper or authors.")
+    ] = "paper",
     scoring: Annotated[
-        str, typer.Option(help="recommended, paper, or authors (the best of all permutations in every task).")
+        str,
+        typer.Option(
+            help="Rules of scoring: recommended, paper, or authors (the best of all permutations in every task)."
+        ),
     ] = "recommended",
-    seed: Annotated[int, typer.Option(help="Of all noise, with each mixture's identifier.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for the noise, together with each mixture's identifier.")] = 0,
     batch: Annotated[int, typer.Option(help="Mixtures separated at once.")] = 8,
     processes: Annotated[
-        int, typer.Option(help="On this machine, on cuda each with a GPU in turn; torchrun's count where it is used.")
+        int,
+        typer.Option(
+            help="Processes on this machine, on cuda each with a GPU in turn; torchrun's count where it is used."
+        ),
     ] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")] = "cpu",
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,
     trained: Annotated[
         Path | None,
-        typer.Option(help="Of an experiment: folder that chapter 12 has trained into, for the shipped weights."),
+        typer.Option(
+            help="With --experiment: folder that chapter 12 has trained into, in place of the shipped weights."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")
@@ -174,7 +185,7 @@ def report(
     results: Annotated[
         list[Path] | None, typer.Option(help="Folder of `evaluate`, finished or not, or a Parquet file; repeated.")
     ] = None,
-    shipped: Annotated[bool, typer.Option(help="Show the results that come with the package.")] = True,
+    shipped: Annotated[bool, typer.Option(help="Also show the results that come with the package.")] = True,
 ) -> None:
     """Draw Tables 2, 3 and 4 and Figures 2 and 3 from stored results, beside the paper's numbers. Takes seconds.
 

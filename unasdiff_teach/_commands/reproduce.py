@@ -18,7 +18,7 @@ def reproduce(
         Path, typer.Option(help="Folder of this run: notebooks, training, evaluation, report, logs, environment.")
     ],
     scale: Annotated[
-        str, typer.Option(help="smoke (minutes), pocket (a day of two cores) or paper (weeks of a GPU).")
+        str, typer.Option(help="Scale: smoke (minutes), pocket (a day of two cores) or paper (weeks of a GPU).")
     ] = "smoke",
     data: Annotated[
         list[str] | None,
@@ -27,10 +27,11 @@ def reproduce(
         ),
     ] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", help="NAME=VALUE of a notebook's parameter, repeated.")
+        list[str] | None, typer.Option("-p", "--parameter", help="Parameter of a notebook, repeated, as NAME=VALUE.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu.")
+        str | None,
+        typer.Option(help="Device: cpu, cuda or mps; default: cuda at paper scale where there is one, else cpu."),
     ] = None,
     precision: Precision = "auto",
     threads: Threads = None,

@@ -26,15 +26,16 @@ def separate(
         list[str],
         typer.Option(
             help=(
-                "[NAME=]WHERE, repeated: a shipped prior, a .safetensors file or a folder with some, a checkpoint of"
-                " the paper's "
-                "authors (.pt) or of UnDiff (.ckpt). NAME is what a prior without classes stands for (default: speech)."
-                " The first that "
-                "knows a source is asked: by default those of real recordings, then that of rendered sounds."
+                "Prior, repeated, as [NAME=]WHERE: a shipped prior, a .safetensors file or a folder with some, a"
+                " checkpoint of the paper's authors (.pt) or of UnDiff (.ckpt). NAME is what a prior without classes"
+                " stands for (default: speech). The first that knows a source is asked: by default those of real"
+                " recordings, then that of rendered sounds."
             )
         ),
     ] = ["recorded-speech", "recorded-sound", "pocket-sound"],
-    preset: Annotated[str, typer.Option(help="recommended, short, paper or authors.")] = "recommended",
+    preset: Annotated[
+        str, typer.Option(help="Settings of the separation: recommended, short, paper or authors.")
+    ] = "recommended",
     runs: Annotated[
         int | None, typer.Option(min=1, help="Runs whose mean is the result; default: the preset's (recommended: 4).")
     ] = None,
@@ -46,12 +47,14 @@ def separate(
     overlap: Annotated[
         float | None, typer.Option(help="Seconds that windows share; default: a quarter of the window.")
     ] = None,
-    memory: Annotated[float, typer.Option(help="GB that the priors may take.")] = 2.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    memory: Annotated[float, typer.Option(help="Memory that the priors may take, in GB.")] = 2.0,
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")] = "cpu",
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,
-    format: Annotated[str, typer.Option(help="wav (32-bit floating point) or flac (24 bits).")] = "wav",
+    format: Annotated[
+        str, typer.Option(help="Format of the sources: wav (32-bit floating point) or flac (24 bits).")
+    ] = "wav",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and show the cost, but do not start.")

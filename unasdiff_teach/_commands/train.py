@@ -17,7 +17,7 @@ from .._checks import one_of
 from .._console import duration, errors
 from .._files import replacing
 from .._machine import check_device, free_disk, use_threads
-from . import Compile, Precision, Threads, say
+from . import Compile, Precision, Threads, say, say_next
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,13 +36,13 @@ COMPILED = 2000  # steps on a GPU, from which compiling pays
 STOPPED = "the same command goes on from the last saved state"
 
 ScaleOption = Annotated[
-    str, typer.Option(help="paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")
+    str, typer.Option(help="Scale: paper (16 kHz, 4 s), pocket (8 kHz, 2 s) or smoke (seconds, to try things).")
 ]
 Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, log, weights.")]
 Devices = Annotated[
     int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: cuda where there is one.")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: cuda where there is one.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
 Minutes = Annotated[
@@ -83,9 +83,11 @@ def prior(
     save_minutes: SaveMinutes = None,
     reschedule: Reschedule = False,
     board: Annotated[
-        bool, typer.Option(help="Losses, generated audio and spectrograms for TensorBoard, in OUT/board.")
+        bool, typer.Option(help="Log losses, generated audio and spectrograms for TensorBoard, in OUT/board.")
     ] = True,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Least memory, a third more time.")] = False,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Keep fewer activations: least memory, a third more time.")
+    ] = False,
     compile: Compile = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -138,10 +140,13 @@ def prior(
                     return _end()
                 minutes = minutes and max(0.01, minutes - (time.monotonic() - began) / 60)
                 trainer = branch()
-            finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
+            finished = finish(trainer, recipes.SECONDS[source.kind], out / "prior.safetensors", minutes)
         else:
             trainer = scales.prior_trainer(chosen, source, out, changes, **looking)
-            finish(trainer, chosen.seconds, out / "prior.safetensors", minutes)
+            finished = finish(trainer, chosen.seconds, out / "prior.safetensors", minutes)
+        if finished and not dry_run and fabric.is_global_zero:
+            sources = ",".join((2 * trainer.prior.labels)[:2]) or "speech,speech"
+            say_next("separate", "RECORDING.wav", "--sources", sources, "--prior", out / "prior.safetensors")
         _end()
 
 
@@ -152,9 +157,9 @@ def separator(
     ],
     out: Out,
     task: Annotated[
-        str, typer.Option(help='Such as "1 speech + 1 sound", "2 sounds" or "2 speech".')
+        str, typer.Option(help='Task, such as "1 speech + 1 sound", "2 sounds" or "2 speech".')
     ] = "1 speech + 1 sound",
-    network: Annotated[str, typer.Option(help="conv-tasnet or tf-locoformer.")] = "tf-locoformer",
+    network: Annotated[str, typer.Option(help="Network: conv-tasnet or tf-locoformer.")] = "tf-locoformer",
     scale: ScaleOption = "paper",
     devices: Devices = 1,
     device: Device = None,
@@ -180,6 +185,7 @@ def separator(
     unasdiff-teach train separator --data data/vctk-mic1-16k --task "2 speech" --network conv-tasnet \\
         --out runs/speakers
     """
+    from ..data import POCKET_RATE
     from ..data.mixing import TASKS
     from ..training import recipes, scales, separators
 
@@ -199,7 +205,13 @@ def separator(
         else:
             trainer = scales.separator_trainer(chosen, network, TASKS[task], sources, out, changes, fabric)
         length = chosen.cut(trainer.model.sample_rate).length
-        _train(trainer, length, out / "separator.safetensors", precision, minutes, dry_run)
+        result = out / "separator.safetensors"
+        if _train(trainer, length, result, precision, minutes, dry_run) and not dry_run and fabric.is_global_zero:
+            mixtures = "pocket" if trainer.model.sample_rate == POCKET_RATE else "MIXTURES"
+            say_next(
+                "evaluate", "--mixtures", mixtures, "--task", task, "--method", network, "--separator", result, "--out",
+                out / "evaluation",
+            )  # fmt: skip
         _end()
 
 
@@ -222,9 +234,8 @@ def _start(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     before = _choices(out).get("threads")
-    if (
-        threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ
-    ):  # others would round otherwise
+    # another number of threads would round otherwise
+    if threads is None and before and device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(before)
         line = f"threads: {before}, as the training began (--threads chooses)"
     else:
@@ -274,8 +285,8 @@ def _choose(trainer: Trainer, asked: str) -> tuple[str, str]:
 
 
 def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes: float | None, dry_run: bool) -> bool:
-    """Choose the precision, say what it costs, train, and write the averaged weights. Returns whether there is more to
-    do: all steps are made, or none was to be.
+    """Choose the precision, say what it costs, train, and write the averaged weights. Returns whether nothing is left
+    to do: all steps are made, or none was to be.
     """
     import torch
 

@@ -17,11 +17,12 @@ Note = tuple[float, float, int, int]  # beginning and length in seconds, key, ve
 class Instrument:
     """How one class is played.
 
-    programs: General MIDI programs counted from 0; on the drum channel, kits.
-    keys: lowest and highest key; on the drum channel, the keys to choose from.
-    style: "melody", "bells" (notes ring on), "hits", "ring" (telephone) or "crowd".
-    notes: shortest and longest note in seconds.
-    bend: detuning of a whole clip, at most this many semitones up or down.
+    Attributes:
+        programs: General MIDI programs counted from 0; on the drum channel, kits.
+        keys: lowest and highest key; on the drum channel, the keys to choose from.
+        style: "melody", "bells" (notes ring on), "hits", "ring" (telephone) or "crowd".
+        notes: shortest and longest note in seconds.
+        bend: detuning of a whole clip, at most this many semitones up or down.
     """
 
     programs: tuple[int, ...]
@@ -151,9 +152,11 @@ def _variable_length(value: int) -> bytes:
 def midi_file(label: str, rngs: Sequence[Random], seconds: Sequence[float], slot: float) -> bytes:
     """Bytes of a MIDI file with one phrase of class `label` every `slot` seconds.
 
-    rngs: one `random.Random` for each phrase.
-    seconds: length of each phrase.
     The first phrase begins at `slot` / 2, so that set-up messages have time.
+
+    Args:
+        rngs: one `random.Random` for each phrase.
+        seconds: length of each phrase.
     """
     events = []
     for i, rng in enumerate(rngs):

@@ -23,10 +23,7 @@ _STDERR = threading.Lock()  # the process has one
 
 
 def rms_db(audio: Tensor) -> Tensor:
-    """Root mean square in dB relative to 1.0; silence gives -120.
-
-    audio: [..., N]. Returns [...].
-    """
+    """Root mean square in dB relative to 1.0, [..., N] -> [...]; silence gives -120."""
     power = audio.double().square().mean(-1)
     return (10 * power.clamp_min(10 ** (SILENCE_DB / 10)).log10()).to(audio.dtype)
 
@@ -39,10 +36,14 @@ def gain(db: float) -> float:
 def active_mask(audio: Tensor, sample_rate: int, range_db: float = 40.0) -> Tensor:
     """Samples that belong to a 50 ms window (every 25 ms) at most `range_db` below the loudest.
 
-    The window and hop are the authors'; they compare with a fixed energy (1e-4), which depends on
-    the level of a recording, so the threshold here is relative.
+    The window and hop are the authors'; they compare with a fixed energy (1e-4), which depends on the level of a
+    recording, so the threshold here is relative.
 
-    audio: [N]. Returns a boolean tensor [N]; all False for silence.
+    Args:
+        audio: [N].
+
+    Returns:
+        Boolean [N]; all False for silence.
     """
     size, step = round(0.05 * sample_rate), round(0.025 * sample_rate)
     padded = torch.nn.functional.pad(audio.detach(), (0, max(0, size - len(audio))))
@@ -122,7 +123,19 @@ def resampled_length(N: int, rate: int, target: int) -> int:
 def decode(
     file: BinaryIO | Path, name: str | Path, sample_rate: int | None = None, mono: str = "error"
 ) -> tuple[Tensor, int]:
-    """Read audio from an open file: what `read` does behind a path; `name` stands in errors."""
+    """Read audio from an open file: what `read` does behind a path.
+
+    Args:
+        file: open, or its path.
+        name: stands in errors.
+        sample_rate, mono: see `read`.
+
+    Returns:
+        The audio, float32 [N], and its rate in Hz.
+
+    Raises:
+        ValueError: see `read`.
+    """
     import soundfile
 
     one_of("mono", mono, ("error", "mean", "first"))
@@ -147,13 +160,18 @@ def decode(
 def read(path: str | Path, sample_rate: int | None = None, mono: str = "error") -> tuple[Tensor, int]:
     """Read an audio file.
 
-    path: anything that libsndfile reads (WAV, FLAC, Ogg, MP3).
-    sample_rate: resample to this rate in Hz; None keeps the file's.
-    mono: what to do with more than one channel: "error", "mean" or "first".
+    Args:
+        path: anything that libsndfile reads (WAV, FLAC, Ogg, MP3).
+        sample_rate: resample to this rate in Hz; None keeps the file's.
+        mono: what to do with more than one channel: "error", "mean" or "first".
 
-    Returns (audio, rate): float32 [N] and the rate in Hz.
-    Raises FileNotFoundError for a missing file and ValueError for an unreadable or empty one, for
-    NaN or infinite samples, and for several channels unless `mono` says what to do with them.
+    Returns:
+        The audio, float32 [N], and its rate in Hz.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is unreadable or empty, holds NaN or infinite samples, or has several channels and `mono`
+            does not say what to do with them.
     """
     path = Path(path)
     if not path.is_file():
@@ -166,11 +184,14 @@ def write(path: str | Path, audio: Tensor, sample_rate: int, subtype: str = "PCM
 
     The file appears whole or not at all: it is written beside its place and then renamed.
 
-    audio: floating [N]; samples beyond -1..1 are clipped, with a warning.
-    sample_rate: Hz.
-    subtype: libsndfile's name of the sample format (ignored for .ogg).
-    Raises ValueError for an ending that is not known, for audio that is empty, not mono, not
-    floating, or that holds NaN or infinite samples.
+    Args:
+        audio: floating [N]; samples beyond -1..1 are clipped, with a warning.
+        sample_rate: Hz.
+        subtype: libsndfile's name of the sample format (ignored for .ogg).
+
+    Raises:
+        ValueError: an ending that is not known; or audio that is empty, not mono, not floating, or holds NaN or
+            infinite samples.
     """
     import soundfile
 

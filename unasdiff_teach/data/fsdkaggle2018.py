@@ -11,7 +11,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from ..priors.foreign import AUTHORS_CLASSES
+from ._classes import FSDKAGGLE2018
 from .archives import Archive, Member, members
 from .convert import Item, Listing, Result, convert
 
@@ -30,7 +30,7 @@ ARCHIVES = tuple(
 LISTS = {"train": "train_post_competition.csv", "test": "test_post_competition_scoring_clips.csv"}
 CLIPS = {"train": 9_473, "test": 1_600}  # in the published lists
 HOURS = 20  # about
-LABELS = AUTHORS_CLASSES  # in the order of the authors' label table, so that a label's number is theirs
+LABELS = FSDKAGGLE2018
 LICENCES = {
     "Creative Commons 0": "CC0",
     "Attribution": "CC BY",

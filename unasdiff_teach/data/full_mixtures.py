@@ -45,14 +45,13 @@ COLUMNS = {
     "level_db": "float64",
     "file": "string",  # of the source, from the folder of the list
     "mixture_file": "string",
-    "file_gain": (
-        "float64"
-    ),  # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
+    # signal in the files = this times the true signal; a power of two, 1 unless a peak passes full scale
+    "file_gain": "float64",
 }
 
 
 @dataclass(frozen=True)
-class Plan:
+class MixturePlan:
     """What `write` will do: lists of (task, placement), and its cost."""
 
     folder: Path
@@ -83,7 +82,7 @@ def plan(
     tasks: Sequence[str] | None = None,
     placements: Sequence[str] = PLACEMENTS,
     count: int = COUNT,
-) -> Plan:
+) -> MixturePlan:
     """Check what is asked for. Without `tasks`: all five, or those that the given manifests allow.
 
     Raises:
@@ -108,11 +107,11 @@ def plan(
     folder = Path(folder)
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"no folder {folder.parent} to put {folder.name} into")
-    return Plan(folder, tuple(tasks), tuple(placements), count, rates.pop())
+    return MixturePlan(folder, tuple(tasks), tuple(placements), count, rates.pop())
 
 
 def write(
-    plan: Plan, manifests: Mapping[str, Manifest], split: str = "test", seed: int = SEED, progress: bool = False
+    plan: MixturePlan, manifests: Mapping[str, Manifest], split: str = "test", seed: int = SEED, progress: bool = False
 ) -> pd.DataFrame:
     """Draw and write lists of mixtures; what is there already stays, so that a stop costs one mixture.
 

@@ -37,16 +37,16 @@ def slug(task: str) -> str:
 class MixtureRules:
     """How single sources become a mixture (the paper's section on mixture generation).
 
-    length: samples of the canvas.
-    sample_rate: Hz.
-    level_db: each source's RMS is drawn uniformly between these, in dB.
-    rms_over: "canvas", silence included (the code), or "active", the samples that the source
-        occupies (difference 23 between paper and code).
-    placement: "paper", every source at an independent uniform offset, or "authors", each source
-        starts while its predecessor sounds (difference 22).
-    mixture_noise: standard deviation of the white noise n of Eq. 3 (difference 19: the code has
-        none).
-    peak: scale mixture and sources together so that the mixture peaks here; None leaves them.
+    Attributes:
+        length: samples of the canvas.
+        sample_rate: Hz.
+        level_db: each source's RMS is drawn uniformly between these, in dB.
+        rms_over: "canvas", silence included (the code), or "active", the samples that the source occupies
+            (difference 23 between paper and code).
+        placement: "paper", every source at an independent uniform offset, or "authors", each source starts while its
+            predecessor sounds (difference 22).
+        mixture_noise: standard deviation of the white noise n of Eq. 3 (difference 19: the code has none).
+        peak: scale mixture and sources together so that the mixture peaks here; None leaves them.
     """
 
     length: int
@@ -101,14 +101,17 @@ class Part:
 class Mixture:
     """A mixture and what it is made of, K sources on a canvas of N samples.
 
-    mixture: float32 [N].
-    sources: float32 [K, N]; they sum to the mixture (but for noise, if the rules add any).
-    parts: how each source was cut, placed and scaled.
-
-    Of a fixed list also: id, task, split, clip_ids [K], kinds [K] ("speech" or "sound"),
-    labels [K] (None for speech, the class for a sound), voices [K] (None for a sound, and for a
-    speaker without a name) and heard [K] (whether a pocket prior was trained on this voice or
-    class).
+    Attributes:
+        mixture: float32 [N].
+        sources: float32 [K, N]; they sum to the mixture (but for noise, if the rules add any).
+        parts: how each source was cut, placed and scaled.
+        sample_rate: Hz.
+        id, task, split: these and all that follow are of a fixed list alone.
+        clip_ids: [K].
+        kinds: [K], "speech" or "sound".
+        labels: [K], None for speech, the class for a sound.
+        voices: [K], None for a sound, and for a speaker without a name.
+        heard: [K], whether a pocket prior was trained on this voice or class.
     """
 
     mixture: Tensor
@@ -171,10 +174,13 @@ def _place(lengths: Sequence[int], rules: MixtureRules, generator: torch.Generat
 def build(clips: Sequence[Tensor], parts: Sequence[Part], rules: MixtureRules, noise: Tensor | None = None) -> Mixture:
     """Cut, place, scale and add clips. Nothing is random here but `noise`.
 
-    clips: K tensors [N_k].
-    parts: K of `Part`.
-    noise: None or [N], added to the mixture.
-    Returns a `Mixture`. Raises ValueError if a part of a clip is silent or does not fit.
+    Args:
+        clips: K tensors [N_k].
+        parts: K of `Part`.
+        noise: None or [N], added to the mixture.
+
+    Raises:
+        ValueError: a part of a clip is silent or does not fit.
     """
     sources = torch.zeros(len(clips), rules.length)
     for k, (clip, part) in enumerate(zip(clips, parts, strict=True)):
@@ -198,13 +204,18 @@ def build(clips: Sequence[Tensor], parts: Sequence[Part], rules: MixtureRules, n
 def synthesise(clips: Sequence[Tensor], rules: MixtureRules, seed: int | torch.Generator = 0) -> Mixture:
     """Make one random mixture by `rules`.
 
-    A clip longer than the canvas is cropped at random, a shorter one is placed; then each source
-    is scaled to a level drawn from `rules.level_db` (rounded to 0.001 dB, as the code does).
+    A clip longer than the canvas is cropped at random, a shorter one is placed; then each source is scaled to a level
+    drawn from `rules.level_db` (rounded to 0.001 dB, as the code does).
 
-    clips: K floating tensors [N_k] at `rules.sample_rate`.
-    seed: an integer or a torch.Generator.
-    Returns a `Mixture`; its `parts` and `build` make it again.
-    Raises ValueError for no clips, and for a clip that is empty, silent, not mono or not finite.
+    Args:
+        clips: K floating tensors [N_k] at `rules.sample_rate`.
+        seed: an integer or a torch.Generator.
+
+    Returns:
+        A `Mixture`; its `parts` and `build` make it again.
+
+    Raises:
+        ValueError: no clips, or a clip that is empty, silent, not mono or not finite.
     """
     if len(clips) == 0:
         raise ValueError("clips is empty; at least one source is needed")
@@ -235,16 +246,22 @@ def mixtures(
 ) -> list[Mixture]:
     """The fixed list of pocket mixtures of one task: 2 s at 8 kHz, `MixtureRules.pocket()`.
 
-    Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test
-    voices, and all real ones, neither. Sounds in one mixture differ in class, speakers in voice.
+    Only clips of the same split are in it: no prior has met the test clips, and half of the rendered test voices, and
+    all real ones, neither. Sounds in one mixture differ in class, speakers in voice.
 
-    task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". There are 40 test
-    mixtures of each; for validation 24 of recordings, and 24 rendered ones of the first task, 12 of the others.
-    split: "validation" or "test". count: only the first `count`; None gives all. corpus: "rendered" or "recorded".
+    Args:
+        task: "1 speech + 1 sound", "1 speech + 2 sounds", "2 sounds", "3 sounds" or "2 speech". There are 40 test
+            mixtures of each; for validation 24 of recordings, and 24 rendered ones of the first task, 12 of the others.
+        split: "validation" or "test".
+        count: only the first `count`; None gives all.
+        corpus: "rendered" or "recorded".
 
-    Returns a list of `Mixture`, speech first in each.
-    Raises ValueError for an unknown task, split or corpus, for more mixtures than there are, and if the
-    list was made for another corpus.
+    Returns:
+        A list of `Mixture`, speech first in each.
+
+    Raises:
+        ValueError: an unknown task, split or corpus; more mixtures than there are; or the list was made for another
+            corpus.
     """
     one_of("task", task, TASKS)
     one_of("split", split, LIST_SPLITS)
@@ -265,7 +282,8 @@ def mixtures(
 def of_clips(clips: Sequence[Clip], entry: Mapping, task: str, split: str) -> Mixture:
     """The mixture of a list's entry (its id, and how each source is cut and placed) by `MixtureRules.pocket()`.
 
-    clips: K of `Clip`, in the order of the entry's sources.
+    Args:
+        clips: K of `Clip`, in the order of the entry's sources.
     """
     return replace(
         build([clip.audio for clip in clips], _parts(entry), MixtureRules.pocket()),
@@ -283,7 +301,8 @@ def of_clips(clips: Sequence[Clip], entry: Mapping, task: str, split: str) -> Mi
 def real_audio_folder(root: str | Path | None = None) -> Path:
     """The folder of real recordings: `root`, or $UNASDIFF_REAL_AUDIO.
 
-    Raises FileNotFoundError if it is not there, or neither is given.
+    Raises:
+        FileNotFoundError: it is not there, or neither is given.
     """
     folder = root or os.environ.get(REAL_AUDIO)
     if not folder or not Path(folder).is_dir():
@@ -295,7 +314,7 @@ def real_audio_folder(root: str | Path | None = None) -> Path:
 
 
 def read_real(folder: Path, name: str) -> Tensor:
-    """One real recording at 8 kHz, cut to its active span. Returns float32 [N]."""
+    """One real recording at 8 kHz, cut to its active span, float32 [N]."""
     audio, _ = read(folder / name, SAMPLE_RATE, mono="mean")
     start, end = active_span(audio, SAMPLE_RATE)
     return audio[start:end]
@@ -304,11 +323,14 @@ def read_real(folder: Path, name: str) -> Tensor:
 def real_mixtures(root: str | Path | None = None) -> list[Mixture]:
     """Ten fixed mixtures of real recordings: a person speaks, and one sound of the pocket classes.
 
-    The rules are those of `mixtures`. The recordings (VCTK, FSDKaggle2018 and a speech benchmark)
-    are not part of the package.
+    The rules are those of `mixtures`. The recordings (VCTK, FSDKaggle2018 and a speech benchmark) are not part of the
+    package.
 
-    root: folder that holds them; by default $UNASDIFF_REAL_AUDIO.
-    Returns a list of `Mixture`. Raises FileNotFoundError if the folder or a file is not there.
+    Args:
+        root: folder that holds them; by default $UNASDIFF_REAL_AUDIO.
+
+    Raises:
+        FileNotFoundError: the folder or a file is not there.
     """
     folder = real_audio_folder(root)
     stored = json.loads((CORPUS / "real_mixtures.json").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """The two corpora that are shipped with the package, at 8 kHz: "rendered", synthetic voices and sounds of a sound
-font, and "recorded", real speakers and real sounds under free licences."""
+font, and "recorded", real speakers and real sounds under free licences.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +38,17 @@ LABELS = {"speech": VOICES, "sound": tuple(sorted(SOUND_CLASSES))}  # the place 
 class Clip:
     """One clip of the corpus.
 
-    label: voice or speaker, or name of the sound class.
-    heard: whether a prior may have been trained on this voice (always True for sounds: their classes are all heard,
-    their test clips are not).
-    text: the sentence, or the seed of the phrase; empty for a recording.
-    length: samples.
+    Attributes:
+        id: of the clip.
+        kind: "speech" or "sound".
+        label: voice or speaker, or name of the sound class.
+        split: "train", "validation" or "test".
+        heard: whether a prior may have been trained on this voice (always True for sounds: their classes are all
+            heard, their test clips are not).
+        text: the sentence, or the seed of the phrase; empty for a recording.
+        length: samples.
+        path: of its file.
+        sample_rate: Hz.
     """
 
     id: str
@@ -57,15 +64,23 @@ class Clip:
     @cached_property
     @torch.inference_mode(False)  # a later use may want gradients
     def audio(self) -> Tensor:
-        """float32 [N] at `sample_rate`, read on first use. Raises FileNotFoundError if the file is not there."""
+        """float32 [N] at `sample_rate`, read on first use.
+
+        Raises:
+            FileNotFoundError: the file is not there.
+        """
         return read(self.path, self.sample_rate)[0]
 
 
 class PocketSet(Sequence):
     """The clips of one kind and split, in the manifest's order.
 
-    labels: names in a fixed order; a name's place is its class index (sounds: alphabetical). For speech
-    they are voices or speakers.
+    Args:
+        kind: "speech" or "sound".
+        split: "train", "validation" or "test".
+        clips: of both.
+        labels: names in a fixed order; a name's place is its class index (sounds: alphabetical). For speech they are
+            voices or speakers.
     """
 
     def __init__(self, kind: str, split: str, clips: Iterable[Clip], labels: Iterable[str]):
@@ -110,8 +125,13 @@ def pocket_hash(corpus: str = "rendered") -> str:
 def pocket(kind: str, split: str = "train", corpus: str = "rendered") -> PocketSet:
     """The clips of one kind and split of a shipped corpus.
 
-    kind: "speech" or "sound". split: "train", "validation" or "test". corpus: "rendered" or "recorded".
-    Returns a `PocketSet`. Raises ValueError for another kind, split or corpus.
+    Args:
+        kind: "speech" or "sound".
+        split: "train", "validation" or "test".
+        corpus: "rendered" or "recorded".
+
+    Raises:
+        ValueError: another kind, split or corpus.
     """
     one_of("kind", kind, LABELS)
     one_of("split", split, SPLITS)

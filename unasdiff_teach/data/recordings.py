@@ -28,10 +28,8 @@ SOUND_CLASSES = (
     "Saxophone", "Sea_waves", "Snare_drum", "Trumpet", "Violin_or_fiddle",
 )  # fmt: skip
 LABELS = {"speech": (), "sound": SOUND_CLASSES}
-SPEAKERS = {
-    "validation": ("2609", "3080"),
-    "test": ("1998", "2414", "3005", "3331"),
-}  # one utterance each of the others is trained on
+# one utterance each of the others is trained on
+SPEAKERS = {"validation": ("2609", "3080"), "test": ("1998", "2414", "3005", "3331")}
 # Sources (repositories) of which every clip of the class is a test clip: players or instruments that no prior has
 # heard.
 TEST_SOURCES = {

@@ -7,13 +7,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from .._files import file_hash
 from .audio import is_cut_ogg, quiet_decoder
+
+if TYPE_CHECKING:
+    import soundfile
 
 SHORTEST = 0.1  # seconds: less holds nothing that a prior could know
 SILENT_DB = -90.0
@@ -155,7 +158,7 @@ class _Seen:
         return 10 * math.log10(max(power, 1e-20))
 
 
-def _read(file, channels: str) -> tuple[Tensor, _Seen]:
+def _read(file: soundfile.SoundFile, channels: str) -> tuple[Tensor, _Seen]:
     """All samples, and what was seen on the way."""
     C = 1 if channels == "mid" else file.channels
     seen, place = _Seen(file.channels), 0

@@ -34,10 +34,8 @@ SPEAKERS = (
     *(f"p{n}" for n in (*range(360, 365), 374, 376)), "s5",
 )  # fmt: skip
 TEST_SPEAKERS = ("p249", "p264", "p265", "p273", "p280", "p297", "p330", "p343", "p351", "p361")
-NO_MIC2 = (
-    "p280",
-    "p315",
-)  # technical trouble with that microphone, says the corpus; p315 has no transcripts, which nobody needs here
+# technical trouble with that microphone, says the corpus; p315 has no transcripts, which nobody needs here
+NO_MIC2 = ("p280", "p315")
 _FILE = re.compile(r"(?P<id>(?P<speaker>p\d{3}|s5)_\d{3})_(?P<microphone>mic[12])\.flac$")
 
 

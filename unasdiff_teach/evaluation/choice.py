@@ -46,11 +46,11 @@ def _first(found: Tensor, *_) -> Tensor:
     return torch.arange(found.shape[1], device=found.device).expand(found.shape[:2])
 
 
-def _blind(found: Tensor, priors: list[NeuralPrior], labels: list, _) -> Tensor:
+def _blind(found: Tensor, priors: list[NeuralPrior], labels: list, _: object) -> Tensor:
     return torch.stack([prior_error(priors, found[:, h], labels, 0) for h in range(found.shape[1])], 1)
 
 
-def _hindsight(found: Tensor, _, __, mixtures: list[Mixture]) -> Tensor:
+def _hindsight(found: Tensor, _: object, __: object, mixtures: list[Mixture]) -> Tensor:
     return -si_sdr(found, torch.stack([m.sources for m in mixtures]).to(found)[:, None].expand_as(found)).mean(-1)
 
 

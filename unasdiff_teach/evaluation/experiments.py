@@ -78,9 +78,12 @@ Winners = Mapping[str, Guidance]
 
 @dataclass(frozen=True)
 class Experiment:
-    """Attributes:
-    about: what is measured, in a line.
-    jobs: (what was trained, the best setting of each rule) -> the jobs, cheap ones first; their `out` is the caller's.
+    """One of the book's experiments.
+
+    Attributes:
+        about: what is measured, in a line.
+        jobs: (what was trained, the best setting of each rule) -> the jobs, cheap ones first; their `out` is the
+            caller's.
     """
 
     about: str

@@ -27,7 +27,7 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
     if before := begun_in(job):
         return before, [f"precision: {before}, as the folder has begun"]
     if ranks()[1] > 1:  # each process measures something else, and all must agree
-        chosen = "bfloat16" if job.device == "cuda" else "float32"
+        chosen = "bfloat16" if job.device.startswith("cuda") else "float32"
         return chosen, [f"precision: {chosen}, the usual choice for {job.device}; several processes do not measure"]
     (mixture,) = job.load(next(iter(sizes)), 0, next(iter(sizes.values())))
     configs = [
@@ -53,7 +53,7 @@ def choose_precision(job: Job, systems: Systems, sizes: Mapping[str, int]) -> tu
     return choice.precision, [f"precision: {choice.why}"]
 
 
-def rate(job: Job) -> tuple[float, str]:
+def flop_rate(job: Job) -> tuple[float, str]:
     """FLOP per second that all processes may reach, and who they are."""
     count = max(job.processes, ranks()[1])
     together = min(count, torch.cuda.device_count()) if job.device == "cuda" else 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from .. import separators
+from .._machine import check_device
 from ..data import full_mixtures
 from ..data.mixing import TASKS, Mixture
 from ..precision import canonical
@@ -46,7 +47,7 @@ class Job:
         scoring: "recommended", "paper" or "authors" (the oracle permutation), of `Scoring`.
         batch: mixtures separated at once.
         processes: on this machine; under torchrun its count holds.
-        device: "cpu", "cuda" (a GPU for each process, in turn) or "mps".
+        device: "cpu", "cuda" (a GPU for each process, in turn), "cuda:1" (that one for all) or "mps".
         seconds: cut mixtures to this length around their middle (Table 3's 2 s); tasks are then called "2 speech, 2 s".
         placement: of a written list, "paper" or "authors".
         precision: of the priors' products, "float32", "bfloat16", or "auto": what the folder has begun with, or else
@@ -149,17 +150,12 @@ def ranks() -> tuple[int, int]:
 
 
 def device_of(job: Job, index: int) -> str:
-    """The device of a process of this machine.
+    """The device of a process of this machine: the job's, or for "cuda" a GPU in turn.
 
     Raises:
         ValueError: there is none.
     """
-    if job.device == "cpu":
-        return "cpu"
-    if job.device == "cuda" and torch.cuda.is_available():
-        return f"cuda:{index % torch.cuda.device_count()}"
-    if job.device == "mps" and torch.backends.mps.is_available():
-        return "mps"
-    raise ValueError(
-        f"device is {job.device!r}; there is no such device here. Accepted: cpu, and cuda or mps where there is one"
-    )
+    in_turn = job.device == "cuda" and torch.cuda.is_available()
+    device = f"cuda:{index % torch.cuda.device_count()}" if in_turn else job.device
+    check_device(device)
+    return device

@@ -25,7 +25,7 @@ from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..precision import COMPILED, PRECISIONS, canonical, compiling
 from ..priors import NeuralPrior
 from . import lists, nmf
-from .forms import choose_precision, rate
+from .forms import choose_precision, flop_rate
 from .job import FACTS, Job, begun_in, check_words, device_of, ranks, sizes
 from .methods import Method
 from .run import ITEM, SHARDS, Key, Run, Scoring, Stored, stored
@@ -90,7 +90,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedJob:
     """A checked job: what is left to do, and what it costs in words."""
 
     job: Job
@@ -137,7 +137,7 @@ class Plan:
         return found
 
 
-def plan(job: Job) -> Plan:
+def plan(job: Job) -> PlannedJob:
     """Check everything that can be checked before the work; see `check` for the errors."""
     check_words(job)
     of_task, systems, scoring = sizes(job), job.systems(), getattr(Scoring, job.scoring)()
@@ -169,7 +169,7 @@ def plan(job: Job) -> Plan:
     if not items:
         raise ValueError(f"nothing to score in {job.mixtures}")
     _check_facts(job.out, facts)
-    per_second, who = rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
+    per_second, who = flop_rate(job) if work_left["flop"] else (1.0, f"{job.processes} x {job.device}")
     score_seconds = SCORE_SECONDS / min(job.processes, os.cpu_count() or 1)
     batches = [replace(b, weight=b.weight / per_second + score_seconds * len(b.todo)) for b in batches]
     # All methods and tasks have some mixtures early, in place of one having all.
@@ -198,7 +198,7 @@ def plan(job: Job) -> Plan:
             f"to do: {work_left['calls']:,} network calls, {work_left['flop']:.2g} FLOP; {who}: about"
             f" {duration(seconds)} (the progress bar will know better)"
         )
-    return Plan(job, tuple(batches), frozenset(items), facts, lines)
+    return PlannedJob(job, tuple(batches), frozenset(items), facts, lines)
 
 
 def _check_fit(mixture: Mixture, systems: Systems) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 import zlib
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .._files import Journal, locked, replacing
-from .._machine import version
+from .._machine import cores, version
 from ..metrics import PESQ_MODES, Permute, best_permutation, pesq_score, si_sdr
 from .methods import Method
 
@@ -65,10 +64,11 @@ SHARDS = "shards"  # of a folder in which several processes work: one run for ea
 class Scoring:
     """How estimates are scored (difference 24 between paper and code).
 
-    zero_mean: remove means before SI-SDR.
-    permute: see `best_permutation`; sources are of one kind here if they agree in kind and label.
-
     Speech is scored with PESQ as well, where the rate allows it (8 or 16 kHz).
+
+    Attributes:
+        zero_mean: remove means before SI-SDR.
+        permute: see `best_permutation`; sources are of one kind here if they agree in kind and label.
     """
 
     zero_mean: bool = True
@@ -334,7 +334,7 @@ def _device(device: torch.device) -> str:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{platform.system()} {platform.machine()}, {cores()} cores, {torch.get_num_threads()} threads"
 
 
 def _versions() -> str:

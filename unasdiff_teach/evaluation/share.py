@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
 
 Work = Callable[[Iterator, int], Iterator]
 """work(items, share) -> each item, when it is done; runs in a process of its own, which has this number."""
@@ -62,7 +66,7 @@ def share(work: Work, items: Sequence, processes: int, report: Callable) -> None
         todo.cancel_join_thread()
 
 
-def _worker(work: Work, number: int, threads: int, todo, done) -> None:
+def _worker(work: Work, number: int, threads: int, todo: Queue, done: Queue) -> None:
     """What each process runs."""
     import multiprocessing
     import signal

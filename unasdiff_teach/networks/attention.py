@@ -105,4 +105,7 @@ def _real_factors(shape: tuple[int, ...], size: int, device: torch.device, dtype
 
 
 def constant_factors(*arguments) -> tuple[Tensor, Tensor]:
+    """`_real_factors` by a plain function, whose result `compiled` makes a constant of what is compiled. Of a function
+    that `lru_cache` has wrapped the compiler sees what is inside, and would compute the factors in each call.
+    """
     return _real_factors(*arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import RLock
@@ -74,7 +74,9 @@ def shapes_alone() -> Iterator[None]:
 class _InverseSTFTOfShapes(TorchFunctionMode):
     """The inverse STFT looks at its data, of which there is none; here it only gives its shape. It has no products."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Iterable[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         return _signal_like(*args, **kwargs) if func is torch.istft else func(*args, **(kwargs or {}))
 
 

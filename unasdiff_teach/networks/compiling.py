@@ -25,9 +25,10 @@ def compiled(core: Core, device: torch.device, backend: str = "inductor") -> Cor
     if backend == "inductor":
         if missing := missing_compiler(device):
             raise RuntimeError(f"compiling the network needs {missing}, or leave compiling out")
+        # This and the limit below are settings of the process, and stay: they are read whenever a call compiles.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_machine.cache("inductor")))
     torch.compiler.assume_constant_result(constant_factors)  # as a decorator it would load the compiler at import
-    settings = torch._dynamo.config  # of the process; by default torch gives up after eight shapes
+    settings = torch._dynamo.config  # by default torch gives up after eight shapes
     settings.recompile_limit = max(settings.recompile_limit, settings.accumulated_recompile_limit)
     options = {"backend": backend, "fullgraph": True, "dynamic": False}
     any_batch = torch.compile(core, **options)

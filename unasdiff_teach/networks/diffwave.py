@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .foreign import load_renamed, undiff_name, undiff_sizes
+
 
 @dataclass(frozen=True)
 class DiffWaveConfig:
@@ -126,9 +128,9 @@ class DiffWave(nn.Module):
         Raises:
             ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
         """
-        from .foreign import diffwave_from_undiff
-
-        return diffwave_from_undiff(state_dict, dilation_cycle)
+        net = cls(DiffWaveConfig(dilation_cycle=dilation_cycle, **undiff_sizes(state_dict)))
+        load_renamed(net, state_dict, undiff_name)
+        return net
 
 
 class NoiseLevel(nn.Module):

@@ -1,5 +1,5 @@
-"""Checkpoints and state dicts of other implementations, renamed to this package's networks; every key and shape is
-checked.
+"""Checkpoints and state dicts of other implementations: the sizes that their shapes tell, and their weights renamed and
+loaded into this package's networks, which import this module; every key and shape is checked.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from .._files import file_hash
-from .diffwave import DiffWave, DiffWaveConfig
-from .tf_locoformer import TFLoCoformer, TFLoCoformerConfig
-from .triple_path import TriplePathConfig, TriplePathUNet
 
 _LEVELS = {
     "encoder_level_1": "encoder1",
@@ -38,8 +35,12 @@ _SINGLE = {
 }  # fmt: skip
 
 
-def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: int, hop: int) -> TriplePathUNet:
-    """See `TriplePathUNet.from_authors_state_dict`."""
+def authors_sizes(state_dict: dict[str, Tensor]) -> dict:
+    """The sizes of a `TriplePathConfig` that a state dict of the released code has.
+
+    Raises:
+        ValueError: a key that tells a size is missing.
+    """
     needed = (
         "conv_1.weight",
         "t_embedder_1.mlp.2.weight",
@@ -49,21 +50,25 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
     _refuse("missing keys", [key for key in needed if key not in state_dict])
     channels = state_dict["conv_1.weight"].shape[0]
     recover = state_dict["latent.0.fullatt.recov_conv.weight"].shape
-    config = TriplePathConfig(
-        n_fft=n_fft,
-        hop=hop,
-        heads=heads,
-        channels=channels,
-        embedding=state_dict["t_embedder_1.mlp.2.weight"].shape[0],
-        depths=tuple(
+    return {
+        "channels": channels,
+        "embedding": state_dict["t_embedder_1.mlp.2.weight"].shape[0],
+        "depths": tuple(
             1 + max((int(k.split(".")[1]) for k in state_dict if k.startswith(level + ".")), default=-1)
             for level in _LEVELS
         ),
-        sub_bands=recover[0] // (4 * channels),
-        squeezed=recover[1],
-        classes=state_dict["y_embedder_1.embedding_table.weight"].shape[0] - 1,
-    )
-    net = TriplePathUNet(config)
+        "sub_bands": recover[0] // (4 * channels),
+        "squeezed": recover[1],
+        "classes": state_dict["y_embedder_1.embedding_table.weight"].shape[0] - 1,
+    }
+
+
+def load_authors(net: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Load a state dict of the released code into a `TriplePathUNet`.
+
+    Raises:
+        ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
+    """
     own, parts, unknown = {}, {}, []
     for key, value in state_dict.items():
         new = _rename(key)
@@ -85,7 +90,7 @@ def triple_path_from_authors(state_dict: dict[str, Tensor], heads: int, n_fft: i
     for key, value in net.state_dict().items():
         if value.ndim == 2 and key in own and own[key].ndim == 4:  # a 1x1 convolution is a linear layer over channels
             own[key] = own[key].flatten(1)
-    return _fitted(net, own, str)
+    load_renamed(net, own, str)
 
 
 def _rename(key: str) -> str | tuple | None:
@@ -115,7 +120,7 @@ def _rename(key: str) -> str | tuple | None:
     return None
 
 
-def _order(block) -> list[str]:
+def _order(block: nn.Module) -> list[str]:
     return ["fullatt_att", "fullatt_mlp", "freatt", "timeatt"] if block.globally is not None else ["freatt", "timeatt"]
 
 
@@ -130,26 +135,26 @@ _RESIDUAL = {
 }  # fmt: skip
 
 
-def diffwave_from_undiff(state_dict: dict[str, Tensor], dilation_cycle: int) -> DiffWave:
-    """See `DiffWave.from_undiff_state_dict`."""
+def undiff_sizes(state_dict: dict[str, Tensor]) -> dict:
+    """The sizes of a `DiffWaveConfig` that a state dict of UnDiff's DiffWave has.
+
+    Raises:
+        ValueError: a key that tells a size is missing, or has an unexpected shape.
+    """
     first = "residual_layers.0."
     needed = [f"{first}{name}.weight" for name in ("dilated_conv", "diffusion_projection", "se_skip.excitation.0")]
     needed.append("diffusion_embedding.rff.gaussian")
     _refuse("missing keys", [key for key in needed if key not in state_dict])
     shapes = (_shape(state_dict, key, axes) for key, axes in zip(needed, (3, 2, 2, 2), strict=True))
     (_, channels, kernel), (_, embedding), (narrow, _), (_, features) = shapes
-    net = DiffWave(
-        DiffWaveConfig(
-            layers=_count(state_dict, "residual_layers"),
-            channels=channels,
-            dilation_cycle=dilation_cycle,
-            kernel=kernel,
-            embedding=embedding,
-            features=features,
-            reduction=channels // narrow,
-        )  # fmt: skip
-    )
-    return _fitted(net, state_dict, undiff_name)
+    return {
+        "layers": _count(state_dict, "residual_layers"),
+        "channels": channels,
+        "kernel": kernel,
+        "embedding": embedding,
+        "features": features,
+        "reduction": channels // narrow,
+    }
 
 
 def undiff_name(key: str) -> str:
@@ -171,10 +176,12 @@ _AXIAL = {
 _STEM = {"stem": "conv.0", "norm": "conv.1", "head": "deconv"}
 
 
-def tf_locoformer_from_espnet(
-    state_dict: dict[str, Tensor], heads: int, groups: int, n_fft: int, hop: int
-) -> TFLoCoformer:
-    """See `TFLoCoformer.from_espnet_state_dict`."""
+def espnet_sizes(state_dict: dict[str, Tensor]) -> dict:
+    """The sizes of a `TFLoCoformerConfig` that a state dict of the published ESPnet code has.
+
+    Raises:
+        ValueError: a key that tells a size is missing, or has an unexpected shape.
+    """
     needed = (
         "blocks.0.freq_path.ffn.0.conv1d.weight",
         "blocks.0.freq_path.attn.aggregate_heads.0.weight",
@@ -183,20 +190,22 @@ def tf_locoformer_from_espnet(
     _refuse("missing keys", [key for key in needed if key not in state_dict])
     shapes = (_shape(state_dict, key, axes) for key, axes in zip(needed, (3, 2, 1), strict=True))
     (twice, channels, kernel), (_, attention), (outputs,) = shapes
-    net = TFLoCoformer(
-        TFLoCoformerConfig(
-            sources=outputs // 2,
-            blocks=_count(state_dict, "blocks"),
-            channels=channels,
-            hidden=twice // 2,
-            kernel=kernel,
-            heads=heads,
-            attention=attention,
-            groups=groups,
-            n_fft=n_fft,
-            hop=hop,
-        )  # fmt: skip
-    )
+    return {
+        "sources": outputs // 2,
+        "blocks": _count(state_dict, "blocks"),
+        "channels": channels,
+        "hidden": twice // 2,
+        "kernel": kernel,
+        "attention": attention,
+    }
+
+
+def load_espnet(net: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Load a state dict of the published ESPnet code into a `TFLoCoformer`.
+
+    Raises:
+        ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
+    """
     # One rotary table serves each axis; the published code lists it again in every block.
     state_dict = dict(state_dict)
     for axis in ("freq", "frame"):
@@ -208,7 +217,7 @@ def tf_locoformer_from_espnet(
         )
         for key in others:
             del state_dict[key]
-    return _fitted(net, state_dict, espnet_name)
+    load_renamed(net, state_dict, espnet_name)
 
 
 def espnet_name(key: str) -> str:
@@ -223,12 +232,19 @@ def espnet_name(key: str) -> str:
     return f"{_STEM[name]}.{kind}"
 
 
-def tf_locoformer_from_checkpoint(path: str | Path) -> TFLoCoformer:
-    """See `TFLoCoformer.from_espnet_checkpoint`."""
-    path = Path(path)
+def read_espnet_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, int], int | None]:
+    """What an ESPnet checkpoint of a TF-LoCoformer and the `config.yaml` beside it hold.
+
+    Returns:
+        Its state dict, the settings of `TFLoCoformer.from_espnet_state_dict` that the file beside it states, and the
+        sample rate that it states.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file.
+    """
     content = read_checkpoint(path)
-    prefix = "separator."
-    state = {key.removeprefix(prefix): value for key, value in state_dict_of(content, path).items()}
+    state = {key.removeprefix("separator."): value for key, value in state_dict_of(content, path).items()}
     config = path.with_name("config.yaml")
     beside = config.read_text(encoding="utf-8") if config.is_file() else ""
     stated = {
@@ -236,15 +252,8 @@ def tf_locoformer_from_checkpoint(path: str | Path) -> TFLoCoformer:
         for name, key in (("heads", "n_heads"), ("groups", "num_groups"), ("n_fft", "n_fft"), ("hop", "hop_length"))
         if (match := re.search(rf"^ +{key}: (\d+)$", beside, re.M))
     }
-    net = TFLoCoformer.from_espnet_state_dict(state, **stated).eval().requires_grad_(False)
     rate = re.search(r"^sample_rate: (\d+)$", beside, re.M)
-    net.card = describe(path, net) | {
-        "network": "TF-LoCoformer (Saijo et al. 2024), an ESPnet checkpoint",
-        "sources": net.config.sources,
-        "sample_rate": int(rate[1]) if rate else None,
-        "read from config.yaml": stated,
-    }
-    return net
+    return state, stated, int(rate[1]) if rate else None
 
 
 class _StandIn:
@@ -256,7 +265,7 @@ class _StandIn:
     def __init__(self, *_, **__):
         pass
 
-    def __setstate__(self, _):
+    def __setstate__(self, _: object):
         pass
 
 
@@ -299,8 +308,12 @@ def describe(path: Path, net: nn.Module) -> dict:
     return {"file": path.name, "sha256": file_hash(path), "parameters": sum(p.numel() for p in net.parameters())}
 
 
-def _fitted(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callable[[str], str]) -> nn.Module:
-    """Load a foreign state dict into `net`, whose keys `foreign_name` translates; messages use the foreign names."""
+def load_renamed(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callable[[str], str]) -> None:
+    """Load a foreign state dict into `net`, whose keys `foreign_name` translates; messages use the foreign names.
+
+    Raises:
+        ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
+    """
     expected = {foreign_name(key): (key, value) for key, value in net.state_dict().items()}
     _refuse("missing keys", sorted(expected.keys() - state_dict.keys()))
     _refuse("unknown keys", sorted(state_dict.keys() - expected.keys()))
@@ -309,7 +322,6 @@ def _fitted(net: nn.Module, state_dict: dict[str, Tensor], foreign_name: Callabl
         "wrong shapes", [f"{k}: {tuple(state_dict[k].shape)} instead of {tuple(expected[k][1].shape)}" for k in wrong]
     )
     net.load_state_dict({own: state_dict[key] for key, (own, _) in expected.items()})
-    return net
 
 
 def _count(state_dict: dict[str, Tensor], level: str) -> int:

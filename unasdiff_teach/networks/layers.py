@@ -83,11 +83,11 @@ class SwiGLU(torch.autograd.Function):
         return value * F.silu(gate)  # not in place: compiled, that loses the gradient
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> Tensor:
         (h,) = ctx.saved_tensors
         value, gate = h.chunk(2, -1)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():  # the kernel has no second derivative
@@ -110,9 +110,8 @@ def norm(h: Tensor) -> Tensor:
         else (None, None)
     )
     kind = h.device.type
-    with (
-        torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext()
-    ):  # which would make it float32 on a GPU
+    # autocast would make it float32 on a GPU
+    with torch.autocast(kind, enabled=False) if is_autocasting(kind) else nullcontext():
         return F.layer_norm(h, h.shape[-1:], *factors, eps=1e-6)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import fused_attention, turn_pairs
+from .foreign import describe, espnet_sizes, load_espnet, read_espnet_checkpoint
 from .layers import fold_patches, unfold_patches
 
 
@@ -149,9 +150,10 @@ class TFLoCoformer(nn.Module):
         Raises:
             ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
         """
-        from .foreign import tf_locoformer_from_espnet
-
-        return tf_locoformer_from_espnet(state_dict, heads, groups, n_fft, hop)
+        given = {"heads": heads, "groups": groups, "n_fft": n_fft, "hop": hop}
+        net = cls(TFLoCoformerConfig(**given, **espnet_sizes(state_dict)))
+        load_espnet(net, state_dict)
+        return net
 
     @classmethod
     def from_espnet_checkpoint(cls, path: str | Path) -> TFLoCoformer:
@@ -164,9 +166,16 @@ class TFLoCoformer(nn.Module):
             FileNotFoundError: no such file.
             ValueError: not such a file, or its weights do not fit; the message names the difference.
         """
-        from .foreign import tf_locoformer_from_checkpoint
-
-        return tf_locoformer_from_checkpoint(path)
+        path = Path(path)
+        state, stated, rate = read_espnet_checkpoint(path)
+        net = cls.from_espnet_state_dict(state, **stated).eval().requires_grad_(False)
+        net.card = describe(path, net) | {
+            "network": "TF-LoCoformer (Saijo et al. 2024), an ESPnet checkpoint",
+            "sources": net.config.sources,
+            "sample_rate": rate,
+            "read from config.yaml": stated,
+        }
+        return net
 
 
 class Block(nn.Module):

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import HEAD_MULTIPLE, Attention, fused_attention, rotate
 from .compiling import compiled
+from .foreign import authors_sizes, load_authors
 from .layers import (
     Conv2d,
     FeedForward,
@@ -193,8 +194,8 @@ class TriplePathUNet(nn.Module):
         """Compile `core` at its next call, which then takes minutes; a signal of another length compiles again, and a
         batch of one.
 
-        What is compiled is kept in ~/.cache/unasdiff_teach for other processes, unless TORCHINDUCTOR_CACHE_DIR says
-        where.
+        What is compiled is kept in ~/.cache/unasdiff-teach/inductor for other processes, unless
+        TORCHINDUCTOR_CACHE_DIR says where.
 
         Raises:
             RuntimeError: a compiler is missing; the message says which.
@@ -266,9 +267,9 @@ class TriplePathUNet(nn.Module):
         Raises:
             ValueError: a key is missing, unknown, or has an unexpected shape; the message names it.
         """
-        from .foreign import triple_path_from_authors
-
-        return triple_path_from_authors(state_dict, heads, n_fft, hop)
+        net = cls(TriplePathConfig(n_fft=n_fft, hop=hop, heads=heads, **authors_sizes(state_dict)))
+        load_authors(net, state_dict)
+        return net
 
 
 class Level(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Gaussian(_Exact):
             if self.variance[0] <= 0:
                 raise ValueError("covariance is not positive definite")
 
-    def filter(self, x: Tensor, gain) -> Tensor:
+    def filter(self, x: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply gain(variance) along the principal axes of the covariance, [M, N] -> [M, N]."""
         if self.basis is None:
             return gain(self.variance).to(x) * x
@@ -109,7 +109,7 @@ class StationaryGaussian(_Exact):
         if not (self.power > 0).all():
             raise ValueError("power_spectrum must be positive")
 
-    def filter(self, x: Tensor, gain) -> Tensor:
+    def filter(self, x: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
         """Multiply the spectrum by gain(power), [..., N] -> [..., N]."""
         if x.shape[-1] != self.N:
             raise ValueError(f"a signal of {x.shape[-1]} samples; this prior is for {self.N}")

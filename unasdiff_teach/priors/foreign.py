@@ -6,19 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from .._checks import one_of
+from ..data._classes import FSDKAGGLE2018
 from ..networks import DiffWave, TriplePathUNet
 from ..networks.foreign import describe, read_checkpoint, state_dict_of, undiff_name
 from ..schedule import NoiseSchedule
 from .neural import NeuralPrior
-
-# Rows of the authors' label table, in their order; it has 50 rows, of which these 41 were trained.
-AUTHORS_CLASSES = (
-    "Hi-hat", "Saxophone", "Trumpet", "Cello", "Clarinet", "Snare_drum", "Laughter", "Fart", "Flute", "Bass_drum",
-    "Squeak", "Double_bass", "Shatter", "Fireworks", "Applause", "Acoustic_guitar", "Violin_or_fiddle", "Tearing",
-    "Oboe", "Gong", "Knock", "Writing", "Cough", "Bark", "Tambourine", "Burping_or_eructation", "Cowbell", "Harmonica",
-    "Drawer_open_or_close", "Meow", "Electric_piano", "Gunshot_or_gunfire", "Microwave_oven", "Keys_jangling",
-    "Telephone", "Computer_keyboard", "Finger_snapping", "Chime", "Bus", "Scissors", "Glockenspiel",
-)  # fmt: skip
 
 
 def from_authors_checkpoint(
@@ -49,7 +41,8 @@ def from_authors_checkpoint(
     state = state_dict_of(content[weights], f"{weights!r} of {path}")
     net = TriplePathUNet.from_authors_state_dict(state, heads, n_fft, hop)
     classes = net.config.classes
-    names = AUTHORS_CLASSES if classes == 50 else ()
+    # of the 50 rows of their label table these were trained
+    names = FSDKAGGLE2018 if classes == 50 else ()
     labels = () if classes == 1 else names + tuple(f"row {i}" for i in range(len(names), classes))
     card = describe(path, net) | {
         "network": "triple-path U-Net (Shi et al. 2025), a checkpoint of the paper's authors",

@@ -7,10 +7,8 @@ from pathlib import Path
 from .neural import NeuralPrior, read
 
 WEIGHTS = Path(__file__).parent / "weights"
-FAMILIES = {
-    "rendered": "pocket",
-    "recorded": "recorded",
-}  # corpus -> first word of the names of the priors trained on it
+# corpus -> first word of the names of the priors trained on it
+FAMILIES = {"rendered": "pocket", "recorded": "recorded"}
 
 
 def available() -> list[str]:

@@ -100,12 +100,12 @@ class GammaExplorer(HBox):
             if name in values:
                 _move(self.sliders[name], values[name])
 
-    def _redraw(self, change=None) -> None:
+    def _redraw(self, change: dict | None = None) -> None:
         self.sliders["t_star"].max = self.sliders["T"].value
         self.picture.value = _draw(self.values, self.start)
 
     def _repr_html_(self) -> str:
-        # Without a kernel the page computes: book/_static/explorer.js puts sliders of its own in this place.
+        # Without a kernel the page computes: static/explorer.js puts sliders of its own in this place.
         setting = {
             "start": self.start,
             "controls": CONTROLS,
@@ -186,7 +186,7 @@ def _draw(values: Mapping[str, float], start: Mapping[str, float]) -> str:
     now, then = curves(values), curves(start)
     x_range = (1, max(values["T"], start["T"]))
 
-    def panel(box, title, names, **options):
+    def panel(box: tuple[float, float, float, float], title: str, names: list[str], **options) -> Panel:
         lines = {f"_{name} at the start": Line(then["t"], then[name], GREY, "2 4") for name in names}
         for name in names:
             lines[name] = Line(now["t"], now[name], *RULE_LOOKS.get(name, (PALETTE[0], "none")))

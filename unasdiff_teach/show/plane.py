@@ -33,8 +33,7 @@ from .two_sources import (
     settings,
 )
 
-# A picture is drawn once. What moves are the paths of `_paths`; in a page, book/_static/plane.js computes these same
-# paths.
+# A picture is drawn once. What moves are the paths of `_paths`; in a page, static/plane.js computes these same paths.
 
 FRAME = {
     "LEFT": 34,
@@ -159,9 +158,8 @@ def _draw(values: Mapping) -> str:
         parts += [text(a, TOP + SIDE + 20, label, "middle"), text(LEFT - 5, b + 6, label, "end")]
     parts += [text(LEFT + SIDE / 2, TOP + SIDE + 44, "source x¹", "middle"), text(4, TOP - 10, "source x²")]
     if view == "run":
-        ridge = (
-            np.stack([LINE, Y - LINE])[:, NEAR] + 0.65 * DENSITY[NEAR]
-        )  # a density of 1, drawn at right angles to the line
+        # the density, drawn at right angles to the line
+        ridge = np.stack([LINE, Y - LINE])[:, NEAR] + 0.65 * DENSITY[NEAR]
         outline = " ".join(f"{a:.1f} {b:.1f}" for a, b in _place(ridge[:, ::10]))
         (a, b), (c, d) = _place(np.array([[Y - REACH, REACH], [REACH, Y - REACH]]))
         parts += [
@@ -214,11 +212,11 @@ class Plane(VBox):
         """The settings that are drawn; `plane_numbers(**values)` has the picture's numbers."""
         return self.start | {name: control.value for name, control in self.controls.items()}
 
-    def _redraw(self, change=None) -> None:
+    def _redraw(self, change: dict | None = None) -> None:
         self.picture.value = _draw(self.values)
 
     def _repr_html_(self) -> str:
-        # Without a kernel the page computes: book/_static/plane.js puts controls of its own above this picture.
+        # Without a kernel the page computes: static/plane.js puts controls of its own above this picture.
         view = self.start["view"]
         setting = {
             "start": self.start,
@@ -266,11 +264,10 @@ def _options(name: str, drawn: bool) -> list[tuple]:
     return [(f"{value:g}", value) for value in accepted]
 
 
-def _control(name: str, options: list[tuple], value) -> SelectionSlider | Dropdown:
+def _control(name: str, options: list[tuple], value: object) -> SelectionSlider | Dropdown:
     look = {"description": CONTROLS[name][1], "layout": Layout(width="100%", max_width="310px")}
     look |= {"style": {"description_width": "6.5em"}, "options": options, "value": value}
     if isinstance(CONTROLS[name][0], dict):
         return Dropdown(**look)
-    return SelectionSlider(
-        continuous_update=name == "t", **look
-    )  # a new run takes half a second; its steps are then at hand
+    # a new run takes half a second; its steps are then at hand
+    return SelectionSlider(continuous_update=name == "t", **look)

@@ -70,7 +70,7 @@ class Player:
     """What `player` returns; a notebook shows it as a table of audio elements, with no request to anywhere.
 
     The built pages make of the table a player that switches between the tracks without losing its place, with a cursor
-    in their spectrograms, keys, and a blind test (`book/_static/tools.js`).
+    in their spectrograms, keys, and a blind test (`static/tools.js`).
 
     Attributes:
         gain: dB, the same for all tracks.

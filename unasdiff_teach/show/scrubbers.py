@@ -32,7 +32,7 @@ from .sound import (
 class Scrubber:
     """What `scrubber` returns.
 
-    The built pages make of it a slider through the run (`book/_static/tools.js`). Without a script it is a sheet of all
+    The built pages make of it a slider through the run (`static/tools.js`). Without a script it is a sheet of all
     spectrograms, a row for each source and a column for each step, and a player for the last estimates.
 
     Attributes:

@@ -79,7 +79,7 @@ def _with_seek_table(flac: bytes) -> bytes:
     """The file with a list of where its blocks begin, which libsndfile leaves out.
 
     Chromium looks for the place by halving the file, and in files as short as these it fails for one position in three.
-    It also fails in the last block if that is listed; book/_static/tools.js keeps out of it.
+    It also fails in the last block if that is listed; static/tools.js keeps out of it.
     """
     (block,) = struct.unpack(">H", flac[8:10])  # of the first metadata block, which describes the stream
     samples = int.from_bytes(flac[18:26], "big") % 2**36

@@ -63,10 +63,10 @@ class Panel:
         scale = np.log10 if self.log else np.asarray
         low, high = scale(y_ticks[0]), scale(y_ticks[-1])
 
-        def across(x):
+        def across(x: float | np.ndarray) -> np.ndarray:
             return left + width * (np.asarray(x) - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
 
-        def up(y):
+        def up(y: float | np.ndarray) -> np.ndarray:
             inside = np.clip(y, y_ticks[0], y_ticks[-1])
             return bottom - height * (scale(inside) - low) / (high - low)
 

@@ -158,7 +158,7 @@ def _run(rule: GradientRule, start: str, t_star: int, seed: int) -> dict[str, Te
     """What Algorithm 1 does in each step, [steps + 1, 2, ...]; the last entry is where it lands."""
     first, records = t_star if start == "init_step" else T, []
 
-    def noise(kind, i, shape):  # of each step its own, wherever the run begins
+    def noise(kind: str, i: int, shape: tuple[int, ...]) -> Tensor:  # of each step its own, wherever the run begins
         z = _noise(T if kind == "init" else first - 1 - i, seed)
         return z[0] if len(shape) == 1 else z
 

@@ -78,9 +78,8 @@ def trainer(
     config = TrainConfig.pocket(steps=steps, batch=16, learning_rate=2e-3, seed=seed)
     description = {"corpus": "pocket speech and sound, train split", "sha256": data.pocket_hash()}
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Initializing zero-element tensors"
-        )  # the modulation of a level without paths
+        # the modulation of a level without paths
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         return PriorTrainer(
             Path(folder) / f"{name_of(paths, attention)}-{steps}-{seed}", prior, config, draw, description
         )

@@ -250,8 +250,9 @@ class ManifestCrops(Draws):
         return int(members[int(u_clip * len(members))])
 
     def _example(
-        self, u_class, u_clip, u_span, u_speed, u_short, u_length, u_begin, u_place, u_level, u_sign
-    ) -> Tensor:
+        self, u_class: float, u_clip: float, u_span: float, u_speed: float, u_short: float, u_length: float,
+        u_begin: float, u_place: float, u_level: float, u_sign: float,
+    ) -> Tensor:  # fmt: skip
         """One example [N], from ten uniform numbers in 0..1."""
         c, clip = self.config, self._clip(u_class, u_clip)
         first, last = self._span(clip, u_span)

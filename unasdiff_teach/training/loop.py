@@ -117,10 +117,8 @@ class Trainer:
         self.rescheduled = []  # changes of the number of steps under a cosine, for the card
         self._journal, self._path = Journal(self.folder / "log.jsonl"), self.folder / "state.pt"
         self._saved, self._seen = 0, signature(self._path)  # the step of the state in the folder, and which file it is
-        self.running, self.since = (
-            torch.zeros((), device=self.device),
-            0,
-        )  # sum of the losses not logged yet, and their number
+        # the sum of the losses that are not logged yet, and their number
+        self.running, self.since = torch.zeros((), device=self.device), 0
         self._resume()
         self._shared, self._update = fabric.setup(SharedLoss(self.net, self.loss, self.autocast), self.optimiser)
         self._batches = Prefetch(self._rows, config.prefetch)
@@ -205,13 +203,13 @@ class Trainer:
             if started:
                 started()
             while self.step < c.steps:
-                started = time.perf_counter()
+                step_began = time.perf_counter()
                 self._count(self._train_step())
                 bar.update()
                 if self.step % c.log_every == 0 or self.step == c.steps:
                     self._log()
                     bar.set_postfix(self._shown())
-                self.seconds += time.perf_counter() - started
+                self.seconds += time.perf_counter() - step_began
                 self.validate()
                 over = self._passed(began, seconds)
                 due = self._passed(saved, c.save_minutes and 60 * c.save_minutes)
@@ -346,9 +344,8 @@ class Trainer:
                             f"another training has changed {self._path} since it was read; start again from what it"
                             " holds"
                         )
-                    self._journal.rewrite(
-                        self.log
-                    )  # steps between the state and a stop are done again, and logged again
+                    # steps between the state and a stop are done again, and logged again
+                    self._journal.rewrite(self.log)
                 except (OSError, RuntimeError) as error:
                     problem = error
             if problem := self.fabric.broadcast(problem):  # no process may wait for one that gave up
@@ -376,9 +373,8 @@ class Trainer:
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{path} is the state of another network: {' '.join(str(error).split())}") from error
         self.ema, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        self.log = (
-            state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]
-        )  # before there was a log
+        # before there was a log, a state had losses
+        self.log = state["log"] if "log" in state else [{"step": s, "loss": v} for s, v in state["losses"]]
         self.running, self.since = state.get("running", self.running), state.get("since", 0)
         self.skipped, self.skipped_in_row = state.get("skipped", 0), state.get("skipped_in_row", 0)
         self.rescheduled, self._saved = state.get("rescheduled", []), self.step

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from ..data.mixing import SPEECH_SOUND, TASKS
 from ..networks.budget import flops, parameters
@@ -19,9 +20,17 @@ from .scales import Source, prior_trainer, separator_trainer
 
 EXPERTS = tuple(recipes.NETWORKS)
 EXPERT_TASKS = {"smoke": (SPEECH_SOUND,), "paper": tuple(TASKS)}  # the pocket scale's are those of `recipes.NAMES`
+
+
+def _no_crops(*_) -> NoReturn:
+    raise ValueError(
+        "the paper's scale is planned without data; to train, it needs those that `unasdiff-teach data` makes"
+    )
+
+
 WITHOUT_DATA = (  # as much as a plan must know of the paper's data sets
-    Source("VCTK 0.92", "", "speech", 16_000, (), None),
-    Source("FSDKaggle2018", "", "sound", 16_000, tuple(map(str, range(41))), None),
+    Source("VCTK 0.92", "", "speech", 16_000, (), _no_crops),
+    Source("FSDKaggle2018", "", "sound", 16_000, tuple(map(str, range(41))), _no_crops),
 )
 
 

@@ -179,9 +179,8 @@ class PriorTrainer(Trainer):
     def begin(self) -> None:
         if self.board:
             self.board.open(self.step)
-        if self.fabric.is_global_zero and (
-            lines := self._validations.read()
-        ):  # those of steps that will be made again go
+        # those of steps that will be made again go
+        if self.fabric.is_global_zero and (lines := self._validations.read()):
             self._validations.rewrite([line for line in lines if line["step"] <= self.step])
 
     def validate(self) -> None:

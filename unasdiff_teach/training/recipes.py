@@ -27,13 +27,8 @@ SPEECH = "speech"  # its class in the joint stage
 SOUNDS = LABELS["sound"]
 JOINT_LABELS = (SPEECH, *SOUNDS)
 SECONDS = {"joint": 1.0, "speech": 2.0, "sound": 2.0, "diffwave-speech": 2.0, "diffwave-sound": 2.0}
-BATCH = {
-    "joint": 16,
-    "speech": 8,
-    "sound": 8,
-    "diffwave-speech": 8,
-    "diffwave-sound": 8,
-}  # as many seconds in each stage
+# as many seconds in each stage
+BATCH = {"joint": 16, "speech": 8, "sound": 8, "diffwave-speech": 8, "diffwave-sound": 8}
 STEPS = {"joint": 3600, "speech": 1500, "sound": 1500, "diffwave-speech": 2300, "diffwave-sound": 2300}
 SPEECH_SHARE = 0.35  # of the joint examples: six voices and all phonemes are more to learn than one instrument
 LEVEL_DB = (-26.0, -11.0)  # from the quietest source of a raw mixture to the loudest of one normalised to its peak
@@ -127,9 +122,8 @@ SCALES = {
         sample_rate=16_000,
         seconds=4.0,
         crop=CropConfig(1),
-        network=lambda classes: TriplePathConfig.paper(
-            classes or 1
-        ),  # without classes the paper's table has two rows as well
+        # without classes the paper's table has two rows as well
+        network=lambda classes: TriplePathConfig.paper(classes or 1),
         target="eps",
         sigma_data=0.1,
         prior=TrainConfig.paper(),

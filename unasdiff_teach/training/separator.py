@@ -143,8 +143,7 @@ class SeparatorTrainer(Trainer):
 
     def loss(self, sources: Tensor) -> Tensor:
         estimate = self.net(sources.sum(1))
-        if (
-            not estimate.isfinite().all()
-        ):  # no order of the sources is best; a gradient of NaN makes the loop skip the step
+        # then no order of the sources is best; a gradient of NaN makes the loop skip the step
+        if not estimate.isfinite().all():
             return math.nan * estimate.sum((-2, -1))
         return separation_loss(estimate, sources, self.model_config.kinds)
