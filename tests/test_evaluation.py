@@ -676,6 +676,12 @@ def test_bad_estimates_are_named(tmp_path):
     with pytest.raises(ValueError, match="'wild' returned NaN or infinite samples for clip 2 0, clip 2 1"):
         ev.evaluate([ev.Method("wild", lambda m, s: (torch.full((2, 2, 800), math.nan), 0))], clips(2), tmp_path)
 
+    def sampler(mixtures, seeds):
+        raise FloatingPointError("the sources of mixture 1 have NaN or infinite samples")
+
+    with pytest.raises(ValueError, match="'wild' on clip 2 0, clip 2 1: the sources of mixture 1 have NaN"):
+        ev.evaluate([ev.Method("wild", sampler)], clips(2), tmp_path)
+
 
 def test_results_of_the_pocket_corpus(pocket, tmp_path):
     methods = [ev.unprocessed(), ev.oracle("wiener")]

@@ -149,6 +149,25 @@ class SeparationTask:
             rows.append(z.to(self.mixture).reshape(-1, 1 if shared else K, N))
         return torch.stack(rows, 1).flatten(0, 1)
 
+    def finite(self, x: Tensor, where: str) -> Tensor:
+        """`x`, [B, K, N], as it is.
+
+        Raises:
+            FloatingPointError: it has NaN or infinite samples; names the mixtures and `where` in the run.
+        """
+        if not x.isfinite().all():
+            rows = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+            mixtures = ", ".join(dict.fromkeys(str(row // self.hypotheses) for row in rows))
+            raise FloatingPointError(
+                f"the sources{'' if self.single else f' of mixture {mixtures}'} have NaN or infinite samples {where}:"
+                " look at the prior's predictions, the loss, and the strength of the rule"
+            )
+        return x
+
+    def result(self, x: Tensor, scale: Tensor, calls: int, schedule: NoiseSchedule) -> Separation:
+        """What a sampler returns for its last state, which must be `finite`: at the level of the mixtures."""
+        return Separation(self.unbatch(self.finite(x, "at the end") / scale[:, None]), calls, schedule)
+
     def unbatch(self, x: Tensor) -> Tensor:
         """The mean over hypotheses, without the leading B for a single mixture."""
         if self.hypotheses > 1:
