@@ -421,6 +421,10 @@ class Named(ut.priors.StationaryGaussian):
         ({"schedule": ut.NoiseSchedule.linear(T=100)}, ValueError, "100 steps"),
         ({"sample_rate": 16000}, ValueError, "resample"),
         ({"noise": [1, 2]}, ValueError, "2 seeds for 1"),
+        ({"noise": None}, TypeError, "noise is None; accepted are an integer seed"),
+        ({"noise": 0.5}, TypeError, "noise is 0.5; accepted"),
+        ({"noise": [0.5]}, TypeError, r"noise is \[0.5\]; accepted"),
+        ({"noise": "seed"}, TypeError, "noise is 'seed'; accepted"),
     ],
 )
 @pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical])

@@ -309,10 +309,15 @@ def _check_rates(priors: list[Prior], sample_rate: int | None) -> None:
 def _noise_source(noise, batch: int, single: bool) -> NoiseSource:
     if callable(noise):
         return noise
-    seeds = [int(noise) + b for b in range(batch)] if isinstance(noise, Integral) else [int(seed) for seed in noise]
+    noise = noise.tolist() if hasattr(noise, "tolist") else noise
+    seeds = [noise + b for b in range(batch)] if isinstance(noise, Integral) else noise
+    if not isinstance(seeds, Sequence) or not all(isinstance(seed, Integral) for seed in seeds):
+        raise TypeError(
+            f"noise is {noise!r}; accepted are an integer seed, one for each mixture, or a callable(kind, i, shape)"
+        )
     if len(seeds) != batch:
         raise ValueError(f"{len(seeds)} seeds for {batch} mixtures")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def draw(kind: str, i: int, shape: tuple[int, ...]) -> Tensor:
         rows = [torch.randn(shape if single else shape[1:], generator=g) for g in generators]
