@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, dataclass
 import numpy
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import unasdiff_teach as ut
 from unasdiff_teach.task import SeparationTask
@@ -262,6 +263,13 @@ def test_a_state_that_is_not_finite_stops_the_run_and_is_not_kept(tmp_path):
     with pytest.raises(FloatingPointError, match=f"after step 12, t = {bad}"):
         ut.separate(sources().sum(0), nan_from(bad), [None, None], S, FAST, state=state)
     assert state.steps == 12 and state.load(torch.zeros(1, 2, N))[1].isfinite().all()
+
+
+@pytest.mark.parametrize("metadata", [None, {"made_by": "another"}])
+def test_a_state_file_that_says_no_steps_counts_as_none(tmp_path, metadata):
+    save_file({"x_t": torch.ones(1, 2, N)}, tmp_path / "state", metadata)
+    state, initial = ut.RunState(tmp_path / "state"), torch.zeros(1, 2, N)
+    assert state.steps == 0 and state.load(initial) == (0, initial)
 
 
 @pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical, ut.separate_dirac])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import uuid
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ._files import file_hash
+from ._files import file_hash, read_json
 from .data.audio import rms_db
 from .data.sound_file import write_sound
 from .show.sound import file_name
@@ -67,7 +66,7 @@ def strangers(out: Path) -> list[str]:
         ValueError: the result's report cannot say what is.
     """
     try:
-        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        report = read_json(out / REPORT)
         own = {
             REPORT,
             "listen.html",

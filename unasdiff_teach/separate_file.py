@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 import shutil
 import time
@@ -42,6 +41,7 @@ from . import _expectation, _forecast, _machine, _result
 from . import precision as precisions
 from ._checks import one_of
 from ._console import duration
+from ._files import write_json
 from ._forecast import Cost
 from .data.audio import fitting_rate, resample, resampled_length
 from .data.sound_file import FLAC_CHANNELS, FORMATS, Recording, read_recording, write_sound
@@ -234,7 +234,7 @@ class Job:
         for path in TOOLS:
             shutil.copyfile(path, folder / "_static" / path.name)
         (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), _result.REPORT), encoding="utf-8")
-        (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / _result.REPORT, report)
 
     def _report(self, when: dict, warnings: list[str], written: dict[str, dict]) -> dict:
         """The content of `separation.json`."""

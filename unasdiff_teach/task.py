@@ -80,7 +80,7 @@ class RunState:
         try:
             with safe_open(self.path, "pt") as file:
                 return int(file.metadata()["steps"]), file.get_tensor("x_t")
-        except (FileNotFoundError, SafetensorError):
+        except (FileNotFoundError, SafetensorError, TypeError, KeyError):  # the last two: another's file
             return 0, None
 
 
