@@ -104,6 +104,19 @@ def test_damaged_json_is_named(tmp_path, content):
         Journal(path).read()
 
 
+def test_a_journal_goes_on_with_what_it_began_with_alone(tmp_path):
+    journal = Journal(tmp_path / "log.jsonl")
+    head = {"seed": 1, "rules": {"levels": (1, 2), "same": None}}
+    assert journal.begin(head) == []
+    journal.append({"i": 0})
+    assert journal.begin(head) == [{"i": 0}]
+    with pytest.raises(ValueError, match=r"made with rules.levels = \[1, 2\], now \[1, 3\]; seed = 1, now 2\. Choose"):
+        journal.begin({"seed": 2, "rules": {"levels": (1, 3)}})
+    journal.rewrite([{"i": 0}])
+    with pytest.raises(ValueError, match="made with i = 0, now None"):
+        journal.begin(head)
+
+
 def test_a_second_gets_an_error_at_once(tmp_path):
     with locked(tmp_path / "a", "training"):
         with (

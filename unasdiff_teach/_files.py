@@ -100,11 +100,18 @@ class Journal:
         lines = self._whole().splitlines()
         return [_value(line, f"line {number} of {self.path}") for number, line in enumerate(lines, 1)]
 
-    def begin(self, head: dict) -> tuple[dict, list]:
-        """The first line and the others; a journal that is not there begins with `head`."""
+    def begin(self, head: dict) -> list:
+        """The lines after the first, which is `head` and says what the others are about; a new journal begins with it.
+
+        Raises:
+            ValueError: it is about something else, or does not say.
+        """
+        head = json.loads(_line(head))
         if not (lines := self.read()):
-            self.rewrite(lines := [json.loads(_line(head))])
-        return lines[0], lines[1:]
+            self.rewrite(lines := [head])
+        if changed := "; ".join(_differences(lines[0], head)):
+            raise ValueError(f"{self.path.parent} was made with {changed}. Choose another folder, or remove this one")
+        return lines[1:]
 
     def append(self, record: dict | list, sync: bool = True) -> None:
         """Add a line; see `extend`."""
@@ -139,6 +146,15 @@ class Journal:
 
 def _line(record: dict | list) -> bytes:
     return json.dumps(record).encode() + b"\n"
+
+
+def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
+    """Where two nested JSON values differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name} = {before!r}, now {now!r}"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from .._files import read_json, write_json
+from .._files import locked, read_json, write_json
 from .._machine import free_disk
 
 CHUNK = 1 << 20
@@ -238,9 +238,14 @@ def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: boo
         ConnectionError: the server does not answer, or refuses; what has come is kept.
         ValueError: the whole file has another checksum; it is put aside as NAME.wrong.
         OSError: the disk is full; what has come is kept.
+        BlockingIOError: another process is downloading it into `root`.
     """
-    part, url = _part(root, archive), place(archive, mirror)
-    fruitless = 0
+    with locked(root, f"download of {archive.name}", name=f".{archive.name}.lock"):
+        return _fetch(root, archive, place(archive, mirror), progress, wait)
+
+
+def _fetch(root: Path, archive: Archive, url: str, progress: bool, wait: float) -> Path:
+    part, fruitless = _part(root, archive), 0
     while True:
         before = have(root, archive)
         try:
