@@ -25,7 +25,7 @@ import torch
 from .._files import read_json, write_json
 from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
-from ..data.recordings import recorded_mixtures
+from ..data.recordings import recorded_mixtures, recordings_hash
 from ..diffusion import forward_noise, tweedie
 from ..metrics import si_sdr
 from ..networks import TriplePathConfig, budget
@@ -35,7 +35,7 @@ from ..training.crops import Crops
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
-from .comparison import record, results, store
+from .comparison import begin, record, results, store
 from .experiments import RESULTS
 
 TODAY = "today"
@@ -218,6 +218,7 @@ def main() -> None:
         return print(f"{line['si_sdr']:.2f} dB, mean of {len(scores)} validation mixtures")
     if args.collect:
         return collect(args.out)
+    begin(args.out, {"recordings": recordings_hash(args.recordings)})
     if args.one:
         return work(args.one, rounds[0][0], args.recordings, args.out)
     for i, (minutes, count) in enumerate(rounds):
