@@ -30,7 +30,7 @@ from ..metrics import si_sdr
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
 from .experiments import RESULTS
-from .methods import fingerprint
+from .methods import described, fingerprint
 from .run import noise_seed
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def follow(
     rows = {name: measured[name].reshape(steps, -1).expand(steps, K) for name in ("step", "source", "t", *MEASURED)}
     table = pd.DataFrame({name: values.flatten().tolist() for name, values in rows.items()}).assign(
         task=mixture.task, split=mixture.split, mixture=mixture.id, clips=", ".join(mixture.clip_ids), rule=rule,
-        config=str(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
+        config=described(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
         seconds=time.perf_counter() - start,
     )  # fmt: skip
     table["kind"] = [mixture.kinds[k] for k in table["source"]]
@@ -240,7 +240,7 @@ def _finished(folder: Path, mixture: Mixture, rule: str, config: SeparationConfi
     path = _path(folder, rule, mixture)
     if not path.is_file():
         return False
-    now = {"config": str(config), "priors": fingerprints(priors), "clips": ", ".join(mixture.clip_ids)}
+    now = {"config": described(config), "priors": fingerprints(priors), "clips": ", ".join(mixture.clip_ids)}
     stored = pd.read_parquet(path, columns=list(now)).iloc[0]
     for name, value in now.items():
         if stored[name] != value:
