@@ -229,7 +229,7 @@ class Job:
         # To compare by ear, all tracks must have the same bandwidth: that of the priors.
         heard = {"mixture": y.mean(0)} | dict(zip(self.titles, estimates.mean(0)))
         heard["residual"] = (y - estimates.sum(1)).mean(0)
-        sound = player(heard, self.rate, id="separation/tracks", page=folder)
+        sound = player(heard, self.rate, id=_result.PLAYER, page=folder)
         report = self._report(when, [*self.warnings, *warnings], written)
         for path in TOOLS:
             shutil.copyfile(path, folder / "_static" / path.name)
