@@ -692,6 +692,22 @@ def test_a_class_of_few_recordings_is_named():
     assert not _expectation.few_recordings([("pocket-sound", "Chime"), ("pocket-sound", "Snare_drum")])
 
 
+@pytest.mark.parametrize(
+    ("gain", "format", "warning"),
+    [
+        (-70, "PCM_16", r"the peak lies 7\d dB below full scale: what the file has rounded off is raised by 7\d dB"),
+        (90, "FLOAT", r"the peak lies 8\d dB above full scale: were integers stored"),
+        (-30, "PCM_16", None),
+        (30, "FLOAT", None),
+    ],
+)
+def test_a_recording_far_from_full_scale_is_a_warning(tmp_path, sources, gain, format, warning):
+    audio = sounds(0.3, RATE).sum(0)[None]
+    audio = audio / audio.abs().max() * 0.7 * 10 ** (gain / 20) + 0.3 * (format == "PCM_16")  # and an offset
+    said = " ".join(job(recorded(tmp_path, audio, RATE, subtype=format), sources).warnings)
+    assert re.search(warning, said) if warning else "full scale" not in said
+
+
 def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monkeypatch):
     """It asks the priors for the missing steps alone; another seed begins anew."""
     monkeypatch.setattr(room, "RunState", functools.partial(ut.RunState, every=0))

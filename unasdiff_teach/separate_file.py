@@ -326,7 +326,7 @@ def prepare(
             f"a FLAC file holds {FLAC_CHANNELS} channels at most, and {path} has {signals}; use --format wav, or"
             " --channels mid"
         )
-    warnings = list(recording.warnings)
+    warnings = [*recording.warnings, *_expectation.far_from_full_scale(recording.audio)]
     rate = next(iter(rates.values()), recording.rate)
     if (used := fitting_rate(recording.rate, rate)) != recording.rate:
         warnings.append(f"{recording.rate} Hz is taken for {used} Hz while the sound is resampled to {rate} Hz")
