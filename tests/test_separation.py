@@ -265,9 +265,11 @@ def test_a_state_that_is_not_finite_stops_the_run_and_is_not_kept(tmp_path):
     assert state.steps == 12 and state.load(torch.zeros(1, 2, N))[1].isfinite().all()
 
 
-@pytest.mark.parametrize("metadata", [None, {"made_by": "another"}])
-def test_a_state_file_that_says_no_steps_counts_as_none(tmp_path, metadata):
-    save_file({"x_t": torch.ones(1, 2, N)}, tmp_path / "state", metadata)
+@pytest.mark.parametrize(
+    ("value", "metadata"), [(1.0, None), (1.0, {"made_by": "another"}), (math.nan, {"steps": "12"})]
+)
+def test_a_state_file_that_no_run_can_go_on_from_counts_as_none(tmp_path, value, metadata):
+    save_file({"x_t": torch.full((1, 2, N), value)}, tmp_path / "state", metadata)
     state, initial = ut.RunState(tmp_path / "state"), torch.zeros(1, 2, N)
     assert state.steps == 0 and state.load(initial) == (0, initial)
 
