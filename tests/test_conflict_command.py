@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import unasdiff_teach as ut
+from unasdiff_teach._files import locked
 from unasdiff_teach.data.mixing import Mixture
 from unasdiff_teach.evaluation import conflict, noise_seed
 
@@ -152,6 +153,14 @@ def test_what_is_shipped(tmp_path, monkeypatch):
     assert list(kept) == list(conflict.FIGURE) and kept["dsg"].shape == (conflict.KEPT, 2, N)
     whole = torch.from_numpy(numpy.load(folder / "dsg" / "figure-2.npz")["estimates"]).float()
     assert (kept["dsg"] - whole[conflict.kept_steps(12)]).abs().max() <= 1 / conflict.GRID
+
+
+def test_who_collects_waits_for_another_who_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(conflict, "PATIENCE", 0.0)
+    run(tmp_path, rules=("dps",))
+    with locked(tmp_path, "test"), pytest.raises(BlockingIOError, match="another collection is running"):
+        conflict.collect(tmp_path, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_runs_of_two_trainings_are_not_collected_together(tmp_path):

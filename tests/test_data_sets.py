@@ -23,6 +23,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
+from unasdiff_teach._files import locked
 from unasdiff_teach.cli import app
 from unasdiff_teach.data import (
     archives,
@@ -242,12 +243,24 @@ def served(server):
     return server, content, Archive("a.zip", f"{server.url}/a.zip", digest(content), "a")
 
 
+def seen(root):
+    """What a user sees in a folder."""
+    return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+
+
 def test_download(root, served):
     server, content, archive = served
     assert archives.inspect(root, archive) == "missing" and archives.published_size(archive) == 100_000
     assert archives.fetch(root, archive).read_bytes() == content
     assert archives.inspect(root, archive) == "archive"
-    assert sorted(path.name for path in root.iterdir()) == [archives.CHECKED, "a.zip"]
+    assert seen(root) == ["a.zip"]
+
+
+def test_two_downloads_of_one_archive_do_not_meet(root, served):
+    _, _, archive = served
+    with locked(root, "test", name=".a.zip.lock"), pytest.raises(BlockingIOError, match="another download of a.zip"):
+        archives.fetch(root, archive)
+    assert archives.inspect(root, archive) == "missing"
 
 
 def test_download_resumes(root, served):
@@ -291,7 +304,7 @@ def test_refused_and_missing_files(root, served):
     server.status = 503
     with pytest.raises(ConnectionError, match="503"):
         archives.fetch(root, archive, wait=0)
-    assert len(list(root.iterdir())) == 0
+    assert seen(root) == []
 
 
 @pytest.mark.parametrize("early", [0, 100_000, 120_000])
@@ -304,7 +317,7 @@ def test_wrong_checksum_is_put_aside(root, served, early):
         server.files["/a.zip"] = content[::-1]
     with pytest.raises(ValueError, match="put aside as a.zip.wrong"):
         archives.fetch(root, archive)
-    assert [path.name for path in root.iterdir()] == ["a.zip.wrong"]
+    assert seen(root) == ["a.zip.wrong"]
     server.files["/a.zip"] = content
     assert archives.fetch(root, archive).read_bytes() == content
 
@@ -644,6 +657,16 @@ def test_other_settings_are_refused(tmp_path):
     convert.convert(counted(contents)[0], tmp_path / "set", "toy", "speech")
     with pytest.raises(ValueError, match="sample_rate = 16000, now 8000"):
         convert.convert(counted(contents)[0], tmp_path / "set", "toy", "speech", sample_rate=8000)
+
+
+def test_two_that_write_into_one_folder_do_not_meet(tmp_path, manifests):
+    contents = {"c": encoded(tone(0.2, 16_000), 16_000, "WAV")}
+    with locked(tmp_path / "set", "test"), pytest.raises(BlockingIOError, match="another conversion is running in"):
+        convert.convert(counted(contents)[0], tmp_path / "set", "toy", "speech")
+    plan = full_mixtures.plan(tmp_path / "lists", manifests, ["2 speech"], count=1)
+    with locked(plan.folder, "test"), pytest.raises(BlockingIOError, match="another writing of mixtures is running"):
+        full_mixtures.write(plan, manifests)
+    assert not (tmp_path / "set" / convert.JOURNAL).exists() and not (plan.folder / full_mixtures.JOURNAL).exists()
 
 
 def test_full_disk_before_and_during_conversion(tmp_path, monkeypatch):
@@ -1136,9 +1159,9 @@ def test_lists_resume_and_grow(tmp_path, manifests, lists, monkeypatch):
 def test_other_lists_are_refused(lists, manifests):
     place, _ = lists
     plan = full_mixtures.plan(place, manifests, count=COUNT)
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match=r"made with seed = \d+, now 8\."):
         full_mixtures.write(plan, manifests, seed=8)
-    with pytest.raises(ValueError, match="another data"):
+    with pytest.raises(ValueError, match=r"made with data\.speech = .*, now None"):
         full_mixtures.write(
             full_mixtures.plan(place, {"sound": manifests["sound"]}, count=COUNT), {"sound": manifests["sound"]}
         )
@@ -1263,7 +1286,8 @@ def test_commands_from_recordings_to_mixtures(root, tmp_path, sounds):
     done = call(*out, "--speech", tmp_path / "mine-16k", "--sound", sounds.folder)
     assert done.exit_code == 0 and "10 mixtures of '1 speech + 1 sound'" in done.output and "MB in" in done.output
     assert len(full_mixtures.load(tmp_path / "lists")) == 5
-    assert "another seed" in call(*out, "--speech", tmp_path / "mine-16k", "--sound", sounds.folder, "--seed", 1).output
+    other = call(*out, "--speech", tmp_path / "mine-16k", "--sound", sounds.folder, "--seed", 1)
+    assert "seed = 7, now 1" in other.output
     part = call("mixtures", "--out", tmp_path / "part", "--sound", sounds.folder, "--placement", "paper", "--count", 1)
     assert part.exit_code == 0 and "without manifests for them: '1 speech + 1 sound'" in part.output
     assert "no manifest at" in call(*out, "--speech", tmp_path / "none").output

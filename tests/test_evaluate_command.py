@@ -494,6 +494,9 @@ def test_a_folder_is_for_one_list(room, tmp_path):
     moved = Path(shutil.copytree(room / "list", tmp_path / "moved"))  # the same list elsewhere
     run(Job(str(moved), out, ("unprocessed",), tasks=BOTH[1:], count=1), progress=False)
     assert (out / "run.json").read_text() == facts and set(stored(out)["task"]) == set(BOTH)
+    (out / "run.json").write_text(facts[:9])
+    with pytest.raises(ValueError, match=r"run\.json is damaged: "):
+        check(Job(str(moved), out, ("unprocessed",), tasks=BOTH[1:], count=1))
 
 
 def test_two_lists_that_begin_at_once_do_not_share_a_folder(room, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -676,6 +677,12 @@ def test_bad_estimates_are_named(tmp_path):
     with pytest.raises(ValueError, match="'wild' returned NaN or infinite samples for clip 2 0, clip 2 1"):
         ev.evaluate([ev.Method("wild", lambda m, s: (torch.full((2, 2, 800), math.nan), 0))], clips(2), tmp_path)
 
+    def sampler(mixtures, seeds):
+        raise FloatingPointError("the sources of mixture 1 have NaN or infinite samples")
+
+    with pytest.raises(ValueError, match="'wild' on clip 2 0, clip 2 1: the sources of mixture 1 have NaN"):
+        ev.evaluate([ev.Method("wild", sampler)], clips(2), tmp_path)
+
 
 def test_results_of_the_pocket_corpus(pocket, tmp_path):
     methods = [ev.unprocessed(), ev.oracle("wiener")]
@@ -780,6 +787,93 @@ def test_a_method_knows_the_parameters_of_an_exact_prior():
     ]  # fmt: skip
     assert len({ev.fingerprint(prior) for prior in exact}) == len(exact)
     assert ev.fingerprint(Gaussian(std=0.3)) == ev.fingerprint(Gaussian(std=torch.tensor(0.3)))
+
+
+LEVEL = 0.1
+
+
+class Holder:
+    """A prior with a private attribute."""
+
+    def __init__(self, level):
+        self._level = level
+
+    def __call__(self, x_t, t, label=None):
+        return self._level * x_t
+
+    also = __call__
+
+
+class Slotted:
+    """A prior without a dictionary."""
+
+    __slots__ = ("__level",)
+
+    def __init__(self, level):
+        self.__level = level
+
+    def __call__(self, x_t, t, label=None):
+        return self.__level * x_t
+
+
+def enclosing(level):
+    return lambda x_t, t, label=None: level * x_t
+
+
+def scaled(level, x_t, t, label=None):
+    return level * x_t
+
+
+def of_global(x_t, t, label=None):
+    return LEVEL * x_t
+
+
+def own_priors():
+    """Pairs that differ in one thing."""
+
+    def made(source):
+        return eval(f"lambda x_t, t, label=None: {source}", {"torch": torch})
+
+    return [
+        (made("0.1 * x_t"), made("0.2 * x_t")),
+        (made("torch.sin(x_t)"), made("torch.cos(x_t)")),
+        (made("[v for v in (1, 2)]"), made("[v for v in (1, 3)]")),
+        (made("x_t in {'a', 'b'}"), made("x_t in {'a', 'c'}")),
+        (lambda x_t, t, label=None, level=0.1: x_t, lambda x_t, t, label=None, level=0.2: x_t),
+        (lambda x_t, t, label=None, *, level=0.1: x_t, lambda x_t, t, label=None, *, level=0.2: x_t),
+        (enclosing(torch.ones(2)), enclosing(torch.zeros(2))),
+        (enclosing(Holder(0.1)), enclosing(Holder(0.2))),
+        (partial(scaled, 0.1), partial(scaled, 0.2)),
+        (partial(scaled, level=0.1), partial(scaled, level=0.2)),
+        (Holder(0.1).also, Holder(0.2).also),
+        (Holder(0.1), Holder(0.2)),
+        (Slotted(0.1), Slotted(0.2)),
+    ]
+
+
+def test_a_method_knows_priors_of_ones_own(monkeypatch):
+    for (one, other), (again, _) in zip(own_priors(), own_priors(), strict=True):
+        assert ev.fingerprint(one) == ev.fingerprint(again) != ev.fingerprint(other)
+    before = ev.fingerprint(of_global)
+    monkeypatch.setitem(globals(), "LEVEL", 0.2)
+    assert ev.fingerprint(of_global) != before
+
+
+def test_priors_that_hold_each_other_have_a_fingerprint():
+    one, other = Holder(None), Holder(None)
+    one._level, other._level = other, one
+    assert ev.fingerprint(one) == "Holder (_level=Holder (_level=Holder))"
+
+
+def test_settings_say_nothing_of_a_place_in_memory():
+    from unasdiff_teach import SeparationConfig
+    from unasdiff_teach.evaluation.methods import described
+
+    authors = SeparationConfig.authors()
+    assert described(authors) == str(authors)
+    one, again, other = (authors.replace(loss=enclosing(level)) for level in (1.0, 1.0, 2.0))
+    assert str(one) != str(again) and described(one) == described(again) != described(other)
+    assert " at 0x" not in described(one) and str(authors.guidance) in described(one)
 
 
 def test_results_of_another_class_guidance_are_refused_and_the_difference_is_named(tmp_path):

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from unasdiff_teach import _files
-from unasdiff_teach._files import Journal, locked, replacing
-from unasdiff_teach.data import mixture_lists, pocket_corpus
+from unasdiff_teach._files import Journal, locked, read_json, replacing, write_json
+from unasdiff_teach.data import pocket_corpus
 
 
 def test_lists_and_manifests_that_cannot_be_written_leave_the_old_ones(tmp_path):
     writers = {
-        "a.json": lambda path, value: mixture_lists.write_json(path, {"a": value}),
+        "a.json": lambda path, value: write_json(path, {"a": value}),
         "a.csv": lambda path, value: pocket_corpus.write_manifest(path, ["a"], [{"a": 1}, {value: 2}]),
     }
     for name, write in writers.items():
@@ -89,6 +89,32 @@ def test_a_torn_line_does_not_count_and_is_cut_by_the_next(tmp_path):
     assert journal.read() == [{"i": 7}]
     journal.rewrite([{"i": 1}])
     assert journal.read() == [{"i": 1}] and os.listdir(tmp_path) == ["log.jsonl"]
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe\xff"])
+def test_damaged_json_is_named(tmp_path, content):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": ["ä", 1]})
+    assert read_json(path) == {"a": ["ä", 1]} and path.read_bytes().endswith(b"}\n")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.json is damaged: "):
+        read_json(path)
+    path.write_bytes(b'{"a": 1}\n' + content + b"\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*a\.json is damaged: "):
+        Journal(path).read()
+
+
+def test_a_journal_goes_on_with_what_it_began_with_alone(tmp_path):
+    journal = Journal(tmp_path / "log.jsonl")
+    head = {"seed": 1, "rules": {"levels": (1, 2), "same": None}}
+    assert journal.begin(head) == []
+    journal.append({"i": 0})
+    assert journal.begin(head) == [{"i": 0}]
+    with pytest.raises(ValueError, match=r"made with rules.levels = \[1, 2\], now \[1, 3\]; seed = 1, now 2\. Choose"):
+        journal.begin({"seed": 2, "rules": {"levels": (1, 3)}})
+    journal.rewrite([{"i": 0}])
+    with pytest.raises(ValueError, match="made with i = 0, now None"):
+        journal.begin(head)
 
 
 def test_a_second_gets_an_error_at_once(tmp_path):

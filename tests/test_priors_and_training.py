@@ -168,6 +168,8 @@ def test_labels_that_the_table_of_classes_does_not_hold_are_refused(labels, clas
         ValueError, match=rf"labels has {len(labels)} entries .*; this TriplePath knows {classes} classes"
     ):
         PriorConfig(8000, labels, network=TINY.replace(classes=classes))
+    with pytest.raises(ValueError, match=rf"labels has {len(labels)} entries .*; this TriplePath knows"):
+        ut.priors.NeuralPrior(TriplePathUNet(TINY.replace(classes=classes)), ut.NoiseSchedule.linear(), 8000, labels)
 
 
 @pytest.mark.parametrize("classes", [0, 1])

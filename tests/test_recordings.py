@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from unasdiff_teach.data.recordings import (
 from unasdiff_teach.data.render import RMS_DB
 from unasdiff_teach.evaluation import augmentation, codec, search
 from unasdiff_teach.networks import TriplePathConfig
-from unasdiff_teach.priors.neural import PriorConfig
+from unasdiff_teach.priors.neural import PriorConfig, read
 from unasdiff_teach.schedule import NoiseSchedule
 from unasdiff_teach.training.pocket import Corpus
 from unasdiff_teach.training.recipes import SPEECH, crop
@@ -315,10 +316,18 @@ def test_both_codecs_are_trained_alike_and_done_once(folder, tmp_path, monkeypat
     for _ in range(2):
         monkeypatch.setattr("sys.argv", command)
         codec.main()
+    other = shutil.copytree(folder, tmp_path / "other")
+    with open(other / "manifest.csv", "a") as file:
+        file.write("\n")
+    for module in (codec, search):
+        monkeypatch.setattr("sys.argv", [module.__name__, "--recordings", str(other), "--out", str(tmp_path)])
+        with pytest.raises(ValueError, match=r"was made with about\.recordings = '\w{64}', now '\w{64}'"):
+            module.main()
     codec.collect(tmp_path, tmp_path / "table.parquet")
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert table["codec"].tolist() == list(codec.CODECS) and table["seed"].tolist() == [3, 3]
     assert table["denoising_speech_db"].nunique() == 2  # another sound of the same clips
+    assert read(tmp_path / "vorbis-3-2" / "last.safetensors").card["data"]["sha256"] == recordings_hash(folder)
 
 
 # -------------------------------------------------------------------------------------------------------- augmentation
@@ -354,6 +363,9 @@ def test_every_change_is_trained_alike_and_done_once(folder, tmp_path, monkeypat
     monkeypatch.setattr(augmentation, "CHANGES", changes)
     for _ in range(2):
         monkeypatch.setattr("sys.argv", ["augmentation", "--out", str(tmp_path), "--seeds", "0", "--steps", "2"])
+        augmentation.main()
+    monkeypatch.setattr(augmentation, "load", lambda name: config(name.removeprefix("recorded-")).build())
+    with pytest.raises(ValueError, match=r"made with about\.priors\.recorded-sound = "):
         augmentation.main()
     augmentation.collect(tmp_path, tmp_path / "table.parquet")
     table = pd.read_parquet(tmp_path / "table.parquet")

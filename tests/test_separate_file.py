@@ -360,6 +360,9 @@ def test_nothing_is_lost_but_an_earlier_result(tmp_path, sources):
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds notes.txt beside an earlier result"):
         job(path, sources, overwrite=True)
+    (tmp_path / "out" / "notes.txt").rename(tmp_path / "out" / "_static" / "audio" / "mine.txt")
+    with pytest.raises(ValueError, match="holds _static/audio/mine.txt beside an earlier result"):
+        job(path, sources, overwrite=True)
     for name, message in (("talk.wav", "is a file"), (".", "holds something else")):
         with pytest.raises(ValueError, match=message):
             prepare(path, sources, tmp_path / name, overwrite=True)
@@ -386,13 +389,14 @@ def test_what_appears_at_the_place_while_a_run_is_at_work_stays(tmp_path, source
     assert left_in(tmp_path) == {"talk.wav", "out", "out-2", "out-3"}
 
 
-def test_a_file_saved_into_the_earlier_result_meanwhile_is_kept(tmp_path, sources):
+@pytest.mark.parametrize("place", ["notes.txt", "_static/notes.txt"])
+def test_a_file_saved_into_the_earlier_result_meanwhile_is_kept(tmp_path, sources, place):
     path = recorded(tmp_path, sounds(0.3, RATE)[:1], RATE)
     job(path, sources).run()
     second = job(path, sources, seed=1, overwrite=True)
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / place).write_text("mine")
     assert second.run() == tmp_path / "out-2"
-    assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and results(tmp_path / "out")[0]["seed"] == 0
+    assert (tmp_path / "out" / place).read_text() == "mine" and results(tmp_path / "out")[0]["seed"] == 0
 
 
 def test_the_earlier_result_is_back_where_the_new_one_cannot_be_placed(tmp_path, sources, monkeypatch):
@@ -686,6 +690,22 @@ def test_a_class_of_few_recordings_is_named():
     ]
     assert said.startswith(f"the prior knows Cello from {len(rows)} recordings") and len(rows) < _expectation.FEW
     assert not _expectation.few_recordings([("pocket-sound", "Chime"), ("pocket-sound", "Snare_drum")])
+
+
+@pytest.mark.parametrize(
+    ("gain", "format", "warning"),
+    [
+        (-70, "PCM_16", r"the peak lies 7\d dB below full scale: what the file has rounded off is raised by 7\d dB"),
+        (90, "FLOAT", r"the peak lies 8\d dB above full scale: were integers stored"),
+        (-30, "PCM_16", None),
+        (30, "FLOAT", None),
+    ],
+)
+def test_a_recording_far_from_full_scale_is_a_warning(tmp_path, sources, gain, format, warning):
+    audio = sounds(0.3, RATE).sum(0)[None]
+    audio = audio / audio.abs().max() * 0.7 * 10 ** (gain / 20) + 0.3 * (format == "PCM_16")  # and an offset
+    said = " ".join(job(recorded(tmp_path, audio, RATE, subtype=format), sources).warnings)
+    assert re.search(warning, said) if warning else "full scale" not in said
 
 
 def test_a_stopped_separation_goes_on_to_the_same_result(tmp_path, sources, monkeypatch):

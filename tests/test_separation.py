@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, dataclass
 import numpy
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import unasdiff_teach as ut
 from unasdiff_teach.task import SeparationTask
@@ -250,6 +251,45 @@ def test_a_stopped_run_goes_on_to_the_last_bit(tmp_path):
         assert torch.equal(done.sources, whole)
 
 
+def nan_from(t_bad):
+    """An exact prior whose predictions are NaN from step t_bad of the training chain on."""
+    return lambda x_t, t, label=None: torch.where(t[:, None] <= t_bad, math.nan, LOW(x_t, t, label))
+
+
+def test_a_state_that_is_not_finite_stops_the_run_and_is_not_kept(tmp_path):
+    state = ut.RunState(tmp_path / "state", every=0)
+    s, start = FAST.chain(S)
+    bad = int(s.timesteps[start - 12])
+    with pytest.raises(FloatingPointError, match=f"after step 12, t = {bad}"):
+        ut.separate(sources().sum(0), nan_from(bad), [None, None], S, FAST, state=state)
+    assert state.steps == 12 and state.load(torch.zeros(1, 2, N))[1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("value", "metadata"), [(1.0, None), (1.0, {"made_by": "another"}), (math.nan, {"steps": "12"})]
+)
+def test_a_state_file_that_no_run_can_go_on_from_counts_as_none(tmp_path, value, metadata):
+    save_file({"x_t": torch.full((1, 2, N), value)}, tmp_path / "state", metadata)
+    state, initial = ut.RunState(tmp_path / "state"), torch.zeros(1, 2, N)
+    assert state.steps == 0 and state.load(initial) == (0, initial)
+
+
+@pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical, ut.separate_dirac])
+def test_no_sampler_returns_what_is_not_finite(separate):
+    with pytest.raises(FloatingPointError, match="the sources have NaN or infinite samples at the end"):
+        separate(sources().sum(0), nan_from(0), [None, None], S.respace(20))
+
+
+def test_what_is_not_finite_in_a_batch_is_named():
+    y = torch.stack([sources(seed).sum(0) for seed in range(3)])
+
+    def prior(x_t, t, label):
+        return torch.where(label[:, None] == 1, math.nan, LOW(x_t, t, label))
+
+    with pytest.raises(FloatingPointError, match="the sources of mixture 2 have"):
+        ut.separate(y, prior, [[0, 0], [0, 0], [0, 1]], S, FAST.replace(hypotheses=2), noise=[1, 2, 3])
+
+
 # --- batches, seeds, priors, labels ----------------------------------------------------------------------------------
 
 
@@ -391,6 +431,10 @@ class Named(ut.priors.StationaryGaussian):
         ({"schedule": ut.NoiseSchedule.linear(T=100)}, ValueError, "100 steps"),
         ({"sample_rate": 16000}, ValueError, "resample"),
         ({"noise": [1, 2]}, ValueError, "2 seeds for 1"),
+        ({"noise": None}, TypeError, "noise is None; accepted are an integer seed"),
+        ({"noise": 0.5}, TypeError, "noise is 0.5; accepted"),
+        ({"noise": [0.5]}, TypeError, r"noise is \[0.5\]; accepted"),
+        ({"noise": "seed"}, TypeError, "noise is 'seed'; accepted"),
     ],
 )
 @pytest.mark.parametrize("separate", [ut.separate, ut.separate_analytical])

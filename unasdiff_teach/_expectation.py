@@ -4,10 +4,13 @@ hold.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .priors.shipped import FAMILIES
+from .task import PEAK
 
 BLOCK = 2**16
 # Mean SI-SDR in dB of `recommended`, by family of shipped priors and kinds of sources, on the test mixtures of the
@@ -38,6 +41,7 @@ CLASS_GAINS = {
 }  # fmt: skip
 MIXTURES = {"pocket": "the book's test mixtures", "recorded": "test mixtures of real recordings"}
 UNPROCESSED = {2: 0.0, 3: -3.1}  # of the mixture itself, by number of sources
+FAR_DB = 40.0  # of gain to the level that the priors know
 FEW = 20  # recordings of a class, fewer of which teach a prior little
 
 
@@ -102,6 +106,20 @@ def few_recordings(sources: list[tuple[str, object]]) -> list[str]:
             if count < FEW:
                 said.append(f"the prior knows {label} from {count} recordings alone; expect less of it than of others")
     return said
+
+
+def far_from_full_scale(audio: Tensor) -> list[str]:
+    """A warning for a recording [C, N] that is raised or lowered by more than `FAR_DB`, an offset left out."""
+    mean, (low, high) = audio.mean(-1), audio.aminmax(dim=-1)
+    peak = 20 * math.log10(float(torch.maximum(high - mean, mean - low).max()))
+    gain = 20 * math.log10(PEAK) - peak
+    if gain > FAR_DB:
+        return [
+            f"the peak lies {-peak:.0f} dB below full scale: what the file has rounded off is raised by {gain:.0f} dB"
+        ]
+    if gain < -FAR_DB:
+        return [f"the peak lies {peak:.0f} dB above full scale: were integers stored that nobody has divided?"]
+    return []
 
 
 def power_above(audio: Tensor, rate: int, limit: float) -> float:

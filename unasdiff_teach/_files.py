@@ -1,5 +1,5 @@
-"""Files that survive a stop at any moment: written whole or not at all, journals of lines, a lock on a folder; and
-their hash.
+"""Files that survive a stop at any moment: written whole or not at all, JSON, journals of lines, a lock on a folder;
+and their hash.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOCK = ".lock"
 
@@ -59,6 +60,29 @@ def _mode_of_a_new_file(folder: Path) -> int:
         probe.unlink()
 
 
+def read_json(path: str | Path) -> Any:
+    """The value that a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is damaged; says which file.
+    """
+    return _value(Path(path).read_bytes(), str(path))
+
+
+def write_json(path: str | Path, value: object, shared: bool = False) -> None:
+    """Write a value as JSON with the same bytes on every system; see `replacing`."""
+    with replacing(path, shared) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def _value(content: bytes, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{where} is damaged: {error}") from None
+
+
 @dataclass(frozen=True)
 class Journal:
     """A file of JSON values, one a line, to which one process appends. A line that a stop has torn off does not
@@ -68,14 +92,26 @@ class Journal:
     path: Path
 
     def read(self) -> list:
-        """All whole lines; none where there is no file."""
-        return [json.loads(line) for line in self._whole().splitlines()]
+        """All whole lines; none where there is no file.
 
-    def begin(self, head: dict) -> tuple[dict, list]:
-        """The first line and the others; a journal that is not there begins with `head`."""
+        Raises:
+            ValueError: a line is damaged; says which.
+        """
+        lines = self._whole().splitlines()
+        return [_value(line, f"line {number} of {self.path}") for number, line in enumerate(lines, 1)]
+
+    def begin(self, head: dict) -> list:
+        """The lines after the first, which is `head` and says what the others are about; a new journal begins with it.
+
+        Raises:
+            ValueError: it is about something else, or does not say.
+        """
+        head = json.loads(_line(head))
         if not (lines := self.read()):
-            self.rewrite(lines := [json.loads(_line(head))])
-        return lines[0], lines[1:]
+            self.rewrite(lines := [head])
+        if changed := "; ".join(_differences(lines[0], head)):
+            raise ValueError(f"{self.path.parent} was made with {changed}. Choose another folder, or remove this one")
+        return lines[1:]
 
     def append(self, record: dict | list, sync: bool = True) -> None:
         """Add a line; see `extend`."""
@@ -110,6 +146,15 @@ class Journal:
 
 def _line(record: dict | list) -> bytes:
     return json.dumps(record).encode() + b"\n"
+
+
+def _differences(before: object, now: object, name: str = "") -> Iterator[str]:
+    """Where two nested JSON values differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name} = {before!r}, now {now!r}"
 
 
 @contextmanager

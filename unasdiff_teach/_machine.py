@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._files import replacing
+from ._files import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +163,7 @@ def cache(file: str) -> Path:
 def recall(file: str, key: str) -> dict | None:
     """What `remember` has kept under a key; None where there is nothing, or nothing that can be read."""
     try:
-        found = json.loads(cache(file).read_text(encoding="utf-8")).get(key)
+        found = read_json(cache(file)).get(key)
     except (OSError, ValueError, AttributeError):
         return None
     return found if isinstance(found, dict) else None
@@ -177,9 +176,8 @@ def remember(file: str, key: str, value: dict) -> None:
     path = cache(file)
     with contextlib.suppress(OSError, ValueError, TypeError):
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            kept = read_json(path)
         except (FileNotFoundError, ValueError):
             kept = {}
         kept = kept if isinstance(kept, dict) else {}
-        with replacing(path, shared=True) as partial:
-            partial.write_text(json.dumps(kept | {key: value}, indent=1) + "\n", encoding="utf-8")
+        write_json(path, kept | {key: value}, shared=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import uuid
@@ -12,12 +11,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ._files import file_hash
+from ._files import file_hash, read_json
 from .data.audio import rms_db
 from .data.sound_file import write_sound
-from .show.sound import file_name
+from .show.result_page import TOOLS
+from .show.sound import FOLDER, file_name
 
 REPORT = "separation.json"
+PLAYER = "separation/tracks"  # of the page, see `show.player`
 # of a folder's name, with which the names of its hidden companions stay below the 255 that file systems allow
 NAME_BYTES = 200
 ABANDONED = 86_400.0  # seconds since a state was written, after which its run is taken to be given up
@@ -66,20 +67,27 @@ def strangers(out: Path) -> list[str]:
         ValueError: the result's report cannot say what is.
     """
     try:
-        report = json.loads((out / REPORT).read_text(encoding="utf-8"))
+        report = read_json(out / REPORT)
+        tracks = ["mixture", *(source["source"] for source in report["sources"]), "residual"]
+        sounds = [
+            FOLDER / PLAYER / f"{file_name(number, title)}.flac"
+            for number, title in enumerate(dict.fromkeys(tracks), 1)
+        ]
         own = {
-            REPORT,
-            "listen.html",
-            "_static",
-            report["residual"]["file"],
-            *(source["file"] for source in report["sources"]),
+            Path(REPORT),
+            Path("listen.html"),
+            *(Path(written["file"]) for written in (report["residual"], *report["sources"])),
+            *(Path("_static", tool.name) for tool in TOOLS),
+            *sounds,
+            *(sound.with_suffix(".jpg") for sound in sounds),
         }
-    except (ValueError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError(
             f"{out / REPORT} is damaged, so that nothing says what belongs to the result; move the folder, or name"
             " another with --out"
         ) from None
-    return sorted(entry.name for entry in out.iterdir() if entry.name not in own)
+    own |= {folder for path in own for folder in path.parents}
+    return sorted(name.as_posix() for path in out.rglob("*") if (name := path.relative_to(out)) not in own)
 
 
 def report_hash(out: Path) -> str | None:

@@ -112,7 +112,7 @@ def separate_analytical(
             if config.corrector and 0 < s.timesteps[t] < config.corrector_below:
                 x = _corrector(x, y, task, t, s, config.corrector_snr)
                 calls += 1
-    return Separation(task.unbatch(x / scale[:, None]), calls, s)
+    return task.result(x, scale, calls, s)
 
 
 def _corrector(x: Tensor, y: Tensor, task: SeparationTask, t: int, s: NoiseSchedule, snr: float) -> Tensor:

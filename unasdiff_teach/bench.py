@@ -29,7 +29,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from . import _machine
-from ._files import replacing
+from ._files import replacing, write_json
 from ._forms import FORMS, MODES, STEPS, applies, explicit_attention, plain_separate
 from ._forms import prior_of as _prior
 from ._forms import work_of as _work
@@ -190,12 +190,11 @@ def write(table: pd.DataFrame, path: Path) -> None:
     if path.suffix not in (".json", ".parquet"):
         raise ValueError(f"{path} must end in .json or .parquet")
     facts = table.attrs["facts"]
-    with replacing(path) as partial:
-        if path.suffix == ".json":
-            rows = json.loads(table.to_json(orient="records"))
-            partial.write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-        else:
-            plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in facts.items()}
+    if path.suffix == ".json":
+        write_json(path, {"facts": facts, "rows": json.loads(table.to_json(orient="records"))})
+    else:
+        plain = {k: v if isinstance(v, str | int | float) else json.dumps(v) for k, v in facts.items()}
+        with replacing(path) as partial:
             table.assign(**{k: v for k, v in plain.items() if k not in table}).to_parquet(partial, index=False)
 
 

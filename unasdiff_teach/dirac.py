@@ -102,4 +102,4 @@ def separate_dirac(
             if langevin:
                 u = u + (langevin * (sigma**2 - below**2)) ** 0.5 * task.noise("step")
             u = constrain(u)
-    return Separation(task.unbatch(u / scale[:, None]), len(s), s)
+    return task.result(u, scale, len(s), s)

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 import shutil
 import time
@@ -42,6 +41,7 @@ from . import _expectation, _forecast, _machine, _result
 from . import precision as precisions
 from ._checks import one_of
 from ._console import duration
+from ._files import write_json
 from ._forecast import Cost
 from .data.audio import fitting_rate, resample, resampled_length
 from .data.sound_file import FLAC_CHANNELS, FORMATS, Recording, read_recording, write_sound
@@ -229,12 +229,12 @@ class Job:
         # To compare by ear, all tracks must have the same bandwidth: that of the priors.
         heard = {"mixture": y.mean(0)} | dict(zip(self.titles, estimates.mean(0)))
         heard["residual"] = (y - estimates.sum(1)).mean(0)
-        sound = player(heard, self.rate, id="separation/tracks", page=folder)
+        sound = player(heard, self.rate, id=_result.PLAYER, page=folder)
         report = self._report(when, [*self.warnings, *warnings], written)
         for path in TOOLS:
             shutil.copyfile(path, folder / "_static" / path.name)
         (folder / "listen.html").write_text(result_page(report, sound._repr_html_(), _result.REPORT), encoding="utf-8")
-        (folder / _result.REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / _result.REPORT, report)
 
     def _report(self, when: dict, warnings: list[str], written: dict[str, dict]) -> dict:
         """The content of `separation.json`."""
@@ -326,7 +326,7 @@ def prepare(
             f"a FLAC file holds {FLAC_CHANNELS} channels at most, and {path} has {signals}; use --format wav, or"
             " --channels mid"
         )
-    warnings = list(recording.warnings)
+    warnings = [*recording.warnings, *_expectation.far_from_full_scale(recording.audio)]
     rate = next(iter(rates.values()), recording.rate)
     if (used := fitting_rate(recording.rate, rate)) != recording.rate:
         warnings.append(f"{recording.rate} Hz is taken for {used} Hz while the sound is resampled to {rate} Hz")

@@ -255,9 +255,12 @@ def separate(
         state: file from which a run goes on that was stopped; its arguments must be those of the run that wrote it.
 
     Raises:
-        TypeError: integer samples; a prior or a configuration that is none, such as the name of one.
+        TypeError: integer samples; noise of another kind; a prior or a configuration that is none, such as the name of
+            one.
         ValueError: samples, labels, priors, schedule or rates that do not fit, or a rule or a loss that gives another
             shape than it should; the message says which.
+        FloatingPointError: the result has NaN or infinite samples; with `state`, at the first step that has them, whose
+            state is not kept.
     """
     config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     if on_step is not None and config.hypotheses > 1:
@@ -293,11 +296,11 @@ def separate(
                 on_step(StepRecord(step, int(s.timesteps[t]), *(task.unbatch(value.detach()) for value in record)))
         x_t = x_prev
         if state is not None:
-            state.save(step + 1, x_t)
+            state.save(step + 1, task.finite(x_t, f"after step {step}, t = {int(s.timesteps[t])}"))
 
     if config.project:
         x_t = x_t + (y - x_t.sum(1))[:, None] / task.K
-    return Separation(task.unbatch(x_t / scale[:, None]), config.hypotheses * (start + 1), s)
+    return task.result(x_t, scale, config.hypotheses * (start + 1), s)
 
 
 def _initial_state(y: Tensor, task: SeparationTask, s: NoiseSchedule, config: SeparationConfig) -> Tensor:

@@ -79,9 +79,10 @@ class RunState:
 
         try:
             with safe_open(self.path, "pt") as file:
-                return int(file.metadata()["steps"]), file.get_tensor("x_t")
-        except (FileNotFoundError, SafetensorError):
+                steps, x_t = int(file.metadata()["steps"]), file.get_tensor("x_t")
+        except (FileNotFoundError, SafetensorError, TypeError, KeyError):  # the last two: another's file
             return 0, None
+        return (steps, x_t) if x_t.isfinite().all() else (0, None)  # earlier versions kept what was not finite
 
 
 class SeparationTask:
@@ -158,6 +159,25 @@ class SeparationTask:
             z = self._noise(kind, i, shape if self.single else (B // self.hypotheses, *shape))
             rows.append(z.to(self.mixture).reshape(-1, 1 if shared else K, N))
         return torch.stack(rows, 1).flatten(0, 1)
+
+    def finite(self, x: Tensor, where: str) -> Tensor:
+        """`x`, [B, K, N], as it is.
+
+        Raises:
+            FloatingPointError: it has NaN or infinite samples; names the mixtures and `where` in the run.
+        """
+        if not x.isfinite().all():
+            rows = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+            mixtures = ", ".join(dict.fromkeys(str(row // self.hypotheses) for row in rows))
+            raise FloatingPointError(
+                f"the sources{'' if self.single else f' of mixture {mixtures}'} have NaN or infinite samples {where}:"
+                " look at the prior's predictions, the loss, and the strength of the rule"
+            )
+        return x
+
+    def result(self, x: Tensor, scale: Tensor, calls: int, schedule: NoiseSchedule) -> Separation:
+        """What a sampler returns for its last state, which must be `finite`: at the level of the mixtures."""
+        return Separation(self.unbatch(self.finite(x, "at the end") / scale[:, None]), calls, schedule)
 
     def unbatch(self, x: Tensor) -> Tensor:
         """The mean over hypotheses, without the leading B for a single mixture."""
@@ -300,10 +320,15 @@ def _check_rates(priors: list[Prior], sample_rate: int | None) -> None:
 def _noise_source(noise: int | Sequence[int] | NoiseSource, batch: int, single: bool) -> NoiseSource:
     if callable(noise):
         return noise
-    seeds = [int(noise) + b for b in range(batch)] if isinstance(noise, Integral) else [int(seed) for seed in noise]
+    noise = noise.tolist() if hasattr(noise, "tolist") else noise
+    seeds = [noise + b for b in range(batch)] if isinstance(noise, Integral) else noise
+    if not isinstance(seeds, Sequence) or not all(isinstance(seed, Integral) for seed in seeds):
+        raise TypeError(
+            f"noise is {noise!r}; accepted are an integer seed, one for each mixture, or a callable(kind, i, shape)"
+        )
     if len(seeds) != batch:
         raise ValueError(f"{len(seeds)} seeds for {batch} mixtures")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
     def draw(kind: str, i: int, shape: tuple[int, ...]) -> Tensor:
         rows = [torch.randn(shape if single else shape[1:], generator=g) for g in generators]

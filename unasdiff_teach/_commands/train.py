@@ -4,7 +4,6 @@ resumes.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ import typer
 
 from .._checks import one_of
 from .._console import duration, errors
-from .._files import replacing
+from .._files import read_json, write_json
 from .._machine import check_device, free_disk, use_threads
 from . import Compile, Precision, Threads, say, say_next
 
@@ -257,7 +256,7 @@ def _end() -> None:
 def _choices(out: Path) -> dict:
     """What an earlier call has chosen for a training."""
     try:
-        return json.loads((out / CHOICES).read_text(encoding="utf-8"))
+        return read_json(out / CHOICES)
     except (OSError, ValueError):
         return {}
 
@@ -302,10 +301,7 @@ def _train(trainer: Trainer, length: int, result: Path, precision: str, minutes:
 
     def keep_choices() -> None:
         if first:
-            with replacing(trainer.folder / CHOICES) as partial:
-                partial.write_text(
-                    json.dumps({"precision": chosen, "threads": torch.get_num_threads()}) + "\n", encoding="utf-8"
-                )
+            write_json(trainer.folder / CHOICES, {"precision": chosen, "threads": torch.get_num_threads()})
 
     finished = trainer.fit(seconds=minutes and 60 * minutes, started=keep_choices)
     if first:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import json
 import re
 import ssl
 import time
@@ -18,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 
-from .._files import replacing
+from .._files import locked, read_json, write_json
 from .._machine import free_disk
 
 CHUNK = 1 << 20
@@ -177,14 +176,13 @@ def _stamp(path: Path, archive: Archive) -> list:
 
 def _remember(root: Path, archive: Archive) -> None:
     checked = _checked(root) | {archive.name: _stamp(root / archive.name, archive)}
-    with replacing(root / CHECKED, shared=True) as new:
-        new.write_text(json.dumps(checked, indent=1), encoding="utf-8")
+    write_json(root / CHECKED, checked, shared=True)
 
 
 def _checked(root: Path) -> dict:
     try:
-        return json.loads((root / CHECKED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(root / CHECKED)
+    except (FileNotFoundError, ValueError):
         return {}
 
 
@@ -240,9 +238,14 @@ def fetch(root: Path, archive: Archive, mirror: str | None = None, progress: boo
         ConnectionError: the server does not answer, or refuses; what has come is kept.
         ValueError: the whole file has another checksum; it is put aside as NAME.wrong.
         OSError: the disk is full; what has come is kept.
+        BlockingIOError: another process is downloading it into `root`.
     """
-    part, url = _part(root, archive), place(archive, mirror)
-    fruitless = 0
+    with locked(root, f"download of {archive.name}", name=f".{archive.name}.lock"):
+        return _fetch(root, archive, place(archive, mirror), progress, wait)
+
+
+def _fetch(root: Path, archive: Archive, url: str, progress: bool, wait: float) -> Path:
+    part, fruitless = _part(root, archive), 0
     while True:
         before = have(root, archive)
         try:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._files import Journal, file_hash, replacing
+from .._files import Journal, file_hash, locked, replacing
 from . import manifest as manifests
 from .archives import Member, room
 from .audio import decode, is_cut_ogg, resample, write
@@ -97,6 +97,7 @@ def convert(
         FileNotFoundError: the parent of `folder` is missing.
         ValueError: nothing to convert, or `folder` holds a data set that was made with other settings.
         OSError: the disk is full; what has been converted is kept, and the next call goes on from there.
+        BlockingIOError: another conversion into `folder` is running.
     """
     from tqdm import tqdm
 
@@ -105,43 +106,45 @@ def convert(
         raise FileNotFoundError(f"no folder {folder.parent} to put {folder.name} into")
     if not listing.items:
         raise ValueError(f"there is nothing to convert for {name}: {_first(listing.left_out)}")
-    folder.mkdir(exist_ok=True)
     settings = {"sample_rate": sample_rate, "mono": mono, "resampler": RESAMPLER}
-    journal = Journal(folder / JOURNAL)
-    done = _done(journal, settings)
-    todo = [item for item in listing.items if not _is_done(folder, item, done.get(item.id))]
-    room(folder, estimate(todo, sample_rate), f"converting {name}")
-    left_out, converted = list(listing.left_out), 0
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
-    try:
-        results = pool.map(lambda item: _convert_one(item, folder, sample_rate, mono), todo)
-        for item, result in tqdm(zip(todo, results), total=len(todo), unit="clip", desc=name, disable=not progress):
-            if isinstance(result, str):
-                left_out.append((item.member.name, result))
-                continue
-            journal.append(result, sync=False)
-            done[item.id] = result
-            converted += 1
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise OSError(
-            errno.ENOSPC,
-            f"the disk of {folder} is full; {converted} clips more are done, and the next call goes on from there",
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for close in {item.member.close for item in listing.items}:
-            close()
-    unusable = {file for file, _ in left_out}
-    rows = [
-        done[item.id] | _known(item) for item in listing.items if item.id in done and item.member.name not in unusable
-    ]
-    if not rows:
-        raise ValueError(f"none of the {len(listing.items)} recordings of {name} can be used: {_first(left_out)}")
-    manifest = manifests.build(folder, rows, name, kind, sample_rate, labels, {**(about or {}), **settings})
-    manifests.save(manifest)
-    _write_left_out(folder, left_out)
+    with locked(folder, "conversion"):
+        journal = Journal(folder / JOURNAL)
+        done = {row["id"]: row for row in journal.begin({"settings": settings})}
+        todo = [item for item in listing.items if not _is_done(folder, item, done.get(item.id))]
+        room(folder, estimate(todo, sample_rate), f"converting {name}")
+        left_out, converted = list(listing.left_out), 0
+        pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
+        try:
+            results = pool.map(lambda item: _convert_one(item, folder, sample_rate, mono), todo)
+            for item, result in tqdm(zip(todo, results), total=len(todo), unit="clip", desc=name, disable=not progress):
+                if isinstance(result, str):
+                    left_out.append((item.member.name, result))
+                    continue
+                journal.append(result, sync=False)
+                done[item.id] = result
+                converted += 1
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OSError(
+                errno.ENOSPC,
+                f"the disk of {folder} is full; {converted} clips more are done, and the next call goes on from there",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for close in {item.member.close for item in listing.items}:
+                close()
+        unusable = {file for file, _ in left_out}
+        rows = [
+            done[item.id] | _known(item)
+            for item in listing.items
+            if item.id in done and item.member.name not in unusable
+        ]
+        if not rows:
+            raise ValueError(f"none of the {len(listing.items)} recordings of {name} can be used: {_first(left_out)}")
+        manifest = manifests.build(folder, rows, name, kind, sample_rate, labels, {**(about or {}), **settings})
+        manifests.save(manifest)
+        _write_left_out(folder, left_out)
     return Result(manifest, converted, tuple(left_out))
 
 
@@ -217,20 +220,6 @@ def _cut_off(content: bytes) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------------- what is done
-
-
-def _done(journal: Journal, settings: Mapping[str, object]) -> dict[str, dict]:
-    """{id: row} of what has been converted; the first line of the journal is the settings.
-
-    Raises:
-        ValueError: it was begun with other settings.
-    """
-    head, rows = journal.begin({"settings": settings})
-    made, folder = head["settings"], journal.path.parent
-    if changed := sorted(key for key in {*made, *settings} if made.get(key) != settings.get(key)):
-        was = ", ".join(f"{key} = {made.get(key)!r}, now {settings.get(key)!r}" for key in changed)
-        raise ValueError(f"{folder} was made with {was}; choose another folder, or remove this one")
-    return {row["id"]: row for row in rows}
 
 
 def _is_done(folder: Path, item: Item, row: dict | None) -> bool:

@@ -6,16 +6,15 @@ Five settings, 400 mixtures each, in two placements; `drawing` says which.
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from .._files import Journal
+from .._files import Journal, locked
 from .archives import room
 from .audio import read
 from .audio import write as write_audio
@@ -124,32 +123,33 @@ def write(
     Raises:
         ValueError: the folder holds lists of another seed, split or data set; a clip cannot be read; too few clips.
         OSError: the disk is full; what is written is kept.
+        BlockingIOError: another call is writing into the folder.
     """
     from tqdm import tqdm
 
-    plan.folder.mkdir(exist_ok=True)
     head = {
         "version": VERSION, "seed": seed, "split": split, "sample_rate": plan.sample_rate, "seconds": SECONDS,
         "rules": {placement: asdict(rules(placement, plan.sample_rate)) for placement in PLACEMENTS},
         "data": {kind: {"name": m.name, "fingerprint": m.fingerprint} for kind, m in sorted(manifests.items())},
     }  # fmt: skip
-    journal = Journal(plan.folder / JOURNAL)
-    done = _done(journal, head)
-    entries = {task: draw(task, manifests, split, plan.count, seed) for task in plan.tasks}
-    todo = [
-        (task, placement, entry)
-        for task in plan.tasks
-        for placement in plan.placements
-        for entry in entries[task]
-        if f"{slug(task)}_{placement}_{entry.index:03d}" not in done
-    ]
-    room(plan.folder, round(plan.bytes * len(todo) / plan.mixtures), "writing the mixtures")
-    for task, placement, entry in tqdm(todo, unit="mixture", desc="mixtures", disable=not progress):
-        mixture = make(entry, task, placement, manifests, seed)
-        rows = _write_one(mixture, entry, placement, split, plan.folder)
-        journal.append(rows, sync=False)
-        done[mixture.id] = rows
-    return _save([row for rows in done.values() for row in rows], head, plan.folder / TABLE)
+    with locked(plan.folder, "writing of mixtures"):
+        journal = Journal(plan.folder / JOURNAL)
+        done = {rows[0]["id"]: rows for rows in journal.begin(head) if _is_whole(plan.folder, rows)}
+        entries = {task: draw(task, manifests, split, plan.count, seed) for task in plan.tasks}
+        todo = [
+            (task, placement, entry)
+            for task in plan.tasks
+            for placement in plan.placements
+            for entry in entries[task]
+            if f"{slug(task)}_{placement}_{entry.index:03d}" not in done
+        ]
+        room(plan.folder, round(plan.bytes * len(todo) / plan.mixtures), "writing the mixtures")
+        for task, placement, entry in tqdm(todo, unit="mixture", desc="mixtures", disable=not progress):
+            mixture = make(entry, task, placement, manifests, seed)
+            rows = _write_one(mixture, entry, placement, split, plan.folder)
+            journal.append(rows, sync=False)
+            done[mixture.id] = rows
+        return _save([row for rows in done.values() for row in rows], head, plan.folder / TABLE)
 
 
 def _write_one(mixture: Mixture, entry: Entry, placement: str, split: str, folder: Path) -> list[dict]:
@@ -176,19 +176,9 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _done(journal: Journal, head: Mapping) -> dict[str, list[dict]]:
-    """{id: rows} of the mixtures that are written; the first line of the journal says what they are."""
-    made, items = journal.begin(head)
-    now, folder = json.loads(json.dumps(head)), journal.path.parent
-    if changed := sorted(key for key in {*made, *now} if made.get(key) != now.get(key)):
-        raise ValueError(f"{folder} holds lists made with another {', '.join(changed)}; choose another folder")
-    whole = (rows for rows in items if all((folder / name).is_file() for name in _files(rows)))
-    return {rows[0]["id"]: rows for rows in whole}
-
-
-def _files(rows: Sequence[Mapping]) -> Iterator[str]:
-    yield rows[0]["mixture_file"]
-    yield from (row["file"] for row in rows)
+def _is_whole(folder: Path, rows: Sequence[Mapping]) -> bool:
+    """Whether all files of a mixture are there."""
+    return all((folder / name).is_file() for name in (rows[0]["mixture_file"], *(row["file"] for row in rows)))
 
 
 def _save(rows: Sequence[Mapping], head: Mapping, path: Path) -> pd.DataFrame:

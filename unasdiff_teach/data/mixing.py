@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import one_of
+from .._files import read_json
 from .audio import SILENCE_DB, active_span, gain, read, rms_db
 from .pocket_corpus import CORPORA, CORPUS, SAMPLE_RATE, Clip, clip_by_id, pocket_hash
 
@@ -266,7 +266,7 @@ def mixtures(
     one_of("task", task, TASKS)
     one_of("split", split, LIST_SPLITS)
     clips = clip_by_id(split, corpus)
-    stored = json.loads((CORPORA[corpus] / "mixtures.json").read_text(encoding="utf-8"))
+    stored = read_json(CORPORA[corpus] / "mixtures.json")
     if stored["corpus"] != pocket_hash(corpus):
         made_by = {"rendered": "mixture_lists", "recorded": "pack"}[corpus]
         raise ValueError(f"mixtures.json was made for another corpus; run `python -m unasdiff_teach.data.{made_by}`")
@@ -333,7 +333,7 @@ def real_mixtures(root: str | Path | None = None) -> list[Mixture]:
         FileNotFoundError: the folder or a file is not there.
     """
     folder = real_audio_folder(root)
-    stored = json.loads((CORPUS / "real_mixtures.json").read_text(encoding="utf-8"))
+    stored = read_json(CORPUS / "real_mixtures.json")
     result = []
     for entry in stored["mixtures"]:
         names = [source["file"] for source in entry["sources"]]

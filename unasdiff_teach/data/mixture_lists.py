@@ -5,7 +5,6 @@ The lists are drawn once from a seed and committed, before any prior is trained.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .._files import replacing
+from .._files import write_json
 from .audio import active_span
 from .mixing import LIST_SPLITS, SPEECH_SOUND, TASKS, MixtureRules, read_real, real_audio_folder, slug, synthesise
 from .pocket_corpus import CORPUS, SAMPLE_RATE, SOUND_CLASSES, UNHEARD_VOICES, VOICES, pocket, pocket_hash
@@ -141,12 +140,6 @@ def draw_real_list(folder: Path) -> list[dict]:
             raise RuntimeError(f"{pair} is too loud at every draw; choose another seed")
         entries.append({"id": f"real_{i:02d}", "sources": [{"file": name, **part} for name, part in zip(pair, parts)]})
     return entries
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON with the same bytes on every system, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def main() -> None:

@@ -17,10 +17,9 @@ import soundfile
 import torch
 from torch import Tensor
 
-from .._files import file_hash
+from .._files import file_hash, write_json
 from .audio import read
 from .mixing import LIST_SPLITS, TASKS, MixtureRules
-from .mixture_lists import write_json
 from .pocket_corpus import RECORDED, SAMPLE_RATE, SPLITS, Clip, write_manifest
 from .recordings import LABELS, draw_entries, manifest_rows, recordings
 from .render import level, trim

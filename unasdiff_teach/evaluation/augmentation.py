@@ -19,6 +19,7 @@ from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SECONDS, crop, prior_config
 from .comparison import options, results, run, store
 from .experiments import RESULTS
+from .methods import fingerprint
 from .search import denoising_db
 
 TABLE = RESULTS / "augmentation.parquet"
@@ -88,8 +89,10 @@ def main() -> None:
     args = options(__doc__, "augmentation").parse_args()
     if args.collect:
         return collect(args.out)
+    priors = {name: fingerprint(load(name)) for name in (f"recorded-{kind}" for kind in BRANCHES)}
+    about = {"corpus": Corpus.shipped("recorded").sha256, "priors": priors}
     names = ("change", "kind", "seed", "steps")
-    run(args.out, names, planned(args.seeds, args.steps), partial(work, out=args.out))
+    run(args.out, about, names, planned(args.seeds, args.steps), partial(work, out=args.out))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..data.pack import encode
 from ..data.pocket_corpus import Clip
+from ..data.recordings import recordings_hash
 from ..networks import TriplePathConfig
 from ..priors.neural import read
 from ..training.pocket import Corpus
@@ -54,9 +55,8 @@ def work(codec: str, seed: int, steps: int, recordings: Path, out: Path) -> dict
     corpus = compressed(raw) if codec == "vorbis" else raw
     prior, draw = joint(corpus, TriplePathConfig.pocket(1 + len(raw.sounds)), 1.0)
     config = TrainConfig.pocket(steps=steps, batch=16, seed=seed)
-    trainer = PriorTrainer(
-        out / f"{codec}-{seed}-{steps}", prior, config, draw, {"corpus": f"{corpus.name}, codec {codec}"}
-    )
+    description = {"corpus": f"{corpus.name}, codec {codec}", "sha256": corpus.sha256}
+    trainer = PriorTrainer(out / f"{codec}-{seed}-{steps}", prior, config, draw, description)
     trainer.fit()
     path = trainer.folder / "last.safetensors"
     trainer.export(path)
@@ -79,7 +79,9 @@ def main() -> None:
     if args.collect:
         return collect(args.out)
     planned = [(codec, seed, args.steps) for seed in args.seeds for codec in CODECS]
-    run(args.out, ("codec", "seed", "steps"), planned, partial(work, recordings=args.recordings, out=args.out))
+    about = {"recordings": recordings_hash(args.recordings)}
+    one = partial(work, recordings=args.recordings, out=args.out)
+    run(args.out, about, ("codec", "seed", "steps"), planned, one)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Trainings that differ in one thing, each scored by one line of a journal: what `search`, `codec` and `augmentation`
-share. What was stopped goes on, and commands may share a folder.
+share. What was stopped goes on, and commands may share a folder. The journal begins with what all its lines have in
+common, and takes no others.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOG = "results.jsonl"
+ABOUT = "about"
 
 
 def options(description: str | None, name: str) -> argparse.ArgumentParser:
@@ -30,27 +33,45 @@ def options(description: str | None, name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def begin(out: Path, about: dict) -> None:
+    """Begin a folder, or go on with it.
+
+    Args:
+        about: what its results have in common: hashes of recordings, of a corpus, of priors.
+
+    Raises:
+        ValueError: the folder has results of something else.
+    """
+    with _locked(out):
+        Journal(out / LOG).begin({ABOUT: about})
+
+
 def results(out: Path) -> list[dict]:
     """What has been scored so far."""
-    return Journal(out / LOG).read()
+    return [line for line in Journal(out / LOG).read() if ABOUT not in line]
 
 
 def record(out: Path, line: dict) -> None:
     """One more line; trainings side by side end when they will."""
-    with locked(out, "results", patience=60.0):
+    with _locked(out):
         Journal(out / LOG).append(line)
 
 
-def run(out: Path, names: Sequence[str], planned: Iterable[tuple], work: Callable[..., dict]) -> None:
+def _locked(out: Path) -> AbstractContextManager:
+    return locked(out, "results", patience=60.0)
+
+
+def run(out: Path, about: dict, names: Sequence[str], planned: Iterable[tuple], work: Callable[..., dict]) -> None:
     """Do what is planned and not in the journal, each by one thread.
 
     Args:
+        about: see `begin`, also for the error.
         names: of what tells one run from another, the beginning of its line.
         planned: their values for each run.
         work: work(*values) -> the rest of the line.
     """
     torch.set_num_threads(1)
-    out.mkdir(parents=True, exist_ok=True)
+    begin(out, about)
     done = {tuple(line[name] for name in names) for line in results(out)}
     for values in planned:
         if values not in done:

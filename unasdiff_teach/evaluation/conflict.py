@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import data
 from .. import priors as shipped
-from .._files import replacing
+from .._files import locked, replacing
 from ..conflict import ConflictRecorder
 from ..data.mixing import SPEECH_SOUND, Mixture
 from ..data.pocket_corpus import SAMPLE_RATE
@@ -30,7 +30,7 @@ from ..metrics import si_sdr
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, StepRecord, separate
 from .experiments import RESULTS
-from .methods import fingerprint
+from .methods import described, fingerprint
 from .run import noise_seed
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ FIGURE = ("dps", "dsg", "hybrid")  # the columns of Figure 2
 FIDDLE, CHIME = "Violin_or_fiddle", "Chime"
 COUNT = 40  # test mixtures
 KEPT = 12  # estimates of each run of Figure 2 that are shipped
+PATIENCE = 60.0  # seconds that `collect` waits for another
 GRID = 2**10  # steps per unit of their samples, 45 dB below a source of RMS 0.05
 CURVES, ESTIMATES = "conflict_curves.parquet", "conflict_estimates.flac"
 MEASURED = ("loss", "g_prior", "g_cond", "bound", "gamma", "si_sdr", "si_sdr_state")
@@ -115,7 +116,7 @@ def follow(
     rows = {name: measured[name].reshape(steps, -1).expand(steps, K) for name in ("step", "source", "t", *MEASURED)}
     table = pd.DataFrame({name: values.flatten().tolist() for name, values in rows.items()}).assign(
         task=mixture.task, split=mixture.split, mixture=mixture.id, clips=", ".join(mixture.clip_ids), rule=rule,
-        config=str(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
+        config=described(config), priors=fingerprints(priors), seed=seed, versions=f"torch {torch.__version__}",
         seconds=time.perf_counter() - start,
     )  # fmt: skip
     table["kind"] = [mixture.kinds[k] for k in table["source"]]
@@ -171,11 +172,16 @@ def collect(folder: Path, results: Path) -> pd.DataFrame:
         FileNotFoundError: the folder holds no runs.
         ValueError: its runs were made with different priors, or the runs of a rule with different configurations.
     """
+    if not any(folder.glob("*/*.parquet")):
+        raise FileNotFoundError(f"no runs in {folder}; `measure` makes them")
+    with locked(folder, "collection", PATIENCE):  # whoever ends second has all runs, and must be the last to write
+        return _collect(folder, results)
+
+
+def _collect(folder: Path, results: Path) -> pd.DataFrame:
     import pandas as pd
 
     paths = sorted(folder.glob("*/*.parquet"))
-    if not paths:
-        raise FileNotFoundError(f"no runs in {folder}; `measure` makes them")
     table = pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
     for column, group in (("priors", "task"), ("config", "rule")):
         if (found := table.groupby(group)[column].nunique().max()) > 1:
@@ -234,7 +240,7 @@ def _finished(folder: Path, mixture: Mixture, rule: str, config: SeparationConfi
     path = _path(folder, rule, mixture)
     if not path.is_file():
         return False
-    now = {"config": str(config), "priors": fingerprints(priors), "clips": ", ".join(mixture.clip_ids)}
+    now = {"config": described(config), "priors": fingerprints(priors), "clips": ", ".join(mixture.clip_ids)}
     stored = pd.read_parquet(path, columns=list(now)).iloc[0]
     for name, value in now.items():
         if stored[name] != value:

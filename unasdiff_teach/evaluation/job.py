@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .. import separators
+from .._files import read_json
 from .._machine import check_device
 from ..data import full_mixtures
 from ..data.mixing import TASKS, Mixture
@@ -141,7 +141,7 @@ def begun_in(job: Job) -> str | None:
     """The precision that the folder has begun with; float32 where it is older than the choice."""
     if not (path := job.out / FACTS).is_file():
         return None
-    return json.loads(path.read_text(encoding="utf-8")).get("precision", "float32")
+    return read_json(path).get("precision", "float32")
 
 
 def ranks() -> tuple[int, int]:

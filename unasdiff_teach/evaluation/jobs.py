@@ -9,7 +9,6 @@ number of processes, with noise that depends on a mixture's identifier alone, so
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._console import duration
-from .._files import locked, replacing
+from .._files import locked, read_json, replacing, write_json
 from ..data.audio import rms_db
 from ..data.mixing import SILENT_BELOW_DB, TASKS, Mixture
 from ..precision import COMPILED, PRECISIONS, canonical, compiling
@@ -239,7 +238,7 @@ def _check_facts(out: Path, facts: dict) -> None:
     """Raises ValueError if the folder is for another list of mixtures, placement, scoring or rate."""
     if not (path := out / FACTS).is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     if before.get("list", facts["list"]) != facts["list"]:  # older folders do not say
         raise ValueError(
             f"{out} is for the mixtures of {before['mixtures']} (list {before['list']}), now {facts['mixtures']} "
@@ -255,8 +254,7 @@ def _claim(out: Path, facts: dict) -> None:
     with locked(out, "evaluation", PATIENCE):
         _check_facts(out, facts)
         if not (out / FACTS).is_file():
-            with replacing(out / FACTS) as partial_facts:
-                partial_facts.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            write_json(out / FACTS, facts)
 
 
 # --------------------------------------------------------------------------------------------------------------- work

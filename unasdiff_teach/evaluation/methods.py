@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from numbers import Real
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +28,7 @@ from .masks import HOP, N_FFT, oracle_mask
 if TYPE_CHECKING:
     from ..data.mixing import Mixture
 
+NAMES = (type, ModuleType, FunctionType, BuiltinFunctionType)  # global, they are told apart by their names
 CHANGES_NOTHING = ("card", "training")  # attributes of a network that say how it was made, and its mode
 
 
@@ -84,7 +88,7 @@ def sampling(
         )
         return result.sources, result.calls
 
-    settings = [str(config), *(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
+    settings = [described(config), *(f"{kind} prior {fingerprint(prior)}" for kind, prior in sorted(priors.items()))]
     if schedule is not None:
         settings.append(_words(schedule))
     if precision != "float32":
@@ -137,31 +141,69 @@ def oracle(kind: str = "ratio") -> Method:
     return Method(f"oracle {kind}", run, settings=f"n_fft={N_FFT}, hop={HOP}")
 
 
+def described(config: SeparationConfig | AnalyticalConfig | DiracConfig) -> str:
+    """A configuration as it prints itself, but for what would print its place in memory, such as a loss that is a
+    function: its fingerprint.
+    """
+    shown = str(config)
+    for value in _parts(config).values():
+        if " at 0x" in repr(value):
+            shown = shown.replace(repr(value), fingerprint(value))
+    return shown
+
+
 def fingerprint(model: Prior | nn.Module) -> str:
     """What tells two priors or separators apart, in words: results of one are not results of the other.
 
     Args:
-        model: a network behind the `Prior` interface, a `Separator`, or a prior in closed form.
+        model: a network behind the `Prior` interface, a `Separator`, a prior in closed form, or any other callable.
 
     Returns:
         A checksum of a network's weights, or the name of any other type; then in brackets what else changes its
-        numbers: its public attributes (class guidance, target, sample rate, schedule, the parameters of a closed
-        form), tables as checksums, and a checksum of the network's configuration.
+        numbers: attributes (class guidance, target, sample rate, schedule, the parameters of a closed form), tables as
+        checksums, and a checksum of the network's configuration. Of a network only public attributes count; of a
+        function its code, its defaults, what it encloses, and the global values that it reads.
     """
-    attributes = getattr(model, "__dict__", {})
-    facts = {k: v for k, v in attributes.items() if not k.startswith("_") and k not in CHANGES_NOTHING}
+    return _fingerprint(model, ())
+
+
+def _fingerprint(model: object, above: tuple[int, ...]) -> str:
+    """`above` are the objects that hold this one: some hold each other."""
+    facts = {key: value for key, value in _parts(model).items() if key not in CHANGES_NOTHING}
     name = getattr(model, "__qualname__", type(model).__name__)
     if isinstance(model, nn.Module):
         name = _crc(*model.state_dict().values())
         if config := getattr(getattr(model, "net", None), "config", None):
             facts["network"] = config
-    words = ", ".join(f"{key}={_words(value)}" for key, value in sorted(facts.items()))
+    if id(model) in above:
+        return name
+    words = ", ".join(f"{key}={_words(value, (*above, id(model)))}" for key, value in sorted(facts.items()))
     return f"{name} ({words})" if words else name
 
 
-def _words(value: object) -> str:
+def _parts(model: object) -> Mapping[str, object]:
+    """What an object is made of."""
+    if isinstance(model, type | ModuleType):
+        return {}
+    if isinstance(model, nn.Module):  # the private ones are torch's
+        return {key: value for key, value in vars(model).items() if not key.startswith("_")}
+    if isinstance(model, FunctionType):
+        seen = inspect.getclosurevars(model)
+        values = {key: value for key, value in seen.globals.items() if not isinstance(value, NAMES)}
+        made = {"code": model.__code__, "defaults": (model.__defaults__, model.__kwdefaults__)}
+        return vars(model) | made | {"reads": seen.nonlocals | values}
+    if isinstance(model, MethodType):
+        return {"function": model.__func__, "self": model.__self__}
+    if isinstance(model, partial):
+        return vars(model) | {"function": model.func, "arguments": model.args, "keywords": model.keywords}
+    state = object.__getstate__(model) or {}  # with slots a pair
+    own, slots = state if isinstance(state, tuple) else (state, {})
+    return (own or {}) | slots
+
+
+def _words(value: object, above: tuple[int, ...] = ()) -> str:
     """An attribute in words: the same for the same value, whatever its numeric type or device."""
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool | str | complex):
         return repr(value)
     if isinstance(value, Real):
         return f"{float(value):.9g}"
@@ -170,15 +212,20 @@ def _words(value: object) -> str:
         return f"{list(value.shape)} {_crc(value.double())}"
     if isinstance(value, NoiseSchedule):
         return f"{len(value)} steps {_crc(value.alpha_bar, value.timesteps)} of {value.T_train}"
+    if isinstance(value, CodeType):
+        value = [value.co_code, value.co_names, *value.co_consts]
     if isinstance(value, Mapping):
-        value = sorted((str(key), _words(entry)) for key, entry in value.items())
+        value = sorted((str(key), _words(entry, above)) for key, entry in value.items())
+    if isinstance(value, Set):
+        value = sorted(_words(entry, above) for entry in value)
     if isinstance(value, Sequence):
-        return f"{len(value)} x {zlib.crc32(', '.join(map(_words, value)).encode()):08x}" if value else "none"
+        words = ", ".join(_words(entry, above) for entry in value)
+        return f"{len(value)} x {zlib.crc32(words.encode()):08x}" if value else "none"
     if is_dataclass(value):
         # Only what is not at its default, so that a new field does not make all stored results foreign.
         changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
-        return f"{type(value).__name__} {zlib.crc32(_words(changed).encode()):08x}"
-    return fingerprint(value) if callable(value) else type(value).__name__
+        return f"{type(value).__name__} {zlib.crc32(_words(changed, above).encode()):08x}"
+    return _fingerprint(value, above)
 
 
 def _crc(*values: Tensor) -> str:

@@ -9,14 +9,13 @@ corrected together, and never by two intervals that overlap or do not.
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._files import replacing
+from .._files import read_json, replacing
 from ..data.mixing import SPEECH_SOUND, TASKS
 from . import report_pages
 from .experiments import shipped as stored_part
@@ -163,7 +162,7 @@ def origin(path: Path) -> Origin:
     else:
         frame = stored(path)
         if (path / FACTS).is_file():
-            facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
+            facts = read_json(path / FACTS)
     if frame.empty:
         raise FileNotFoundError(f"no results at {path}; `unasdiff-teach evaluate` makes them")
     rate = facts.get("sample_rate") or {"nb": 8000, "wb": 16_000}.get(next(iter(frame["pesq_mode"].dropna()), ""))

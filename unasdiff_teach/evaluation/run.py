@@ -276,7 +276,10 @@ def score(method: Method, mixtures: list[Mixture], seed: int, scoring: Scoring) 
     """Separate one batch; rows [B][K]."""
     seeds = [noise_seed(seed, m.id) for m in mixtures]
     start = time.perf_counter()
-    estimates, calls = method.separate(mixtures, seeds)
+    try:
+        estimates, calls = method.separate(mixtures, seeds)
+    except FloatingPointError as error:  # which knows the mixtures by their places in the batch
+        raise ValueError(f"{method.name!r} on {', '.join(m.id for m in mixtures)}: {error}") from error
     device = estimates.device
     estimates = estimates.detach().to("cpu", torch.float32)
     seconds = (time.perf_counter() - start) / len(mixtures)

@@ -10,7 +10,6 @@ them. A search that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -23,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from .._files import replacing
+from .._files import read_json, write_json
 from ..data.mixing import SPEECH_SOUND
 from ..data.pocket_corpus import SAMPLE_RATE
-from ..data.recordings import recorded_mixtures
+from ..data.recordings import recorded_mixtures, recordings_hash
 from ..diffusion import forward_noise, tweedie
 from ..metrics import si_sdr
 from ..networks import TriplePathConfig, budget
@@ -36,7 +35,7 @@ from ..training.crops import Crops
 from ..training.pocket import Corpus
 from ..training.prior import PriorTrainer, TrainConfig
 from ..training.recipes import SIGMA_DATA, SPEECH, SPEECH_SHARE, crop
-from .comparison import record, results, store
+from .comparison import begin, record, results, store
 from .experiments import RESULTS
 
 TODAY = "today"
@@ -82,7 +81,7 @@ class ClockedTrainer(PriorTrainer):
     def train(self, seconds: float) -> float:
         """Train until `seconds` of all runs together are spent. Returns those that were."""
         path = self.folder / CLOCK
-        kept = json.loads(path.read_text()) if path.is_file() else {"step": 1, "seconds": 0.0}
+        kept = read_json(path) if path.is_file() else {"step": 1, "seconds": 0.0}
         self.spent, self.limit = kept["seconds"] * self.step / kept["step"], seconds
         self.last = time.process_time()
         if self.spent < self.limit:
@@ -95,8 +94,7 @@ class ClockedTrainer(PriorTrainer):
         self.spent, self.last = self.spent + now - self.last, now
         if self.spent >= self.limit:  # saved here, while the folder is locked
             self._save()
-            with replacing(self.folder / CLOCK) as partial:
-                partial.write_text(json.dumps({"step": self.step, "seconds": self.spent}))
+            write_json(self.folder / CLOCK, {"step": self.step, "seconds": self.spent})
             raise TimeoutError
 
 
@@ -216,11 +214,11 @@ def main() -> None:
     if args.score:
         scores = separation_db(read(args.score), args.recordings, device=args.device)
         line = {"mixtures": len(scores), "si_sdr": sum(scores) / len(scores), "each": scores}
-        with replacing(args.out / "validation.json") as partial:
-            partial.write_text(json.dumps(line) + "\n")
+        write_json(args.out / "validation.json", line)
         return print(f"{line['si_sdr']:.2f} dB, mean of {len(scores)} validation mixtures")
     if args.collect:
         return collect(args.out)
+    begin(args.out, {"recordings": recordings_hash(args.recordings)})
     if args.one:
         return work(args.one, rounds[0][0], args.recordings, args.out)
     for i, (minutes, count) in enumerate(rounds):

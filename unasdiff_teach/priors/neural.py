@@ -36,6 +36,9 @@ class NeuralPrior(nn.Module):
         card: how the prior was made.
         condition: what tells the network the noise level: the scaled "time", or "beta", the training chain's beta_t
             (UnDiff).
+
+    Raises:
+        ValueError: an option that is unknown, or labels that a network of this package has no rows for.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class NeuralPrior(nn.Module):
         self.labels, self.target, self.sigma_data = tuple(labels), target, sigma_data
         self.time_scale, self.cfg_scale, self.card = time_scale, cfg_scale, card or {}
         self.condition = condition
+        if isinstance(config := getattr(net, "config", None), TriplePathConfig | DiffWaveConfig):
+            _check_labels(self.labels, config)
 
     @property
     def unconditional(self) -> int:
@@ -92,6 +97,15 @@ class NeuralPrior(nn.Module):
         scale = preconditioning(self.schedule, t, x_t, self.sigma_data)
         x0_hat = scale.c_skip * x_t + scale.c_out * self.net(scale.c_in * x_t, level, label)
         return (x_t - scale.signal * x0_hat) / scale.noise
+
+
+def _check_labels(labels: tuple[str, ...], network: TriplePathConfig | DiffWaveConfig) -> None:
+    """Raises ValueError unless a network's table has a row for each label, and the next one for none."""
+    # A triple-path table without labels may keep a row for one class, as the paper's has.
+    spare = not labels and isinstance(network, TriplePathConfig)
+    if not len(labels) <= network.classes <= len(labels) + spare:
+        name, knows = type(network).__name__.removesuffix("Config"), network.classes or "no"
+        raise ValueError(f"labels has {len(labels)} entries ({', '.join(labels)}); this {name} knows {knows} classes")
 
 
 @renamed_arguments(enter="c_in", skip="c_skip", out="c_out")
@@ -141,14 +155,7 @@ class PriorConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(self.labels))
-        # A triple-path table without labels may keep a row for one class, as the paper's has.
-        spare = not self.labels and isinstance(self.network, TriplePathConfig)
-        if not len(self.labels) <= self.network.classes <= len(self.labels) + spare:
-            network, knows = type(self.network).__name__.removesuffix("Config"), self.network.classes or "no"
-            raise ValueError(
-                f"labels has {len(self.labels)} entries ({', '.join(self.labels)}); this {network} knows {knows}"
-                " classes"
-            )
+        _check_labels(self.labels, self.network)
 
     def build(self, card: dict | None = None) -> NeuralPrior:
         """A prior with freshly initialised weights."""

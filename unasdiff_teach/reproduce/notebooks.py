@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from .._files import read_json
+
 NOTEBOOKS = {"training": "12_full_training.ipynb", "evaluation": "13_full_evaluation.ipynb"}
 
 
@@ -54,7 +56,7 @@ def known_parameters(notebook: Path) -> dict[str, object]:
 
 def source_hash(notebook: Path) -> str:
     """SHA-256 of a notebook's code."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = read_json(notebook)["cells"]
     return hashlib.sha256(json.dumps([c["source"] for c in cells if c["cell_type"] == "code"]).encode()).hexdigest()
 
 

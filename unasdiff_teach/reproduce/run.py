@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _machine
-from .._files import locked, replacing
+from .._files import locked, read_json, write_json
 from .notebooks import NOTEBOOKS, execute, source_hash
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ class Reproduction:
             RuntimeError: a cell failed, or another process is at work in the folder.
         """
         with locked(self.out, "reproduction", PATIENCE) as lock:
-            _write(self.out / STATE, stored(self.out) | {"scale": self.scale, "parameters": self.parameters})
-            _write(self.out / ENVIRONMENT, [*_read(self.out / ENVIRONMENT, []), environment(self.book)])
+            write_json(self.out / STATE, stored(self.out) | {"scale": self.scale, "parameters": self.parameters})
+            earlier = read_json(path) if (path := self.out / ENVIRONMENT).is_file() else []
+            write_json(path, [*earlier, environment(self.book)])
             for part in NOTEBOOKS:
                 if not self.finished(part):
                     self._execute(part, echo, lock)
@@ -82,12 +83,12 @@ class Reproduction:
             "began": began.isoformat(timespec="seconds"),
             "seconds": round((datetime.now(UTC) - began).total_seconds()),
         }
-        _write(self.out / STATE, state)
+        write_json(self.out / STATE, state)
 
 
 def stored(out: Path) -> dict:
     """What a folder knows of its run."""
-    return _read(out / STATE, {"parameters": {}, "finished": {}})
+    return read_json(path) if (path := out / STATE).is_file() else {"parameters": {}, "finished": {}}
 
 
 def environment(book: Path) -> dict:
@@ -118,13 +119,3 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _read(path: Path, otherwise: object) -> object:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
-
-
-def _write(path: Path, content: object) -> None:
-    """JSON, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
