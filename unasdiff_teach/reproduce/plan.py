@@ -17,7 +17,7 @@ METHODS = [
     "unprocessed", "oracle ratio", "oracle wiener", *EXPERTS, "dps", "dsg", "hybrid", "cqt", "analytical", "dirac",
     "recommended",
 ]  # fmt: skip
-COUNTS = {"pocket": 20, "paper": 400}  # mixtures of each task
+COUNTS = {"pocket": 40, "paper": 400}  # mixtures of each task
 TABLE3 = {"pocket": 1.0, "paper": 2.0}  # seconds of the shorter clips of Table 3
 
 
