@@ -155,7 +155,7 @@ def test_what_is_shipped(tmp_path, monkeypatch):
     assert (kept["dsg"] - whole[conflict.kept_steps(12)]).abs().max() <= 1 / conflict.GRID
 
 
-def test_who_collects_waits_for_another_who_does(tmp_path, monkeypatch):
+def test_two_that_collect_do_not_meet(tmp_path, monkeypatch):
     monkeypatch.setattr(conflict, "PATIENCE", 0.0)
     run(tmp_path, rules=("dps",))
     with locked(tmp_path, "test"), pytest.raises(BlockingIOError, match="another collection is running"):

@@ -109,6 +109,8 @@ class Journal:
         head = json.loads(_line(head))
         if not (lines := self.read()):
             self.rewrite(lines := [head])
+        if not isinstance(lines[0], dict) or lines[0].keys().isdisjoint(head):
+            raise ValueError(f"{self.path} does not say what it is about. Choose another folder, or remove this one")
         if changed := "; ".join(_differences(lines[0], head)):
             raise ValueError(f"{self.path.parent} was made with {changed}. Choose another folder, or remove this one")
         return lines[1:]

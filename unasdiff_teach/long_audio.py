@@ -235,7 +235,7 @@ def separate_long(
         options: everything else that `separate` takes.
 
     Raises:
-        TypeError, ValueError: as `separate`.
+        TypeError, ValueError, FloatingPointError: as `separate`.
     """
     config = checked_config(config or SeparationConfig.recommended(), SeparationConfig)
     listed = isinstance(prior, Sequence | nn.ModuleList) and not isinstance(prior, str)

@@ -113,7 +113,7 @@ class SeparationConfig:
         return replace(self, **changes)
 
     def chain(self, schedule: NoiseSchedule) -> tuple[NoiseSchedule, int]:
-        """The schedule that a run takes, and the position in it of the first step."""
+        """The schedule that a run takes, and the index of its first step."""
         if self.steps is not None:
             last = schedule.index_of(self.init_step) if self.start == "init_step" else None
             schedule = schedule.respace(self.steps, self.spacing, last)

@@ -80,7 +80,7 @@ class RunState:
         try:
             with safe_open(self.path, "pt") as file:
                 steps, x_t = int(file.metadata()["steps"]), file.get_tensor("x_t")
-        except (FileNotFoundError, SafetensorError, TypeError, KeyError):  # the last two: another's file
+        except (FileNotFoundError, SafetensorError, TypeError, KeyError, ValueError):  # or another's file
             return 0, None
         return (steps, x_t) if x_t.isfinite().all() else (0, None)  # earlier versions kept what was not finite
 

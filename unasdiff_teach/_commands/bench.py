@@ -37,7 +37,7 @@ def bench(
         str | None, typer.Option(help="Precision: float32 or bfloat16; default: float32, on a GPU bfloat16.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device: cpu, cuda or mps; default: cuda where there is one.")
+        str | None, typer.Option(help="Device: cpu, cuda, cuda:1 or mps; default: cuda where there is one.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of each process.")] = None,
     repeats: Annotated[int, typer.Option(help="Times that each measurement is made; the median counts.")] = 3,

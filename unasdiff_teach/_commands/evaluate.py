@@ -103,7 +103,7 @@ def evaluate(
             help="Processes on this machine, on cuda each with a GPU in turn; torchrun's count where it is used."
         ),
     ] = 1,
-    device: Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1 or mps.")] = "cpu",
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,

@@ -48,7 +48,7 @@ def separate(
         float | None, typer.Option(help="Seconds that windows share; default: a quarter of the window.")
     ] = None,
     memory: Annotated[float, typer.Option(help="Memory that the priors may take, in GB.")] = 2.0,
-    device: Annotated[str, typer.Option(help="Device: cpu, cuda or mps.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1 or mps.")] = "cpu",
     precision: Precision = "auto",
     compile: Compile = None,
     threads: Threads = None,

@@ -41,7 +41,7 @@ Out = Annotated[Path, typer.Option(help="Folder of this training alone: state, l
 Devices = Annotated[
     int, typer.Option(help="Processes on this machine, each on a GPU of its own; torchrun's count where it is used.")
 ]
-Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps; default: cuda where there is one.")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda, cuda:1 or mps; default: cuda where there is one.")]
 Steps = Annotated[int | None, typer.Option(help="Steps in all; default: the scale's.")]
 Batch = Annotated[int | None, typer.Option(help="Examples of a step, of all processes together; default: the scale's.")]
 Minutes = Annotated[

@@ -25,8 +25,8 @@ BLOCKS = {"test": (20, 20), "validation": (12,)}
 BLOCKS_SPEECH_SOUND = {"test": (40,), "validation": (24,)}
 """How many mixtures are drawn at a time. A list grows by a further block, which leaves those before it as they are."""
 STRIDES = ((0, 4, 2), (0, 5, 4), (0, 6, 9), (0, 7, 8))
-"""Places of the sounds of a mixture in the order of the classes, for twelve mixtures at a time: other classes meet each
-time, and none meets itself.
+"""Places of the sounds of a mixture in the order of the classes, for twelve mixtures at a time, so that other classes
+meet for 36 mixtures at least, and none ever meets itself.
 """
 SOUND_SECONDS = (1.0, 2.0)
 REAL_COUNT = 10

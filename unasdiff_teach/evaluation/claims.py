@@ -69,8 +69,9 @@ def judged(claims: Mapping[str, Claim]) -> pd.DataFrame:
     Returns:
         Indexed by claim: mean, low, high (t interval), n (differences), p_holm, resolvable, needed (see
         `mixtures_needed`, for what matters), tasks (the words of `judge` for each task, corrected among the tasks of
-        this claim), unit, matters, small (whether the interval lies within what matters, as that of a difference can
-        that is clear) and verdict. A claim about every task whose opposite is clear in one of them is "the opposite".
+        this claim), unit, matters, small (whether the interval lies within what matters; true of some clear
+        differences as well) and verdict. A claim about every task whose opposite is clear in one of them is "the
+        opposite".
 
     Raises:
         ValueError: as `verdict`.

@@ -19,7 +19,7 @@ from ..analytical import AnalyticalConfig, separate_analytical
 from ..diffusion import Prior
 from ..dirac import DiracConfig, separate_dirac
 from ..metrics import best_permutation
-from ..precision import autocast
+from ..precision import autocast, canonical
 from ..schedule import NoiseSchedule
 from ..separation import SeparationConfig, separate
 from ..separators import Separator
@@ -71,6 +71,8 @@ def sampling(
         device: where to separate.
         precision: of the networks' products; with "bfloat16" norms, transforms and states stay in float32.
     """
+
+    precision = canonical(precision)
 
     @autocast(device, precision)
     def run(mixtures: list[Mixture], seeds: list[int]) -> tuple[Tensor, int]:
@@ -188,10 +190,11 @@ def _parts(model: object) -> Mapping[str, object]:
     if isinstance(model, nn.Module):  # the private ones are torch's
         return {key: value for key, value in vars(model).items() if not key.startswith("_")}
     if isinstance(model, FunctionType):
-        seen = inspect.getclosurevars(model)
-        values = {key: value for key, value in seen.globals.items() if not isinstance(value, NAMES)}
+        known = model.__globals__
+        read = {key: known[key] for key in _global_names(model.__code__) if key in known}
+        values = {key: value for key, value in read.items() if not isinstance(value, NAMES)}
         made = {"code": model.__code__, "defaults": (model.__defaults__, model.__kwdefaults__)}
-        return vars(model) | made | {"reads": seen.nonlocals | values}
+        return vars(model) | made | {"reads": inspect.getclosurevars(model).nonlocals | values}
     if isinstance(model, MethodType):
         return {"function": model.__func__, "self": model.__self__}
     if isinstance(model, partial):
@@ -199,6 +202,12 @@ def _parts(model: object) -> Mapping[str, object]:
     state = object.__getstate__(model) or {}  # with slots a pair
     own, slots = state if isinstance(state, tuple) else (state, {})
     return (own or {}) | slots
+
+
+def _global_names(code: CodeType) -> set[str]:
+    """What code may read of its module, that of functions and comprehensions within it as well."""
+    inner = (_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
 
 
 def _words(value: object, above: tuple[int, ...] = ()) -> str:

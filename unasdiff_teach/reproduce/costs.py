@@ -76,7 +76,7 @@ def rates(run: Reproduction) -> Rates:
     from ..precision import PRECISIONS
 
     device = run.parameters["training"]["device"]
-    if run.scale == "paper" and device != "cuda":
+    if run.scale == "paper" and not device.startswith("cuda"):
         table = pd.read_parquet(RESULTS / "gpu_bench.parquet")
         fast = table[(table["form"] == "fast") & (table["precision"] == "bfloat16")]
         largest = fast.sort_values("batch").groupby("mode").last()

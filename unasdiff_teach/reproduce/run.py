@@ -62,7 +62,9 @@ class Reproduction:
         """Run the notebooks that have not finished; what their cells print goes to `echo`, and to the logs.
 
         Raises:
-            RuntimeError: a cell failed, or another process is at work in the folder.
+            RuntimeError: a cell failed.
+            BlockingIOError: another process is at work in the folder.
+            ValueError: a file of the folder is damaged.
         """
         with locked(self.out, "reproduction", PATIENCE) as lock:
             write_json(self.out / STATE, stored(self.out) | {"scale": self.scale, "parameters": self.parameters})

@@ -127,7 +127,7 @@ def plan(
             " made"
         )
     if device != "cpu":
-        changes = {"precision": "bfloat16" if device == "cuda" else "float32", "prefetch": 4} | changes
+        changes = {"precision": "bfloat16" if device.startswith("cuda") else "float32", "prefetch": 4} | changes
     sources = {source.kind: source for source in sources or WITHOUT_DATA}
     return [*_priors(scale, sources, changes, device), *_experts(scale, sources, experts, changes, device)]
 
