@@ -31,7 +31,9 @@ def reproduce(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Device: cpu, cuda, cuda:1 or mps; default: cuda at paper scale where there is one, else cpu."),
+        typer.Option(
+            help="Device: cpu, cuda, cuda:1 or mps; default: cuda at paper scale where there is one, else cpu."
+        ),
     ] = None,
     precision: Precision = "auto",
     threads: Threads = None,
