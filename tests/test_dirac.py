@@ -113,7 +113,7 @@ def test_it_is_told_indices_and_levels_of_the_training_chain_and_needs_no_gradie
         return LOW(x_t, t)
 
     separate_dirac(sources().sum(0), prior, [3, 4], S, PLAIN.replace(steps=25))
-    assert [t for t, _ in seen] == S.respace(25).index.flip(0).tolist()
+    assert [t for t, _ in seen] == S.respace(25).timesteps.flip(0).tolist()
     # the first state is noise at the level that the chain has there
     assert seen[0][1] == pytest.approx(float((1 - S.alpha_bar[-1]).sqrt()), rel=0.1)
 

@@ -863,6 +863,14 @@ def test_a_method_knows_priors_of_ones_own(monkeypatch):
     assert all(a != b for a, b in zip(before, map(ev.fingerprint, (of_global, of_global_within)), strict=True))
 
 
+def test_what_a_prior_remembers_does_not_change_it():
+    prior = Holder(0.5)
+    prior._known = {}
+    before = ev.fingerprint(prior)
+    prior._known[1] = torch.ones(3)
+    assert ev.fingerprint(prior) == before == "Holder (_level=0.5)"
+
+
 def test_priors_that_hold_each_other_have_a_fingerprint():
     one, other = Holder(None), Holder(None)
     one._level, other._level = other, one

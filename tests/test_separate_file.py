@@ -648,7 +648,7 @@ def test_expectations_are_for_shipped_priors_of_one_family(tmp_path, sources):
     path = recorded(tmp_path, sounds(0.5, RATE).sum(0)[None], RATE)
     assert not [line for line in job(path, sources).describe() if line.startswith("expect: ")]
     for names, priors, said in (
-        (["speech", "Chime"], ["pocket-speech", "pocket-sound"], "8.5 dB for speech and 8.1 dB for sound"),
+        (["speech", "Chime"], ["pocket-speech", "pocket-sound"], "8.9 dB for speech and 8.9 dB for sound"),
         (
             ["speech", "Flute"],
             ["recorded-speech", "recorded-sound"],

@@ -201,7 +201,12 @@ def _parts(model: object) -> Mapping[str, object]:
         return vars(model) | {"function": model.func, "arguments": model.args, "keywords": model.keywords}
     state = object.__getstate__(model) or {}  # with slots a pair
     own, slots = state if isinstance(state, tuple) else (state, {})
-    return (own or {}) | slots
+    # A private mapping is a cache, which fills while a prior is used.
+    return {
+        key: value
+        for key, value in ((own or {}) | slots).items()
+        if not (key.startswith("_") and isinstance(value, Mapping))
+    }
 
 
 def _global_names(code: CodeType) -> set[str]:
