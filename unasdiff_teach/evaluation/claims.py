@@ -57,7 +57,7 @@ def judge(interval: Interval, claim: Claim, p: float = 0.0) -> str:
         return "not measured"
     if not claim.equal:
         return {"higher": "held", "lower": "the opposite"}.get(words, words)
-    if -claim.matters < interval.low and interval.high < claim.matters:
+    if interval.within(claim.matters):
         return "held"
     beyond = interval.low >= claim.matters or interval.high <= -claim.matters
     return "the opposite" if beyond and words in ("higher", "lower") else "no clear difference"
@@ -88,10 +88,8 @@ def judged(claims: Mapping[str, Claim]) -> pd.DataFrame:
             row["resolvable"] = resolvable_difference(spread, interval.n)
             row["needed"] = mixtures_needed(spread, claim.matters)
         counts = ", ".join(f"{parts.count(one)} {one}" for one in dict.fromkeys(sorted(parts)))
-        small = -claim.matters < interval.low and interval.high < claim.matters
-        rows.append(
-            row | {"tasks": counts, "unit": claim.unit, "matters": claim.matters, "small": small, "verdict": words}
-        )
+        about = {"unit": claim.unit, "matters": claim.matters, "small": interval.within(claim.matters)}
+        rows.append(row | {"tasks": counts} | about | {"verdict": words})
     return pd.DataFrame(rows, index=list(claims)).drop(columns="left_out")
 
 

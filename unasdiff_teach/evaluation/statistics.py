@@ -31,6 +31,10 @@ class Interval(NamedTuple):
     n: int
     left_out: int = 0
 
+    def within(self, matters: float) -> bool:
+        """Whether it lies between -`matters` and `matters`."""
+        return -matters < self.low and self.high < matters
+
 
 def mean_interval(
     values: Sequence[float], kind: Kind = "t", confidence: float = 0.95, resamples: int = 5000, seed: int = 0
@@ -285,7 +289,7 @@ def verdict(interval: Interval, matters: float, p: float = 0.0, unit: str = "dB"
         return "higher"
     if p <= 0.05 and interval.high < 0:
         return "lower"
-    if -matters < interval.low and interval.high < matters:
+    if interval.within(matters):
         return f"equal within {matters:g} {unit}"
     return "no clear difference"
 
