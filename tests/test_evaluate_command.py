@@ -334,7 +334,7 @@ def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
 def test_settings():
     for name, preset, config in (
         ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())), ("dps", "authors",
-        ut.SeparationConfig.authors(ut.DPS())), ("cqt", "short", ut.SeparationConfig.short(ut.CQT())), ("analytical",
+        ut.SeparationConfig.authors(ut.DPS())), ("cqt", "short", ut.SeparationConfig.short(ut.CQT(xi=7e-4))), ("analytical",
         "recommended", ut.AnalyticalConfig.recommended()),
     ):  # fmt: skip
         assert systems.setting(name, preset) == systems.Setting(config, preset)

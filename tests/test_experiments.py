@@ -34,7 +34,7 @@ from unasdiff_teach.evaluation.experiments import (
     plans,
     shipped,
 )
-from unasdiff_teach.evaluation.settings import BASE, TWO_VOICES
+from unasdiff_teach.evaluation.settings import BASE, TUNED, TWO_VOICES, tried
 from unasdiff_teach.evaluation.systems import SHORT, T_STARS, Systems
 from unasdiff_teach.networks import TriplePathConfig
 from unasdiff_teach.priors.neural import PriorConfig
@@ -92,24 +92,44 @@ def test_stored_results_are_those_of_the_experiment_and_of_the_shipped_weights(n
     assert named == set(stored[["method", "preset", "task", "seed"]].itertuples(index=False, name=None))
 
 
-def test_short_rules_are_the_best_of_the_shipped_grid_on_equal_mixtures():
-    scores = shipped("tuning")
-    assert best(scores) == SHORT
+@pytest.mark.parametrize("task", TASKS)
+def test_tuned_rules_are_the_best_of_the_shipped_grid_on_equal_mixtures(task):
+    scores = shipped("tuning").query("task == @task")
+    assert best(scores, task) == TUNED[task]
+    table = scores.groupby(["mixture", "method"])["si_sdr"].mean().unstack()
+    assert table.notna().all().all() and len(table) == 12
     for rule, grid in GRID.items():
-        shared = set.intersection(*(set(scores.loc[scores["method"] == str(g), "mixture"]) for g in grid))
-        means = scores[scores["mixture"].isin(shared)].groupby("method")["si_sdr"].mean()
-        assert means[str(SHORT[rule])] == max(means[str(g)] for g in grid)
-        assert systems.setting(rule, "short").config == SeparationConfig.short(SHORT[rule])
-    with pytest.raises(ValueError, match="no mixture was scored with all 9 settings of 'dsg'"):
-        best(scores[scores["method"] != str(SHORT["dsg"])])
+        names = [tried(rule, guidance)[0] for guidance in grid]
+        assert table[names].mean().idxmax() == tried(rule, TUNED[task][rule])[0]
+        assert len(names) == 9
+    with pytest.raises(ValueError, match=f"no mixture of '{re.escape(task)}' was scored with all 9 settings of 'dsg'"):
+        best(scores[scores["method"] != str(TUNED[task]["dsg"])], task)
+
+
+def test_short_rules_are_those_of_one_voice_and_one_sound():
+    assert {rule: TUNED[SPEECH_SOUND][rule] for rule in SHORT} == SHORT and set(SHORT) == set(systems.RULES)
+    for rule, guidance in SHORT.items():
+        assert systems.setting(rule, "short").config == SeparationConfig.short(guidance)
 
 
 def test_all_settings_are_tuned_on_the_same_mixtures():
-    (job,) = plans("tuning", "nowhere")
-    assert set(job.methods) == {str(g) for grid in GRID.values() for g in grid} and {
-        len(grid) for grid in GRID.values()
-    } == {9}
-    assert job.mixtures == "pocket validation"
+    jobs = plans("tuning", "nowhere")
+    names = [tried(rule, guidance)[0] for rule, grid in GRID.items() for guidance in grid]
+    assert [job.tasks for job in jobs] == [(task,) for task in TASKS] and len(set(names)) == 5 * 9
+    assert all(list(job.methods) == names and job.mixtures == "pocket validation" for job in jobs)
+
+
+def test_the_rule_of_dps_divides_by_the_norm_of_the_residual():
+    """`tried("dps, time")` against the rule as it was published: zeta / ||r|| times the gradient of ||r||^2."""
+    zeta, y = 0.5, torch.randn(1, 256, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(1, 2, 256, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    _, config = tried("dps, time", ut.DPS(scale=2 * zeta))
+    residual = y - x.sin().sum(1)
+    (gradient,) = torch.autograd.grad(residual.square().sum(), x, retain_graph=True)
+    estimates = ut.guidance.Estimates(y, x, x.sin(), 1, NoiseSchedule.linear(), 1.0, config.loss)
+    direction = config.guidance.direction(estimates)
+    moved, gamma = config.guidance.step(0 * x, 0 * x, direction, direction.norm(dim=-1), 1, NoiseSchedule.linear())
+    torch.testing.assert_close(moved, -zeta / residual.norm() * gradient)
 
 
 def test_six_runs_are_the_best_of_the_shares_on_equal_mixtures():
@@ -385,16 +405,16 @@ def test_table_2_can_be_made_again(tmp_path, exact):
     names = {m for job in plans("table-2", tmp_path, exact) for m in job.methods} - {"hybrid", "dsg", "dps", "nmf"}
     found = measure("table-2", tmp_path, None, sorted(names - set(systems.NETWORKS)), 1, progress=False)
     everywhere = {
-        "unprocessed", "oracle binary", "oracle ratio", "oracle wiener", "recommended", "dirac", "hybrid tuned",
-        "dsg tuned", "dps tuned", "analytical", "analytical 1/K",
+        "unprocessed", "oracle binary", "oracle ratio", "oracle wiener", "recommended", "dirac", "analytical",
+        "analytical 1/K", *(f"{rule} tuned" for rule in GRID),
     }  # fmt: skip
     for task in TASKS:
         assert set(found[found["task"] == task]["method"]) == everywhere, task
     calls = found.groupby("method")["network_calls"].first()
     assert calls["dirac"] == 200 and calls["analytical"] == 349 and calls["recommended"] == 6
-    assert (
-        set(found[found["seed"] == 1]["task"]) == set(found[found["seed"] == 2]["task"]) == set(experiments.WITH_SEEDS)
-    )
+    again = {"recommended": set(TASKS), "hybrid tuned": set(experiments.WITH_SEEDS)}
+    for seed in SEEDS[1:]:
+        assert {name: set(x) for name, x in found[found["seed"] == seed].groupby("method")["task"]} == again
     mean = found[found["seed"] == 0].groupby(["task", "method"])["si_sdr"].mean().unstack()
     assert mean["oracle ratio"].min() > 3 and mean["unprocessed"].loc["2 sounds"] == pytest.approx(0, abs=3.5)
     # 1/K and the authors' constants are the same for two sources, and not for three.
@@ -423,14 +443,14 @@ def test_other_networks_are_tuned_first(tmp_path, exact, monkeypatch):
     """Where an experiment has tuned rules, and with what that finds."""
     asked = []
     monkeypatch.setattr(
-        experiments, "best", lambda scores: asked.append(len(scores)) or SHORT | {"hybrid": ut.Hybrid(s_floor=0.3)}
+        experiments, "best", lambda scores, *which: asked.append(which) or {"hybrid": ut.Hybrid(s_floor=0.3)}
     )
     monkeypatch.setattr(experiments, "GRID", {rule: grid[:1] for rule, grid in GRID.items()})
     found = measure("table-2", tmp_path, exact, ["hybrid tuned"], 1, progress=False)
-    assert asked == [3 * 12 * 2] and found["settings"].str.contains("s_floor=0.3").all()
-    assert len(pd.read_parquet(tmp_path / "tuning" / "results.parquet")) == 72
+    assert asked == [(task, ["hybrid"]) for task in TASKS] and found["settings"].str.contains("s_floor=0.3").all()
+    assert len(pd.read_parquet(tmp_path / "tuning" / "results.parquet")) == 12 * sum(map(len, TASKS.values()))
     measure("table-2", tmp_path / "more", exact, ["unprocessed"], 1, progress=False)
-    assert len(asked) == 1
+    assert len(asked) == len(TASKS)
 
 
 class Expert(torch.nn.Module):

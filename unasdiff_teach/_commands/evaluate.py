@@ -45,9 +45,9 @@ def evaluate(
         str | None,
         typer.Option(
             help=(
-                "Experiment of the book, in place of methods and mixtures: table-2, table-3, table-4, tuning,"
-                " speech-and-sound, beyond, real, two-voices,"
-                " recorded-tuning, recorded-validation, recorded-test, rendered-control, unseen or conflict."
+                "Experiment of the book, in place of methods and mixtures: table-2, table-3, table-4, tuning, beyond,"
+                " real, two-voices, recorded-tuning, recorded-validation, recorded-test, rendered-control, unseen or"
+                " conflict."
             )
         ),
     ] = None,

@@ -23,8 +23,8 @@ from .choice import CHOICES, HYPOTHESES
 from .jobs import Job
 from .lists import POCKET
 from .run import COLUMNS
-from .settings import GRID, SHARES, SIX, TWO_VOICES, ablations, beyond
-from .systems import NETWORKS, NMF, ORACLES, SHORT, Setting, starts
+from .settings import GRID, SHARES, SIX, TUNED, TWO_VOICES, ablations, beyond, tried
+from .systems import NETWORKS, NMF, ORACLES, Setting, starts
 from .tables import load_results
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results"
 CHECKED = ("hybrid", "dsg", "dps")  # with the released code's constants and all 200 steps
-REST = (NMF, *(f"{rule} tuned" for rule in GRID))
+TUNING = " tuned"
+REST = (NMF, *(rule + TUNING for rule in GRID))
 """Methods of "table-2" that no job of plain words has."""
-SEEDS = (0, 1, 2)  # of Table 4, and of "hybrid tuned" on `WITH_SEEDS`; all else has seed 0
+SEEDS = (0, 1, 2)  # of Table 4, and in "table-2" of "recommended", and of "hybrid tuned" on `WITH_SEEDS`
 WITH_SEEDS = (SPEECH_SOUND, "2 speech")
 
 
@@ -73,7 +74,7 @@ def _experts(family: str) -> tuple[str, ...]:
     return tuple(name for name in separators.available() if name.startswith(f"{family}-"))
 
 
-Winners = Mapping[str, Guidance]
+Winners = Mapping[str, Mapping[str, Guidance]]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ class Experiment:
 
     Attributes:
         about: what is measured, in a line.
-        jobs: (what was trained, the best setting of each rule) -> the jobs, cheap ones first; their `out` is the
-            caller's.
+        jobs: (what was trained, of each task the best setting of each rule) -> the jobs, cheap ones first; their `out`
+            is the caller's.
     """
 
     about: str
@@ -95,8 +96,9 @@ def _job(mixtures: str, trained: Trained, methods: Collection[str] | Mapping[str
     return Job(mixtures, Path(), tuple(methods), priors=trained.priors, separators=(), own=own, **words)
 
 
-def _tuned(winners: Winners) -> dict[str, Setting]:
-    return {f"{rule} tuned": Setting(SeparationConfig.short(winners[rule]), "short") for rule in GRID}
+def _tuned(winners: Winners, task: str, rules: Sequence[str] = tuple(GRID)) -> dict[str, Setting]:
+    """The rules of a task, each with its best setting."""
+    return {f"{rule}{TUNING}": Setting(tried(rule, winners[task][rule])[1], "short") for rule in rules}
 
 
 def _preset(configs: Mapping[str, SeparationConfig], preset: str = "") -> dict[str, Setting]:
@@ -107,22 +109,24 @@ def _preset(configs: Mapping[str, SeparationConfig], preset: str = "") -> dict[s
 
 
 def tuning(trained: Trained, winners: Winners) -> list[Job]:
-    """Every setting of `GRID` on the same validation mixtures."""
-    settings = {str(g): Setting(SeparationConfig.short(g), "short") for grid in GRID.values() for g in grid}
-    return [_job(f"{POCKET} validation", trained, settings, tasks=(SPEECH_SOUND,), count=12)]
+    """Every setting of `GRID`, on the same validation mixtures of each task."""
+    grid = [tried(rule, guidance) for rule, settings in GRID.items() for guidance in settings]
+    settings = {name: Setting(config, "short") for name, config in grid}
+    return [_job(f"{POCKET} validation", trained, settings, tasks=(task,), count=12) for task in TASKS]
 
 
 def table_2(trained: Trained, winners: Winners) -> list[Job]:
     """All systems, all tasks."""
-    tuned = _tuned(winners)
-    own = tuned | {"analytical 1/K": Setting(AnalyticalConfig.recommended(), "recommended")}
+    own = {"analytical 1/K": Setting(AnalyticalConfig.recommended(), "recommended")}
     fast, slow = ("unprocessed", *ORACLES, "recommended", "dirac", "analytical"), CHECKED
     made = [_job(POCKET, trained, fast), *_supervised(POCKET, trained)]
     made += [_job(POCKET, trained, [NMF], tasks=tuple(task for task, kinds in TASKS.items() if "sound" in kinds))]
+    made += [_job(POCKET, trained, _tuned(winners, task), tasks=(task,)) for task in TASKS]
     made += [_job(POCKET, trained, own), _job(POCKET, trained, slow)]
-    seeds = [seed for seed in SEEDS if seed]
+    made += [_job(POCKET, trained, ["recommended"], seed=seed) for seed in SEEDS[1:]]
     return made + [
-        _job(POCKET, trained, {"hybrid tuned": tuned["hybrid tuned"]}, tasks=WITH_SEEDS, seed=s) for s in seeds
+        _job(POCKET, trained, _tuned(winners, task, ["hybrid"]), tasks=(task,), seed=seed)
+        for task, seed in product(WITH_SEEDS, SEEDS[1:])
     ]
 
 
@@ -143,9 +147,10 @@ def table_3(trained: Trained, winners: Winners) -> list[Job]:
     """Two priors, two samplers, two lengths. The analytical sampler goes without its corrector: 149 network calls that
     change nothing.
     """
-    hybrid = Setting(SeparationConfig.short(winners["hybrid"]), "short")
+    task = "2 speech"
+    (hybrid,) = _tuned(winners, task, ["hybrid"]).values()
     methods = {"analytical": Setting(AnalyticalConfig.authors().replace(corrector=False), "authors"), "hybrid": hybrid}
-    job = _job(POCKET, trained, methods, tasks=("2 speech",), count=20)
+    job = _job(POCKET, trained, methods, tasks=(task,))
     both = [job, replace(job, priors=(trained.diffwave,))] if trained.diffwave else [job]
     return [replace(j, seconds=seconds) for seconds in (1.0, 2.0) for j in both]
 
@@ -160,16 +165,10 @@ def table_4(trained: Trained, winners: Winners) -> list[Job]:
 
 def _beyond(trained: Trained, winners: Winners) -> list[Job]:
     settings = {name: config for block in beyond().values() for name, config in block.items()}
-    words = {"tasks": (SPEECH_SOUND,), "count": 12}
     return [
-        _job(f"{POCKET} validation", trained, methods, **words) for methods in (_preset(settings), list(HYPOTHESES))
+        _job(f"{POCKET} validation", trained, methods, tasks=(SPEECH_SOUND,))
+        for methods in (_preset(settings), list(HYPOTHESES))
     ]
-
-
-def speech_and_sound(trained: Trained, winners: Winners) -> list[Job]:
-    """All 40 mixtures of the first task."""
-    fast = ("unprocessed", "oracle ratio", "oracle wiener", "recommended", "analytical")
-    return [_job(POCKET, trained, methods, tasks=(SPEECH_SOUND,)) for methods in (fast, _tuned(winners), CHECKED)]
 
 
 def real(trained: Trained, winners: Winners) -> list[Job]:
@@ -225,7 +224,7 @@ def recorded_validation(trained: Trained, winners: Winners) -> list[Job]:
 
 def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
     """Floors, ceilings, dictionaries, experts, both families of priors, the recorded ones also with `SIX`; of a voice
-    and a sound also the three guidance rules.
+    and a sound also the guidance rules.
     """
     with_sounds = tuple(task for task, kinds in TASKS.items() if "sound" in kinds)
     return [
@@ -234,7 +233,7 @@ def recorded_test(trained: Trained, winners: Winners) -> list[Job]:
         _job("recorded", _of_real(trained), {"recorded priors, six runs": Setting(SHARES[SIX], "")}),
         _job("recorded", trained, [NMF], tasks=with_sounds),
         *_supervised("recorded", _of_real(trained)),
-        _job("recorded", _of_real(trained), _tuned(winners), tasks=(SPEECH_SOUND,)),
+        _job("recorded", _of_real(trained), _tuned(winners, SPEECH_SOUND), tasks=(SPEECH_SOUND,)),
     ]
 
 
@@ -250,12 +249,13 @@ def unseen(trained: Trained, winners: Winners) -> list[Job]:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "tuning": Experiment("guidance rules at nine settings each, 12 validation mixtures (chapters 11 and 13)", tuning),
+    "tuning": Experiment(
+        "guidance rules at nine settings each, 12 validation mixtures of each task (chapter 11)", tuning
+    ),
     "table-2": Experiment("every system on five tasks, 40 test mixtures each (chapter 11)", table_2),
-    "table-3": Experiment("two priors, two samplers, two lengths, 2 speech (chapter 11)", table_3),
+    "table-3": Experiment("two priors, two samplers, two lengths, 40 mixtures of 2 speech (chapter 11)", table_3),
     "table-4": Experiment("start, loss, floor, and other differences of text and code (chapters 8 and 9)", table_4),
-    "speech-and-sound": Experiment("40 test mixtures of 1 speech + 1 sound (chapters 13 and 14)", speech_and_sound),
-    "beyond": Experiment("from Algorithm 1 to recommended(), 12 validation mixtures (chapter 14)", _beyond),
+    "beyond": Experiment("from Algorithm 1 to recommended(), 24 validation mixtures (chapter 14)", _beyond),
     "real": Experiment("ten mixtures of the folder UNASDIFF_REAL_AUDIO (pocket priors)", real),
     "recorded-tuning": Experiment(
         "recommended() at seven settings, 12 validation mixtures of real recordings of each task", recorded_tuning
@@ -274,7 +274,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 def plans(
     name: str, out: str | Path, trained: Trained | None = None, methods: Sequence[str] = (), count: int | None = None,
-    winners: Winners = SHORT, **how,
+    winners: Winners = TUNED, **how,
 ) -> list[Job]:  # fmt: skip
     """The jobs of an experiment.
 
@@ -284,7 +284,7 @@ def plans(
         trained: other networks than the shipped ones.
         methods: only these of its methods.
         count: only the first mixtures of each task.
-        winners: settings of the tuned rules.
+        winners: of each task the settings of the tuned rules.
         how: processes, device, batch and precision of `Job`.
 
     Raises:
@@ -304,8 +304,8 @@ def measure(
     name: str, out: str | Path, trained: Trained | None = None, methods: Sequence[str] = (), count: int | None = None,
     progress: bool = True, say: Callable[[str], None] | None = None, **how,
 ) -> pd.DataFrame:  # fmt: skip
-    """Do what is left of an experiment. With networks of one's own, rules that it has tuned are tuned first, in
-    OUT/tuning.
+    """Do what is left of an experiment. With networks of one's own, rules that it has tuned are tuned first, on the
+    tasks that it has them for, in OUT/tuning.
 
     Args:
         say: told what each job will do.
@@ -315,19 +315,36 @@ def measure(
     Returns:
         What the folder holds, columns as in `run.COLUMNS`.
     """
-    winners = SHORT
-    if trained and any("tuned" in method for job in plans(name, out, trained, methods) for method in job.own):
-        winners = best(measure("tuning", Path(out) / "tuning", trained, progress=progress, say=say, **how))
-    for job in plans(name, out, trained, methods, count, winners, **how):
-        ready = jobs.plan(job)
-        for line in ready.lines if say else ():
-            say(line)
-        found = ready.run(progress)
+
+    def run(jobs_left: Collection[Job]) -> pd.DataFrame:
+        for job in jobs_left:
+            ready = jobs.plan(job)
+            for line in ready.lines if say else ():
+                say(line)
+            found = ready.run(progress)
+        return found
+
+    winners = dict(TUNED)
+    for task, rules in _rules(plans(name, out, trained, methods)).items() if trained else ():
+        settings = [tried(rule, guidance)[0] for rule in rules for guidance in GRID[rule]]
+        grids = plans("tuning", Path(out) / "tuning", trained, settings, **how)
+        winners[task] = TUNED[task] | best(run([job for job in grids if job.tasks == (task,)]), task, rules)
+    return run(plans(name, out, trained, methods, count, winners, **how))
+
+
+def _rules(planned: Collection[Job]) -> dict[str, list[str]]:
+    """The tuned rules of each task among jobs."""
+    found: dict[str, list[str]] = {}
+    for job in planned:
+        for task, method in product(job.tasks, job.methods):
+            rule = method.removesuffix(TUNING)
+            if rule != method and rule not in found.setdefault(task, []):
+                found[task].append(rule)
     return found
 
 
-def best(scores: pd.DataFrame) -> dict[str, Guidance]:
-    """The setting of each rule's grid with the best mean SI-SDR, all settings on the same mixtures.
+def best(scores: pd.DataFrame, task: str, rules: Collection[str] = tuple(GRID)) -> dict[str, Guidance]:
+    """The setting of each rule's grid with the best mean SI-SDR, all settings on the same mixtures of a task.
 
     Args:
         scores: results of "tuning"; a mixture that a setting lacks counts for none.
@@ -335,12 +352,12 @@ def best(scores: pd.DataFrame) -> dict[str, Guidance]:
     Raises:
         ValueError: the settings of a grid have no mixture in common.
     """
-    found = {}
-    for rule, grid in GRID.items():
-        names = {str(guidance): guidance for guidance in grid}
+    found, scores = {}, scores[scores["task"] == task]
+    for rule in rules:
+        names = {tried(rule, guidance)[0]: guidance for guidance in GRID[rule]}
         table = scores.pivot_table("si_sdr", "mixture", "method").reindex(columns=list(names)).dropna()
         if table.empty:
-            raise ValueError(f"no mixture was scored with all {len(grid)} settings of {rule!r}")
+            raise ValueError(f"no mixture of {task!r} was scored with all {len(names)} settings of {rule!r}")
         found[rule] = names[table.mean().idxmax()]
     return found
 

@@ -42,7 +42,7 @@ def mean_interval(
     """Mean and interval of independent values; the default kind holds for as few as 12 of this project's scores.
 
     An interval of 95 % should hold the true mean in 95 % of all experiments. `coverage`, tried on the shipped scores
-    and differences, finds 94 to 96 % for "t" and 83 to 94 % for the two bootstrap kinds
+    and differences, finds 94 to 96 % for "t" and 85 to 94 % for the two bootstrap kinds
     (`book/appendix_evidence.ipynb`). None holds where a few mixtures fail by 20 dB, and a sample may miss them all.
 
     Args:
