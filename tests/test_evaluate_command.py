@@ -333,10 +333,11 @@ def test_bfloat16_and_compiled_networks(room, tmp_path, monkeypatch):
 
 def test_settings():
     for name, preset, config in (
-        ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())), ("dps", "authors",
-        ut.SeparationConfig.authors(ut.DPS())), ("cqt", "short", ut.SeparationConfig.short(ut.CQT(xi=7e-4))), ("analytical",
-        "recommended", ut.AnalyticalConfig.recommended()),
-    ):  # fmt: skip
+        ("dsg", "paper", ut.SeparationConfig.paper(ut.DSG.paper())),
+        ("dps", "authors", ut.SeparationConfig.authors(ut.DPS())),
+        ("cqt", "short", ut.SeparationConfig.short(ut.CQT(xi=7e-4))),
+        ("analytical", "recommended", ut.AnalyticalConfig.recommended()),
+    ):
         assert systems.setting(name, preset) == systems.Setting(config, preset)
     assert systems.setting("hybrid, t*=200", "authors").config.init == "noise"
     schedule, corrector = ut.NoiseSchedule.linear(), ut.AnalyticalConfig.authors()
